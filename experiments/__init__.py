@@ -1,0 +1,1 @@
+"""Command-line programs. Flags and `ml_collections` stop here."""

@@ -1,0 +1,121 @@
+"""From a configuration to the parts of a run: catalogue, tokenizer, environments, model, learner."""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+import jax
+
+from negot_jax import catalog as catalogs
+from negot_jax.catalog import Catalog
+from negot_jax.config import field
+from negot_jax.evaluation.arena import EvaluationConfig
+from negot_jax.language import prompts, render
+from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.models import transformer
+from negot_jax.models.presets import ModelConfig
+from negot_jax.models.sampling import SamplingConfig
+from negot_jax.rl import environment
+from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig
+from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig
+from negot_jax.training.loop import TrainingConfig
+from negot_jax.training.warm_start import WarmStartConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogConfig:
+    """The products."""
+
+    name: Literal["generated", "amazon_history_price"] = field("generated", "'generated' needs no download")
+    data_dir: str | None = field(None, "folder of the catalogue's JSON files; without it they are downloaded")
+    prices: Literal["dollars", "normalised"] = field(
+        "dollars", "'normalised' speaks of percent of the list price, which is then $100"
+    )
+    test: int = field(128, "held-out products")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that identifies a run."""
+
+    seed: int = field(0, "seed of everything random")
+    catalog: CatalogConfig = field(CatalogConfig(), "the products")
+    game: GameConfig = field(GameConfig(), "the rules and the seller")
+    language: LanguageConfig = field(LanguageConfig(), "prompts and messages")
+    model: ModelConfig = field(ModelConfig(), "the language model")
+    warm_start: WarmStartConfig = field(WarmStartConfig(), "behaviour cloning before reinforcement learning")
+    sampling: SamplingConfig = field(SamplingConfig(), "how the buyer draws its tokens in training")
+    learner: LearnerConfig = field(LearnerConfig(), "one iteration of reinforcement learning")
+    optimizer: OptimizerConfig = field(OptimizerConfig(), "the optimizer of reinforcement learning")
+    training: TrainingConfig = field(TrainingConfig(), "length and checkpoints")
+    evaluation: EvaluationConfig = field(EvaluationConfig(), "what the report plays")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The parts of a run. train, test: catalogues, and the environments made of them."""
+
+    config: Config
+    train: Catalog
+    test: Catalog
+    tokenizer: Tokenizer
+    train_env: Environment
+    test_env: Environment
+    learner: Learner
+
+    @property
+    def key(self) -> jax.Array:
+        return jax.random.key(self.config.seed)
+
+    def init_weights(self) -> transformer.Weights:
+        return transformer.init(jax.random.fold_in(self.key, 0), self.learner.model)
+
+
+def load_catalog(config: CatalogConfig) -> Catalog:
+    """The products, prices in the config's units."""
+    catalog = catalogs.load(config.name, data_dir=config.data_dir)
+    return catalogs.normalise(catalog) if config.prices == "normalised" else catalog
+
+
+def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
+    """Builds a run; its tokenizer is trained once and kept in the workdir.
+
+    Raises:
+      ValueError: fields of the configuration that do not fit one another, or the catalogue.
+    """
+    catalog = load_catalog(config.catalog)
+    train, test = catalogs.split(catalog, config.catalog.test)
+    print_line(catalogs.describe(catalog, config.catalog.test))
+    path = workdir / "tokenizer.model"
+    if path.exists():
+        tokenizer = tokenizers.load(path)
+    else:
+        tokenizer = train_tokenizer(train, config)
+        workdir.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(path)
+    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+    train_env = environment.build(train, tokenizer, config.game, config.language)
+    test_env = environment.build(test, tokenizer, config.game, config.language, train_env.grammar)
+    learn = Learner(model, config.learner, config.sampling, config.optimizer, config.training.iterations)
+    return Run(config, train, test, tokenizer, train_env, test_env, learn)
+
+
+def train_tokenizer(catalog: Catalog, config: Config) -> Tokenizer:
+    """A tokenizer for what will be said: prompts, product texts, and the scripted sides' phrases."""
+    told = [
+        prompts.rules(catalog, product, role, config.game.turns, config.language.prompts)
+        + prompts.about(catalog, product)
+        for product in range(len(catalog))
+        for role in (0, 1)
+    ]
+    spoken = [
+        f" {said}"
+        for talk in (render.BUYER_TALK, *render.SELLER_TALK.values())
+        for kind in talk.values()
+        for said in kind
+    ]
+    # Every dialogue holds a dozen of the phrases, so they weigh as much as the products' texts.
+    phrases = spoken * max(1, 12 * len(catalog) // len(spoken))
+    categories = sorted({f"{category}_" for category in catalog.categories})
+    return tokenizers.train([*told, *phrases], config.language.vocab_size, categories)

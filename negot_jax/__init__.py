@@ -1,0 +1,1 @@
+"""Teaching language models to bargain by reinforcement learning, as one compiled JAX program."""

@@ -1,0 +1,125 @@
+"""The door between `ml_collections` and the code: a mutable `ConfigDict` outside, frozen dataclasses inside.
+
+A config class is a frozen dataclass whose every field is made by `field`, so that `cls()` is the default
+configuration and every option has a help line. A field's type is one of bool, int, float, str, `Literal[...]`,
+`X | None`, `tuple[X, ...]`, or another config class. The instances are hashable, hence static under `jax.jit`.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+from ml_collections import config_dict
+
+Config = TypeVar("Config")
+_UNIONS = (typing.Union, types.UnionType)
+
+
+def field(default: Any, help: str) -> Any:
+    """A dataclass field with a default and the help line that `help_text` prints."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def from_config_dict(cls: type[Config], values: config_dict.ConfigDict | Mapping[str, Any]) -> Config:
+    """Returns `cls()` with the given values in place of its defaults, nested config classes included.
+
+    An int stands for a float and a list for a tuple; nothing else is converted.
+
+    Raises:
+      ValueError: a key that is no field (the nearest field is named), or a value outside a `Literal`.
+      TypeError: a value of another type than its field's.
+    """
+    return _replace(cls(), values, "")
+
+
+def to_config_dict(config: Any) -> config_dict.ConfigDict:
+    """Returns the `ConfigDict` that `from_config_dict` turns back into `config`.
+
+    An optional field without a value becomes a placeholder of its type, so that a flag can still set it.
+    """
+    values = {}
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            value = to_config_dict(value)
+        elif value is None and not dataclasses.is_dataclass(arm := _without_none(hint)):
+            choices = typing.get_args(arm) if typing.get_origin(arm) is Literal else ()
+            value = config_dict.placeholder(type(choices[0]) if choices else typing.get_origin(arm) or arm)
+        values[name] = value
+    return config_dict.ConfigDict(values)
+
+
+def help_text(cls: type) -> str:
+    """Returns one entry a field of `cls`, nested ones by their dotted path: type, default and help line."""
+    return "\n".join(_help_lines(cls(), ""))
+
+
+def _help_lines(config: Any, path: str) -> list[str]:
+    lines = []
+    for item in dataclasses.fields(config):
+        if "help" not in item.metadata:
+            raise TypeError(f"{type(config).__name__}.{item.name} has no help line: make it with config.field")
+        value, hint = getattr(config, item.name), _hints(type(config))[item.name]
+        arm = _without_none(hint)
+        default = "" if dataclasses.is_dataclass(value) else f" = {value!r}"
+        lines += [f"{path}{item.name}: {_name(hint)}{default}", f"    {item.metadata['help']}"]
+        if dataclasses.is_dataclass(arm):
+            lines += _help_lines(arm() if value is None else value, f"{path}{item.name}.")
+    return lines
+
+
+def _replace(config: Any, values: Any, path: str) -> Any:
+    hints = _hints(type(config))
+    new = {}
+    for key, value in dict(values).items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown config field {path}{key} = {value!r}: did you mean {path}{near}?")
+        new[key] = _convert(hints[key], value, path + key, getattr(config, key))
+    return dataclasses.replace(config, **new)
+
+
+def _convert(hint: Any, value: Any, path: str, default: Any = None) -> Any:
+    """Returns `value` as the type `hint`; a nested config keeps what it does not set from `default`."""
+    if (arm := _without_none(hint)) is not hint:
+        return None if value is None else _convert(arm, value, path, default)
+    if typing.get_origin(hint) is Literal:
+        if not any(value == choice and type(value) is type(choice) for choice in typing.get_args(hint)):
+            raise ValueError(f"config field {path} = {value!r} is not one of {_name(hint)}")
+        return value
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        item, ellipsis = typing.get_args(hint)
+        assert ellipsis is Ellipsis, f"{path}: write tuple[X, ...], not {_name(hint)}"
+        return tuple(_convert(item, x, f"{path}[{i}]") for i, x in enumerate(value))
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping | config_dict.ConfigDict):
+        return _replace(hint() if default is None else default, value, path + ".")
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise TypeError(f"config field {path} = {value!r} is of type {type(value).__name__}, not {_name(hint)}")
+    return value
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {item.name: hints[item.name] for item in dataclasses.fields(cls)}
+
+
+def _without_none(hint: Any) -> Any:
+    """Returns X of `X | None` (or of `Optional[X]`), and any other type as it is."""
+    arms = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
+    return arms[0] if typing.get_origin(hint) in _UNIONS and len(arms) == 1 else hint
+
+
+def _name(hint: Any) -> str:
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return " | ".join(map(repr, args))
+    if typing.get_origin(hint) in _UNIONS:
+        return " | ".join(map(_name, args))
+    if args:
+        return str(hint)
+    return "None" if hint is types.NoneType else hint.__name__

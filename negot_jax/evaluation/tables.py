@@ -1,0 +1,159 @@
+"""Evaluation tables: for the terminal, as Markdown and as JSON, all made from one `Summary`."""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import textwrap
+from typing import Any, Literal
+
+import tabulate
+
+from negot_jax.evaluation.statistics import Interval, Summary
+
+MISSING = "—"
+WIDTH = 160  # columns of the terminal that the text tables keep to
+
+Style = Callable[[Interval], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the numbers were measured on; printed with them and saved beside them."""
+
+    catalog: str
+    products: int
+    episodes: int  # of each product, in each run
+    prices: Literal["normalised", "dollars"]
+    decoding: Literal["constrained", "free"]
+    seller: str
+    seeds: tuple[int, ...]  # of the training runs; more than one are pooled
+    command: str  # that makes the numbers again
+
+
+def plain(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{_short(f'{interval.low:.3f}')}, {_short(f'{interval.high:.3f}')}]"
+
+
+def signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{_short(f'{interval.low:+.3f}')}, {_short(f'{interval.high:+.3f}')}]"
+
+
+def percent(interval: Interval) -> str:
+    low, high = (f"{100 * bound:.{0 if 0.1 <= bound <= 0.99 else 1}f}" for bound in (interval.low, interval.high))
+    return f"{100 * interval.value:.1f} [{low}, {high}]"
+
+
+def _short(number: str) -> str:
+    return re.sub(r"^([+-]?)0\.", r"\1.", number)
+
+
+DIFFERENCE = "difference"  # in place of a metric's name: the row's reward minus the reference's
+
+TABLES: dict[str, dict[str, tuple[str, Style]]] = {
+    "Results": {
+        "reward": ("reward", plain),
+        "Δ reward": (DIFFERENCE, signed),
+        "deal rate %": ("deal_rate", percent),
+        "bargained ratio": ("bargained_ratio", plain),
+        "first offer / B": ("first_offer_ratio", plain),
+        "overshoot MI %": ("overshoot/mi", percent),
+        "overshoot CI %": ("overshoot/ci", percent),
+    },
+    "How the other episodes end, and how long a deal takes": {
+        "buyer quits MI %": ("buyer_quit/mi", percent),
+        "buyer quits CI %": ("buyer_quit/ci", percent),
+        "seller quits MI %": ("seller_quit/mi", percent),
+        "seller quits CI %": ("seller_quit/ci", percent),
+        "turn limit %": ("turn_limit", percent),
+        "turns to deal": ("turns_to_deal", plain),
+    },
+    "Format errors of the buyer": {
+        "all %": ("format_error", percent),
+        "no action %": ("format_error/missing", percent),
+        "unreadable %": ("format_error/unreadable", percent),
+        "cut %": ("format_error/cut", percent),
+        "no offer to DEAL %": ("format_error/deal_without_offer", percent),
+        "another price %": ("format_error/deal_mismatch", percent),
+    },
+}
+
+
+def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
+    """Returns a dict for each row, of its cells by column header; `MISSING` where a metric has no value."""
+
+    def cell(row: str, metric: str, style: Style) -> str:
+        known = summary.differences.get(row) if metric == DIFFERENCE else summary.metrics[row][metric]
+        return MISSING if known is None else style(known)
+
+    return [
+        {"buyer": row, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
+        for row in summary.metrics
+    ]
+
+
+def caption(summary: Summary, settings: Settings) -> str:
+    """Says what was measured, and how to read it."""
+    prices = {"normalised": "normalised to the list price", "dollars": "in dollars"}[settings.prices]
+    decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
+    seeds = ", ".join(map(str, settings.seeds))
+    drawn = "products" if len(settings.seeds) == 1 else "products and training runs"
+    return (
+        f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, seller {settings.seller}, "
+        f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.seeds) > 1)} {seeds}. "
+        f"Δ: minus the row '{summary.reference}', paired by product. "
+        f"In brackets: 95 % intervals of a bootstrap over {drawn}. "
+        "MI / CI: products whose budget is above / below the cost."
+    )
+
+
+def text(summary: Summary, settings: Settings) -> str:
+    """Returns the tables for a terminal of `WIDTH` columns; the rows' names are wrapped where they must be."""
+
+    def table(columns: dict[str, tuple[str, Style]]) -> str:
+        rows = [list(row.values()) for row in cells(summary, columns)]
+        numbers = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
+        return tabulate.tabulate(
+            rows,
+            ["buyer", *(header.replace(" ", "\n", 1) for header in columns)],
+            tablefmt="simple",
+            disable_numparse=True,
+            colalign=["left"] + ["right"] * len(columns),
+            maxcolwidths=[max(WIDTH - numbers, 10)] + [None] * len(columns),
+        )
+
+    parts = [f"{title}\n\n{table(columns)}" for title, columns in TABLES.items()]
+    return "\n\n".join([*parts, textwrap.fill(caption(summary, settings), WIDTH)]) + "\n"
+
+
+def markdown(summary: Summary, settings: Settings) -> str:
+    """Returns the tables as GitHub Markdown."""
+
+    def table(columns: dict[str, tuple[str, Style]]) -> str:
+        rows = [[cell.replace("|", r"\|") for cell in row.values()] for row in cells(summary, columns)]
+        return tabulate.tabulate(
+            rows,
+            ["buyer", *columns],
+            tablefmt="github",
+            disable_numparse=True,
+            colalign=["left"] + ["right"] * len(columns),
+        )
+
+    parts = [f"## {title}\n\n{table(columns)}" for title, columns in TABLES.items()]
+    return "\n\n".join([*parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
+
+
+def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:
+    """Returns every metric as {value, low, high, n}, null where it has no value; the settings; the differences."""
+    return {"settings": dataclasses.asdict(settings), **dataclasses.asdict(summary)}
+
+
+def save(directory: str | os.PathLike, summary: Summary, settings: Settings) -> None:
+    """Writes `evaluation.json` and `table.md` into a directory, which is made if it is not there."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    evaluation = json.dumps(to_json(summary, settings), indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / "evaluation.json").write_text(evaluation + "\n", encoding="utf-8")
+    (directory / "table.md").write_text(markdown(summary, settings), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The bargaining game: pure functions on integer cents, without text or models."""

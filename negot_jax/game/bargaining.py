@@ -1,0 +1,163 @@
+"""The game: one buyer, one seller, one product, alternating messages, the buyer first.
+
+Every function is for one episode and branch-free; batch it with `jax.vmap`. The signature is gymnax's, the semantics
+are pgx's: a finished state steps to itself with zero reward, and nothing resets itself. Rules: the benchmark of
+arXiv 2402.15813 as used by arXiv 2604.09855; our choices where those are silent are named in the docstrings.
+"""
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from negot_jax.game import rewards
+from negot_jax.game.history import standing_offer
+from negot_jax.game.regulation import fault, read, regulate
+from negot_jax.game.types import (
+    BUYER,
+    NONE,
+    SELLER,
+    Action,
+    End,
+    GameParams,
+    GameState,
+    Kind,
+    Observation,
+    Products,
+    Scenario,
+)
+
+
+def scenario(products: Products, index: jax.typing.ArrayLike, key: Array) -> Scenario:
+    """The scenario of row `index` of `products`, its seller's randomness drawn from `key` (typed, scalar)."""
+    index = jnp.asarray(index, jnp.int32)
+    row = jax.tree.map(lambda column: jnp.asarray(column, jnp.int32)[index], products)
+    return Scenario(product=index, price=row.price, budget=row.budget, cost=row.cost, scale=row.scale, key=key)
+
+
+def draw(key: Array, products: Products) -> Scenario:
+    """A scenario with a uniformly drawn product."""
+    key_product, key_seller = jax.random.split(key)
+    return scenario(products, jax.random.randint(key_product, (), 0, products.price.shape[0]), key_seller)
+
+
+def reset(key: Array, params: GameParams) -> tuple[Observation, GameState]:
+    """Draws a scenario and begins: the buyer's observation, and the state."""
+    return reset_to(draw(key, params.products), params)
+
+
+def reset_to(scenario: Scenario, params: GameParams) -> tuple[Observation, GameState]:
+    """Begins a pinned scenario: every member of a group, or a replay, starts from the same one."""
+    nothing_said = jnp.full((params.turns, 2), NONE, jnp.int32)
+    state = GameState(
+        scenario=scenario,
+        turn=jnp.int32(0),
+        player=jnp.int32(BUYER),
+        offers=jnp.full(2, NONE, jnp.int32),
+        kinds=nothing_said,
+        prices=nothing_said,
+        end=jnp.int32(End.ONGOING),
+        deal_price=jnp.int32(NONE),
+        interventions=jnp.int32(0),
+    )
+    return observe(state, BUYER), state
+
+
+def observe(state: GameState, role: jax.typing.ArrayLike) -> Observation:
+    """What `role` may know: the public history and its own private number."""
+    return Observation(
+        role=jnp.asarray(role, jnp.int32),
+        turn=state.turn,
+        price=state.scenario.price,
+        private=jnp.where(role == BUYER, state.scenario.budget, state.scenario.cost),
+        offers=state.offers,
+        kinds=state.kinds,
+        prices=state.prices,
+    )
+
+
+def legal(state: GameState, params: GameParams) -> Array:
+    """bool[4] over OFFER, REJECT, DEAL, QUIT: what the player to move may say. Never all False.
+
+    DEAL needs a standing offer of the other side, and from a regulated seller one that covers the cost. (A buyer's
+    DEAL above its budget is legal, and a mistake.)
+    """
+    standing = standing_offer(state)
+    deal = standing != NONE
+    if params.regulation != "none":
+        deal &= (state.player == BUYER) | (standing >= state.scenario.cost)
+    return jnp.ones(4, bool).at[Kind.DEAL].set(deal)
+
+
+def step(
+    key: Array, state: GameState, action: Action, params: GameParams
+) -> tuple[Observation, GameState, Array, Array, dict]:
+    """Plays one message of `state.player`.
+
+    Checks in order: readable, legal, within budget (or above the floor, see `regulation`). A DEAL closes at the
+    standing price, and that price, not the written one, is held against budget and floor. A buyer's format error or
+    overshoot ends the episode; a seller's malformed message never costs the buyer anything.
+
+    Args:
+      key: unused, as the rules leave nothing to chance; it is there for the common signature.
+      state: a state, finished or not.
+      action: what the player said; any int32 values are safe.
+      params: the rules.
+
+    Returns:
+      The next player's observation (the last speaker's after the end); the state; reward float32[2], buyer's and
+      seller's, non-zero on the ending message only; done, bool; and info: "action", the `Action` as played (all
+      `NONE` in a finished game), and "intervened", bool.
+    """
+    del key
+    over = state.end != End.ONGOING
+    turn, player = state.turn, state.player
+    is_buyer = player == BUYER
+
+    action, intervened = regulate(read(action), state, params)
+    standing = standing_offer(state)
+    malformed = fault(action, state)
+    valid = malformed == End.ONGOING
+    matches = valid & (action.kind == Kind.DEAL)
+    action = action.replace(price=jnp.where(matches, standing, action.price))
+    if params.regulation == "end":
+        valid &= ~intervened
+    overshoots = valid & is_buyer & (action.price > state.scenario.budget)
+
+    illegal_seller = End.SELLER_ILLEGAL if params.regulation == "end" else End.ONGOING
+    end = jnp.select(
+        [~valid, overshoots, matches, action.kind == Kind.QUIT],
+        [
+            jnp.where(is_buyer, malformed, illegal_seller),
+            End.OVERSHOOT,
+            End.DEAL,
+            jnp.where(is_buyer, End.BUYER_QUIT, End.SELLER_QUIT),
+        ],
+        End.ONGOING,
+    )
+    last_message = ~is_buyer & (turn == params.turns - 1)
+    end = jnp.where(last_message & (end == End.ONGOING), End.TURN_LIMIT, end).astype(jnp.int32)
+    done = end != End.ONGOING
+
+    # Masks, not indexed updates: batched, those are scatters, which accelerators run row by row.
+    mine_2 = jnp.arange(2) == player
+    here_Tx2 = (jnp.arange(params.turns) == turn)[:, None] & mine_2
+    offers = jnp.where(mine_2 & valid & (action.kind == Kind.OFFER), action.price, state.offers)
+    offers = jnp.where(~mine_2 & valid & (action.kind == Kind.REJECT), NONE, offers)
+    played = dict(
+        # After the end, turn and player stay at the message that ended it.
+        turn=jnp.where(done, turn, turn + (player == SELLER)),
+        player=jnp.where(done, player, 1 - player),
+        offers=offers,
+        kinds=jnp.where(here_Tx2, action.kind, state.kinds),
+        prices=jnp.where(here_Tx2, action.price, state.prices),
+        end=end,
+        deal_price=jnp.where(end == End.DEAL, standing, NONE),
+        interventions=state.interventions + intervened,
+    )
+    state = state.replace(**{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()})
+    reward = jnp.where(over, 0.0, rewards.rewards(state))
+    info = {
+        "action": jax.tree.map(lambda said: jnp.where(over, NONE, said), action),
+        "intervened": intervened & ~over,
+    }
+    return observe(state, state.player), state, reward, state.end != End.ONGOING, info

@@ -1,0 +1,23 @@
+"""What has been offered so far, read from the messages of a `GameState` or an `Observation`."""
+
+from jax import Array
+import jax.numpy as jnp
+
+from negot_jax.game.types import BUYER, NONE, SELLER, GameState, Kind, Observation
+
+
+def standing_offer(state: GameState) -> Array:
+    """int32 cents: the other side's standing offer, as the player to move sees it; `NONE` without one."""
+    return jnp.where(state.player == BUYER, state.offers[SELLER], state.offers[BUYER])
+
+
+def offers_made(view: GameState | Observation, role: int) -> Array:
+    """int32[T] cents: what `role` offered in each turn, `NONE` where it offered nothing."""
+    return jnp.where(view.kinds[:, role] == Kind.OFFER, view.prices[:, role], NONE)
+
+
+def last_offer(offers_T: Array, before: Array | int) -> Array:
+    """int32 cents: the latest of the offers made in turns below `before`, standing or not; `NONE` without one."""
+    turns = jnp.arange(offers_T.shape[0])
+    latest = jnp.max(jnp.where((offers_T != NONE) & (turns < before), turns, -1))
+    return jnp.max(jnp.where(turns == latest, offers_T, NONE))

@@ -1,0 +1,226 @@
+"""Scripted sellers, from myopic to stochastic, each legal by itself.
+
+A seller's hidden type and its noise are functions of (scenario.key, turn) alone, so the members of a group meet the
+same seller: common random numbers.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from negot_jax.game import concession, registry
+from negot_jax.game.bargaining import observe
+from negot_jax.game.history import last_offer, offers_made
+from negot_jax.game.money import basis_points, part, part_up, round_up, uniform_bp
+from negot_jax.game.regulation import Stream
+from negot_jax.game.types import (
+    BUYER,
+    MAX_PRICE,
+    NONE,
+    SELLER,
+    Action,
+    GameParams,
+    GameState,
+    Kind,
+    Observation,
+    Scenario,
+)
+
+
+class Seller(Protocol):
+    """A scripted seller: a frozen, hashable dataclass, static under jit."""
+
+    def draw_type(self, key: Array, scenario: Scenario) -> Any:
+        """The hidden type, a pytree, drawn once an episode."""
+
+    def act(self, key: Array, hidden: Any, obs: Observation, turns: int) -> Action:
+        """The answer to the buyer's last message; `turns` is the turn limit, `key` the turn's own noise."""
+
+
+def respond(seller: Seller, state: GameState, params: GameParams) -> Action:
+    """The seller's move in `state`, type and noise derived from the scenario's key."""
+    key = state.scenario.key
+    hidden = seller.draw_type(jax.random.fold_in(key, Stream.TYPE), state.scenario)
+    noise = jax.random.fold_in(jax.random.fold_in(key, Stream.NOISE), state.turn)
+    return seller.act(noise, hidden, observe(state, SELLER), params.turns)
+
+
+def _action(kind: Array | Kind, price: Array) -> Action:
+    return Action(kind=jnp.asarray(kind, jnp.int32), price=price.astype(jnp.int32), acts=jnp.int32(0))
+
+
+def _deal_or(accepts: Array, offer: Array, ask: Array) -> Action:
+    """DEAL at the buyer's standing offer if `accepts`, else OFFER at `ask`."""
+    return _action(jnp.where(accepts, Kind.DEAL, Kind.OFFER), jnp.where(accepts, offer, ask))
+
+
+def _least(cost: Array, margin_bp: Array) -> Array:
+    """ceil(cost (1 + margin)), int32 cents: the least that a seller takes."""
+    return jnp.minimum(cost + part_up(cost, margin_bp), MAX_PRICE)
+
+
+def _quote(ask: Array, floor: Array, obs: Observation, tick: int) -> Array:
+    """The ask as said: within [floor, own last ask (at first the list price)], rounded up to a tick where that fits."""
+    last = last_offer(offers_made(obs, SELLER), obs.turn)
+    cap = jnp.maximum(jnp.where(last == NONE, obs.price, last), floor)
+    return jnp.minimum(round_up(jnp.clip(ask, floor, cap), tick), cap)
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """The myopic seller: takes any standing offer of at least ceil(C (1 + margin)), else asks the list price."""
+
+    margin: float = 0.0
+
+    def __post_init__(self):
+        registry.require(self, "margin", self.margin >= 0, "at least 0")
+
+    def draw_type(self, key: Array, scenario: Scenario) -> Array:
+        del key  # Nothing about this seller is random.
+        return _least(scenario.cost, basis_points(self.margin))
+
+    def act(self, key: Array, hidden: Array, obs: Observation, turns: int) -> Action:
+        del key, turns
+        offer = obs.offers[BUYER]
+        return _deal_or((offer != NONE) & (offer >= hidden), offer, jnp.maximum(obs.price, hidden))
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeDependent:
+    """Faratin's time-dependent concession from the list price to a floor, without noise.
+
+    In turn t = 0 .. T - 1:  ask_t = F + (1 - alpha_t) (P0 - F),  alpha_t = K + (1 - K) (t / (T - 1))^(1 / beta),
+    with F = ceil(C (1 + margin)). It takes a standing offer of at least ask_t. `tick`, in cents, rounds asks up.
+    """
+
+    beta: float
+    k: float = 0.0
+    margin: float = 0.0
+    tick: int = 1
+
+    def __post_init__(self):
+        registry.require(self, "beta", self.beta > 0, "above 0")
+        registry.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
+        registry.require(self, "margin", self.margin >= 0, "at least 0")
+        registry.require(self, "tick", self.tick >= 1, "at least 1 cent")
+
+    def draw_type(self, key: Array, scenario: Scenario) -> Array:
+        del key  # Its only secret is the floor.
+        return _least(scenario.cost, basis_points(self.margin))
+
+    def act(self, key: Array, hidden: Array, obs: Observation, turns: int) -> Action:
+        del key
+        alpha = concession.alpha(concession.progress(obs.turn, turns), self.beta, self.k)
+        ask = _quote(concession.ask(jnp.maximum(obs.price, hidden), hidden, alpha), hidden, obs, self.tick)
+        offer = obs.offers[BUYER]
+        return _deal_or((offer != NONE) & (offer >= ask), offer, ask)
+
+
+@struct.dataclass
+class StochasticType:
+    """floor: int32 cents, F. beta: float32. reciprocity: int32 basis points, w."""
+
+    floor: Array
+    beta: Array
+    reciprocity: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Stochastic:
+    """The seller to train against: a hidden type, and asks that are noisy enough to be worth reading.
+
+    Hidden, once an episode:  m ~ U{margin} in basis points, F = max(ceil(C (1 + m)), C + 1);  log beta ~ U[log of
+    `beta`];  w ~ U{reciprocity} in basis points. With P = max(P0, F), o_t the offer in the buyer's message of turn
+    t = 0 .. T - 1 and o' its latest one before that, in cents:
+
+        alpha_t  = k + (1 - k) (t / (T - 1))^(1 / beta)
+        raise_t  = max(o_t - o', 0), or 0 where one of them is missing
+        x_t      = F + ceil((1 - alpha_t) (P - F)) - floor(w raise_t) + floor(e_t P0),    e_t ~ N(0, noise^2)
+        ask_t    = min(tick * ceil(clip(x_t, F, cap_t) / tick), cap_t)
+
+    where cap_t is its own last ask (at first P), and alpha_t and e_t count to the nearest basis point. With s the
+    buyer's standing offer, it
+
+        takes s           if s >= ask_t, or t = T - 1 and s >= F;
+        else walks away   with probability walk * max(1 - s / (insult P0), 0);
+        else              asks ask_t.
+
+    Where nothing stands (the buyer has not offered yet), it neither takes nor walks. e_t and the walk are independent
+    over turns.
+    """
+
+    margin: tuple[float, float] = (0.02, 0.25)
+    beta: tuple[float, float] = (0.4, 2.0)
+    reciprocity: tuple[float, float] = (0.0, 0.5)
+    k: float = 0.05
+    noise: float = 0.03
+    insult: float = 0.35
+    walk: float = 0.3
+    tick: int = 1
+
+    def __post_init__(self):
+        registry.require(self, "margin", 0 <= self.margin[0] <= self.margin[1], "0 <= low <= high")
+        registry.require(self, "beta", 0 < self.beta[0] <= self.beta[1], "0 < low <= high")
+        registry.require(self, "reciprocity", 0 <= self.reciprocity[0] <= self.reciprocity[1], "0 <= low <= high")
+        registry.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
+        registry.require(self, "noise", self.noise >= 0, "at least 0")
+        registry.require(self, "insult", self.insult > 0, "above 0 (walk=0 makes a seller that never walks away)")
+        registry.require(self, "walk", 0 <= self.walk <= 1, "in [0, 1]")
+        registry.require(self, "tick", self.tick >= 1, "at least 1 cent")
+
+    def draw_type(self, key: Array, scenario: Scenario) -> StochasticType:
+        u_margin, u_beta, u_reciprocity = jax.random.uniform(key, (3,))
+        floor = _least(scenario.cost, uniform_bp(u_margin, *basis_points(jnp.array(self.margin))))
+        low, high = jnp.log(jnp.array(self.beta))
+        return StochasticType(
+            floor=jnp.clip(floor, scenario.cost + 1, MAX_PRICE),
+            beta=jnp.exp(low + u_beta * (high - low)),
+            reciprocity=uniform_bp(u_reciprocity, *basis_points(jnp.array(self.reciprocity))),
+        )
+
+    def act(self, key: Array, hidden: StochasticType, obs: Observation, turns: int) -> Action:
+        key_noise, key_walk = jax.random.split(key)
+        floor = hidden.floor
+
+        alpha = concession.alpha(concession.progress(obs.turn, turns), hidden.beta, self.k)
+        target = concession.ask(jnp.maximum(obs.price, floor), floor, alpha)
+        answer = part(_last_raise(obs), hidden.reciprocity)
+        noise = part(obs.price, basis_points(self.noise * jax.random.normal(key_noise)))
+        ask = _quote(target - answer + noise, floor, obs, self.tick)
+
+        offer = obs.offers[BUYER]
+        stands = offer != NONE
+        accepts = stands & ((offer >= ask) | ((obs.turn == turns - 1) & (offer >= floor)))
+        walk = self.walk * (1 - offer / (self.insult * obs.price.astype(jnp.float32)))
+        walks = stands & ~accepts & (jax.random.uniform(key_walk) < walk)
+        kind = jnp.where(walks, Kind.QUIT, jnp.where(accepts, Kind.DEAL, Kind.OFFER))
+        return _action(kind, jnp.where(walks, NONE, jnp.where(accepts, offer, ask)))
+
+
+def _last_raise(obs: Observation) -> Array:
+    """int32 cents: how much the buyer's offer in this turn's message exceeds its latest one before, at least 0."""
+    offers_T = offers_made(obs, BUYER)
+    now, before = offers_T[obs.turn], last_offer(offers_T, obs.turn)
+    return jnp.where((now != NONE) & (before != NONE), jnp.maximum(now - before, 0), 0)
+
+
+SELLERS: dict[str, Seller] = {
+    "floor": Floor(),
+    "boulware": TimeDependent(beta=0.2),
+    "linear": TimeDependent(beta=1.0),
+    "conceder": TimeDependent(beta=5.0),
+    "neutral": Stochastic(),
+    # The personas of arXiv 2604.09855, table 3, as far as prices carry them; the figures are ours.
+    "begging": Stochastic(margin=(0.01, 0.1), beta=(1.5, 5.0), reciprocity=(0.3, 0.8), insult=0.2, walk=0.05),
+    "insulting": Stochastic(margin=(0.05, 0.3), beta=(0.3, 0.8), reciprocity=(0.0, 0.2), insult=0.5, walk=0.6),
+    "unyielding": Stochastic(margin=(0.1, 0.3), beta=(0.1, 0.25), reciprocity=(0.0, 0.05), k=0.0, noise=0.01, walk=0.1),
+}
+
+
+def make(spec: str, **overrides: Any) -> Seller:
+    """A seller of `SELLERS` by name, its fields replaced as asked: `make("neutral", tick=100)`. See `registry.make`."""
+    return registry.make(SELLERS, spec, **overrides)

@@ -1,0 +1,159 @@
+"""The game's data: plain pytrees of integers, one episode each (batch them with `jax.vmap`).
+
+Money is int32 cents throughout. `NONE` stands where no price is.
+"""
+
+import enum
+
+from flax import struct
+import jax
+
+BUYER, SELLER = 0, 1
+NONE = -1  # No price: no offer stands, no deal was made, no message was sent.
+MAX_PRICE = 999_999_999  # $9,999,999.99, the largest readable price.
+
+
+class Kind(enum.IntEnum):
+    """What a message's action turned out to be. The last three could not be read."""
+
+    OFFER = 0  # [BUY] from the buyer, [SELL] from the seller
+    REJECT = 1
+    DEAL = 2
+    QUIT = 3
+    MISSING = 4  # no Action line at all
+    UNREADABLE = 5  # an Action line that holds no readable action
+    CUT = 6  # the message reached its token cap before its action was complete
+
+
+class End(enum.IntEnum):
+    """How an episode ended. Every end but ONGOING absorbs."""
+
+    ONGOING = 0
+    DEAL = 1
+    BUYER_QUIT = 2
+    SELLER_QUIT = 3
+    TURN_LIMIT = 4
+    OVERSHOOT = 5  # the buyer offered, or closed a deal, above its budget
+    # Format errors of the buyer, each kind counted apart.
+    MISSING = 6
+    UNREADABLE = 7
+    CUT = 8
+    DEAL_WITHOUT_OFFER = 9
+    DEAL_MISMATCH = 10
+    SELLER_ILLEGAL = 11  # an illegal seller move, where regulation ends the game
+
+
+@struct.dataclass
+class Action:
+    """One message's action.
+
+    kind: int32, a `Kind`. price: int32 cents, `NONE` unless kind is OFFER or DEAL.
+    acts: int32, bits for the kinds of argument made in the talk (filled in by the language layer).
+    """
+
+    kind: jax.Array
+    price: jax.Array
+    acts: jax.Array
+
+
+@struct.dataclass
+class Products:
+    """What the game needs of a catalogue: int32 cents, all of shape [products].
+
+    price: the public list price P0. budget: the buyer's private B. cost: the seller's private C.
+    scale: the reward's denominator, |B - C| widened to one dollar (in the units of the prices).
+    """
+
+    price: jax.Array
+    budget: jax.Array
+    cost: jax.Array
+    scale: jax.Array
+
+
+@struct.dataclass
+class Scenario:
+    """One draw of the game: a product's row of `Products`, and the randomness of its seller.
+
+    product: int32, the row. price, budget, cost, scale: int32 cents. key: PRNG key (typed, scalar); the seller's
+    hidden type and noise are functions of it and of the turn alone, so all members of a group share them.
+    """
+
+    product: jax.Array
+    price: jax.Array
+    budget: jax.Array
+    cost: jax.Array
+    scale: jax.Array
+    key: jax.Array
+
+
+@struct.dataclass
+class GameState:
+    """Everything that has happened. T = the turn limit; a turn is a buyer message and a seller message.
+
+    turn: int32, 0-based. player: int32, who speaks next. offers: int32[2] cents, each side's standing offer.
+    kinds, prices: int32[T, 2], the actions as played (after regulation), `NONE` where not yet played.
+    end: int32, an `End`. deal_price: int32 cents. interventions: int32, the seller moves that regulation replaced.
+    """
+
+    scenario: Scenario
+    turn: jax.Array
+    player: jax.Array
+    offers: jax.Array
+    kinds: jax.Array
+    prices: jax.Array
+    end: jax.Array
+    deal_price: jax.Array
+    interventions: jax.Array
+
+
+@struct.dataclass
+class Observation:
+    """What one side may know: the public history and its own private number.
+
+    role: int32. turn: int32. price: int32 cents, P0. private: int32 cents, the budget or the cost.
+    offers, kinds, prices: as in `GameState`.
+    """
+
+    role: jax.Array
+    turn: jax.Array
+    price: jax.Array
+    private: jax.Array
+    offers: jax.Array
+    kinds: jax.Array
+    prices: jax.Array
+
+
+@struct.dataclass
+class Outcome:
+    """What a finished (or cut off) episode comes to; the input of every metric.
+
+    end: int32, an `End`. reward: float32, the buyer's. deal_price, first_offer: int32 cents, `NONE` without one.
+    turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32. ratio: float32,
+    (B - P) / scale on a deal, else 0. first_ratio: float32, first offer / B, else 0.
+    high_asks: int32, seller offers above P0 or above its own last one.
+    """
+
+    end: jax.Array
+    reward: jax.Array
+    deal_price: jax.Array
+    first_offer: jax.Array
+    turns: jax.Array
+    mutual: jax.Array
+    interventions: jax.Array
+    ratio: jax.Array
+    first_ratio: jax.Array
+    high_asks: jax.Array
+
+
+@struct.dataclass
+class GameParams:
+    """The rules of one game. `products` is data; the rest is static.
+
+    turns: the turn limit (a turn is a buyer message and a seller message). regulation: what becomes of an illegal
+    seller move: 'repair' puts a legal counter-offer in its place, 'end' ends the game without a deal, 'none' lets
+    a malformed message lose the turn and enforces no floor.
+    """
+
+    products: Products
+    turns: int = struct.field(pytree_node=False, default=6)
+    regulation: str = struct.field(pytree_node=False, default="repair")

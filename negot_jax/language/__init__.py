@@ -1,0 +1,1 @@
+"""Between tokens and actions: tokenizer, prompts, the message grammar, constrained decoding, rendering."""

@@ -1,0 +1,215 @@
+"""The message grammar on token ids: the automaton composed once with a vocabulary, then read inside the program.
+
+`build` turns a vocabulary's byte strings into tables; `advance` takes the registers over one token, `read` makes an
+action of them, and `parse` does a whole message and marks what the other side may see. Nothing is ever decoded to
+text. What the bytes mean is in `automaton`. All functions but `build` are for one message; batch them with `jax.vmap`.
+"""
+
+from collections.abc import Sequence
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Action, Kind
+from negot_jax.language import automaton
+from negot_jax.language.automaton import CAP, KEEP, Content, Tag, Verdict
+
+_EMPTY = 0  # The class of the tokens without bytes.
+
+
+@struct.dataclass
+class Steps:
+    """What tokens do; the fields of `automaton.STEP`, in the tables all of shape [S, K]."""
+
+    next: Array
+    content: Array
+    verdict: Array
+    tag: Array
+    done: Array
+    reset: Array
+    scale: Array
+    add: Array
+    extend: Array
+
+
+@struct.dataclass
+class Grammar:
+    """The automaton over tokens. S states, V tokens, K classes of tokens that do the same in every state.
+
+    steps_SxK: what a class does, but for the bytes that it adds to the codename. class_V: the tokens' classes.
+    code_multiplier_V, code_addend_V: uint32, what a token that extends the codename does to its hash.
+    """
+
+    steps_SxK: Steps
+    class_V: Array
+    code_multiplier_V: Array
+    code_addend_V: Array
+
+
+@struct.dataclass
+class Registers:
+    """Where the reading of one message stands: int32 state and `Tag`, bool done, int32 value, uint32 code."""
+
+    state: Array
+    tag: Array
+    done: Array
+    value: Array
+    code: Array
+
+
+@struct.dataclass
+class Parsed:
+    """One message as read: its action, and the visible tokens, bool[L].
+
+    A token is visible if it has bytes and all of them are content of talk, or all content of an action line.
+    """
+
+    action: Action
+    talk_L: Array
+    action_L: Array
+
+
+def build(token_bytes: Sequence[bytes]) -> Grammar:
+    """Composes the automaton with a vocabulary.
+
+    Args:
+      token_bytes: what each token id stands for, V byte strings; b"" for control tokens, which do nothing.
+
+    Returns:
+      The tables, some megabytes for a vocabulary of 262,144 tokens.
+
+    Raises:
+      TypeError: if a token is not a byte string.
+    """
+    for token, text in enumerate(token_bytes):
+        if not isinstance(text, bytes):
+            raise TypeError(f"token_bytes[{token}] is {text!r}, not bytes: give the raw bytes, b'' for control tokens")
+    columns, class_of = _classes(token_bytes)
+    extending = [np.flatnonzero(column["extend"]) for column in columns]
+    code = np.empty((len(token_bytes), 2), np.uint32)
+    for token, text in enumerate(token_bytes):
+        states = extending[class_of[token]]
+        part = automaton.codename_part(text, int(states[0])) if states.size else b""
+        code[token] = automaton.hash_step(part)
+    table_SxK = np.stack(columns, axis=1)
+    return Grammar(
+        steps_SxK=Steps(**{field: jnp.asarray(table_SxK[field]) for field in automaton.STEP.names}),
+        class_V=jnp.asarray(class_of, np.min_scalar_type(len(columns) - 1)),
+        code_multiplier_V=jnp.asarray(code[:, 0]),
+        code_addend_V=jnp.asarray(code[:, 1]),
+    )
+
+
+def _classes(token_bytes: Sequence[bytes]) -> tuple[list[np.ndarray], list[int]]:
+    """The distinct columns STEP[S] of all tokens, the empty string's first, and each token's index among them.
+
+    Each column is composed once: from the prefixes' columns, through a trie whose nodes are columns, not prefixes.
+    """
+    nodes = [automaton.identity()]
+    index = {nodes[0].tobytes(): 0}
+    children: list[dict[int, int]] = [{}]
+    ends = []
+    for text in token_bytes:
+        node = 0
+        for byte in text:
+            child = children[node].get(byte)
+            if child is None:
+                column = automaton.compose(nodes[node], automaton.TABLE[:, byte])
+                child = index.setdefault(column.tobytes(), len(nodes))
+                if child == len(nodes):
+                    nodes.append(column)
+                    children.append({})
+                children[node][byte] = child
+            node = child
+        ends.append(node)
+    used = [_EMPTY, *sorted(set(ends) - {_EMPTY})]
+    renumbered = {node: i for i, node in enumerate(used)}
+    return [nodes[node] for node in used], [renumbered[node] for node in ends]
+
+
+def start() -> Registers:
+    """The registers before the first token of a message."""
+    return Registers(
+        state=jnp.int32(automaton.START),
+        tag=jnp.int32(Tag.NO_LINE),
+        done=jnp.bool_(False),
+        value=jnp.int32(0),
+        code=jnp.uint32(0),
+    )
+
+
+def advance(grammar: Grammar, registers: Registers, token: Array) -> Registers:
+    """The registers after one more token, an int32 id."""
+    return _advance(grammar, registers, token, grammar.class_V[token])[0]
+
+
+def _advance(grammar: Grammar, registers: Registers, token: Array, token_class: Array) -> tuple[Registers, Steps]:
+    step = jax.tree.map(lambda table: table[registers.state, token_class], grammar.steps_SxK)
+    code = jnp.where(step.reset, 0, registers.code)
+    extended = code * grammar.code_multiplier_V[token] + grammar.code_addend_V[token]
+    after = Registers(
+        state=step.next.astype(jnp.int32),
+        tag=jnp.where(step.tag == KEEP, registers.tag, step.tag.astype(jnp.int32)),
+        done=jnp.where(step.done == KEEP, registers.done, step.done == 1),
+        value=_affine(jnp.where(step.reset, 0, registers.value), step.scale, step.add),
+        code=jnp.where(step.extend, extended, code),
+    )
+    return after, step
+
+
+def _affine(value: Array, scale: Array, add: Array) -> Array:
+    """min(value * 10**scale + add, CAP) in int32, which value * 10**scale may not fit."""
+    powers = jnp.array([10**i for i in range(len(str(CAP)))], jnp.int32)
+    factor = powers[scale]
+    return jnp.where(value > (CAP - 1 - add) // factor, CAP, value * factor + add)
+
+
+def read(registers: Registers, cut: Array, codename_hash: Array, role: Array) -> Action:
+    """The action of a message that ends here.
+
+    Args:
+      registers: after the message's last token.
+      cut: bool, whether the message was ended by its token cap.
+      codename_hash: uint32, `automaton.codename_hash` of the product's codename. A wrong codename passes if its hash is
+        the same, by chance once in 2**32.
+      role: int32, BUYER or SELLER, who speaks.
+    """
+    offer = registers.tag == jnp.where(role == BUYER, Tag.BUY, Tag.SELL)
+    deal = registers.tag == Tag.DEAL
+    complete = registers.done & (registers.value <= MAX_PRICE) & (registers.code == codename_hash)
+    unreadable = jnp.where(registers.tag == Tag.NO_LINE, Kind.MISSING, Kind.UNREADABLE)
+    kind = jnp.select(
+        [offer & complete, deal & complete, registers.tag == Tag.REJECT, registers.tag == Tag.QUIT, cut],
+        [jnp.int32(kind) for kind in (Kind.OFFER, Kind.DEAL, Kind.REJECT, Kind.QUIT, Kind.CUT)],
+        unreadable.astype(jnp.int32),
+    )
+    price = jnp.where((kind == Kind.OFFER) | (kind == Kind.DEAL), registers.value, NONE)
+    return Action(kind=kind, price=price, acts=jnp.int32(0))
+
+
+def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename_hash: Array, role: Array) -> Parsed:
+    """Reads one whole message.
+
+    Args:
+      grammar: of the vocabulary.
+      tokens_L: int32[L], token ids.
+      length: int32, the message's tokens; what stands at and after this position is ignored.
+      cut, codename_hash, role: as for `read`.
+    """
+    class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], _EMPTY)
+
+    def forward(registers, inputs):
+        registers, step = _advance(grammar, registers, *inputs)
+        return registers, (step.content, step.verdict)
+
+    def backward(before_header, inputs):
+        content, verdict = inputs
+        talk = (content == Content.TALK) | ((content == Content.MAYBE) & ~before_header)
+        return jnp.where(verdict == Verdict.OPEN, before_header, verdict == Verdict.HEADER), talk
+
+    registers, (content_L, verdict_L) = jax.lax.scan(forward, start(), (tokens_L, class_L))
+    _, talk_L = jax.lax.scan(backward, jnp.bool_(False), (content_L, verdict_L), reverse=True)
+    return Parsed(read(registers, cut, codename_hash, role), talk_L, content_L == Content.ACTION)

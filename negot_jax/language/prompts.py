@@ -1,0 +1,91 @@
+"""What each side is told before the first message, and how money is written.
+
+Two styles say the same: 'full' spells the rules out for a model that has never seen the game, 'compact' is for small
+models that learn the rules from examples. The wording is ours.
+"""
+
+import numpy as np
+
+from negot_jax.catalog.types import Catalog
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.language import tokenizer as tokens
+from negot_jax.language.tokenizer import Tokenizer
+
+_FORM = """\
+Write every message in this form, each part on its own line:
+Thought: your private reasoning; the other side never sees it
+Talk: what you say to the other side
+Action: exactly one of these
+[{tag}] $M (1x {codename}) to offer the price M
+[DEAL] $M (1x {codename}) to accept the other side's standing offer of M
+[REJECT] to turn that offer down
+[QUIT] to leave without a deal
+A message in any other form counts as a failure.
+
+Product: {codename}
+List price: {price}
+"""
+_FULL = {
+    BUYER: "You are the buyer in a negotiation over the price of one product. You speak first, then you and the seller "
+    "take turns; after {turns} messages of each side it is over.\n"
+    "Your budget is {private}, and the seller does not know it. Aim to spend as little as you can: staying within the "
+    "budget is not enough, every dollar saved below it counts. An offer or a deal above the budget is a failure, worse "
+    "than no deal at all.\n" + _FORM,
+    SELLER: "You are the seller in a negotiation over the price of one product. The buyer speaks first, then you take "
+    "turns; after {turns} messages of each side it is over.\n"
+    "The product costs you {private}, and the buyer does not know it. Aim to sell for as much as you can, and never "
+    "below your cost: no deal is better than a loss.\n" + _FORM,
+}
+_COMPACT = {
+    BUYER: "Buy {codename} for as little as you can.\nList {price}, budget {private}, {turns} turns.\n",
+    SELLER: "Sell {codename} for as much as you can.\nList {price}, cost {private}, {turns} turns.\n",
+}
+_STYLES = {"full": _FULL, "compact": _COMPACT}
+_TAGS = {BUYER: "BUY", SELLER: "SELL"}
+
+
+def money(cents: int) -> str:
+    """Dollars as the game writes them: $45, $45.50."""
+    dollars, rest = divmod(int(cents), 100)
+    return f"${dollars}.{rest:02d}" if rest else f"${dollars}"
+
+
+def rules(catalog: Catalog, product: int, role: int, turns: int, style: str) -> str:
+    """The first part of one side's prompt, with its own private number and never the other's."""
+    private = catalog.budget if role == BUYER else catalog.cost
+    return _STYLES[style][role].format(
+        codename=catalog.codenames[product],
+        price=money(catalog.price[product]),
+        private=money(private[product]),
+        turns=turns,
+        tag=_TAGS[role],
+    )
+
+
+def about(catalog: Catalog, product: int) -> str:
+    """The public text on a product."""
+    parts = (catalog.titles[product], catalog.descriptions[product], catalog.features[product])
+    return "\n".join(part for part in parts if part)
+
+
+def tokenise(
+    catalog: Catalog, tokenizer: Tokenizer, turns: int, style: str, text_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every prompt, once.
+
+    Args:
+      text_tokens: at most so many tokens of a product's text are kept; the rules are never cut.
+    Returns:
+      tokens int32[products, role, L], padded on the right, and lengths int32[products, role]; L is the longest.
+    """
+    rows = []
+    for product in range(len(catalog)):
+        text = tokenizer.encode(about(catalog, product))[:text_tokens]
+        for role in (BUYER, SELLER):
+            told = tokenizer.encode(rules(catalog, product, role, turns, style))
+            rows.append([tokens.BOS, *told, *text, tokens.EOT])
+    lengths = np.array([len(row) for row in rows], np.int32)
+    padded = np.full((len(rows), lengths.max()), tokens.PAD, np.int32)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    return padded.reshape(len(catalog), 2, -1), lengths.reshape(len(catalog), 2)

@@ -1,0 +1,1 @@
+"""Language models: configurations, one forward pass for training, prefill and decode, and sampling."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning: dialogues as columns of tokens, rollouts, advantages, losses, the learner."""

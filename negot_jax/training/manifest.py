@@ -1,0 +1,104 @@
+"""The manifest of a run, `manifest.json`: what is needed to tell what was run, and to run it again.
+
+The configuration, the seed and the catalogue identify a run: they are written once, and a resumed run must have the
+same. Everything that may change from one start to the next (time, command, versions, devices) is a list of starts.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import datetime
+from importlib import metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def record_start(workdir: str | os.PathLike, config: Any, seed: int, catalog: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes `workdir/manifest.json`, or adds this start to the one that is there. Call it on one process only.
+
+    Args:
+      workdir: the run's directory; made if it is not there.
+      config: the resolved configuration, a dataclass.
+      seed: the seed of everything random in the run.
+      catalog: JSON facts of the catalogue: its name, version and counts.
+
+    Returns:
+      The manifest as written.
+
+    Raises:
+      ValueError: the directory holds a run with another configuration, seed or catalogue; the fields are listed.
+    """
+    path = pathlib.Path(workdir) / "manifest.json"
+    run = {"config": dataclasses.asdict(config), "seed": seed, "catalog": dict(catalog)}
+    run = json.loads(json.dumps(run))  # as it will be read back: tuples become lists
+    starts = []
+    if path.exists():
+        saved = json.loads(path.read_text())
+        starts = saved.pop("starts")
+        if differences := _differences(saved, run):
+            raise ValueError(
+                f"{path} belongs to another run. It differs in\n  "
+                + "\n  ".join(differences)
+                + "\nResume with the saved values, or start anew with another --workdir."
+            )
+    manifest = {**run, "starts": [*starts, _start()]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file so that, whenever the process dies, the whole old or the whole new text is there."""
+    temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
+
+
+def _start() -> dict[str, Any]:
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "git": _git_state(),
+        "devices": {
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+        },
+    }
+
+
+def _git_state(root: pathlib.Path = _ROOT) -> dict[str, Any]:
+    """Returns the commit and whether files differ from it; None for both where `root` is no checkout of its own."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+        except FileNotFoundError:  # no git on this machine
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie inside some other project's checkout, whose commit says nothing about it.
+    top, commit = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
+    if not top or not commit or pathlib.Path(top).resolve() != root:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+
+
+def _differences(saved: Any, new: Any, path: str = "") -> list[str]:
+    """Returns a line for each leaf in which two JSON values differ, by its dotted path."""
+    if isinstance(saved, dict) and isinstance(new, dict):
+        keys = sorted({*saved, *new})
+        prefix = path and path + "."
+        return [line for key in keys for line in _differences(saved.get(key), new.get(key), prefix + key)]
+    # Compared as JSON, so that 1 differs from true and nan equals itself.
+    return [] if json.dumps(saved) == json.dumps(new) else [f"{path}: saved {saved!r}, now {new!r}"]

@@ -1,0 +1,103 @@
+"""A warm start: behaviour cloning of scripted buyers, so that reinforcement learning begins with one that can speak.
+
+The dialogues are played and written inside the compiled program, in the same columns as any rollout; the buyer's own
+tokens are the targets. Scores are over the whole vocabulary, so the buyer learns the form of a message even where
+decoding would force it.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import tqdm
+
+from negot_jax.config import field
+from negot_jax.game import bargaining, buyers
+from negot_jax.game.types import BUYER, GameState
+from negot_jax.models.presets import ModelConfig
+from negot_jax.models.transformer import Weights
+from negot_jax.rl import learner, losses, rollout
+from negot_jax.rl.environment import Environment
+from negot_jax.training.metrics import reduce
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStartConfig:
+    """How much is cloned, and whom."""
+
+    steps: int = field(300, "updates; 0 starts from random weights")
+    episodes: int = field(256, "dialogues an update, each of another scenario")
+    micro_batches: int = field(1, "parts of an update whose gradients are added up, to save memory")
+    buyers: tuple[str, ...] = field(
+        ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
+        "the scripted buyers to clone, in equal parts",
+    )
+    optimizer: learner.OptimizerConfig = field(
+        learner.OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=20), "the optimizer of the warm start"
+    )
+
+    def __post_init__(self):
+        if self.steps and self.episodes % self.micro_batches:
+            raise ValueError(
+                f"warm_start.episodes={self.episodes} do not divide into warm_start.micro_batches="
+                f"{self.micro_batches} equal parts. Change one of them."
+            )
+        if not self.buyers:
+            raise ValueError("warm_start.buyers is empty: name a scripted buyer, or set warm_start.steps=0.")
+        for spec in self.buyers:
+            buyers.make(spec)
+
+
+def mixture(specs: tuple[str, ...], key: jax.Array, turns: int) -> rollout.ScriptedBuyer:
+    """A buyer whose rows follow the given policies in turn: row i the policy i modulo their number."""
+    policies = [buyers.make(spec) for spec in specs]
+
+    def act(state: GameState):
+        rows = jnp.arange(state.turn.size)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
+        observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
+        said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
+        return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
+
+    return rollout.ScriptedBuyer(act)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def clone_step(
+    config: WarmStartConfig,
+    model: ModelConfig,
+    state: learner.TrainState,
+    env: Environment,
+) -> tuple[learner.TrainState, learner.Metrics]:
+    """One update on fresh dialogues."""
+    key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
+    scenarios = rollout.sample_scenarios(key_scenarios, env, config.episodes)
+    buyer = mixture(config.buyers, key_buyers, env.layout.turns)
+    dialogues = rollout.rollout(key_buyers, env, scenarios, 1, buyer)
+
+    def loss(weights: Weights, part: rollout.Trajectory):
+        log_probs, _ = losses.message_log_probs(model, weights, env.layout, part, None, 1.0)
+        return losses.masked(-log_probs, part.sampled_BxKxW), {}
+
+    (weights, opt_state, skipped), metrics = learner.apply_gradients(
+        config.optimizer.make(config.steps),
+        loss,
+        (state.weights, state.opt_state, state.skipped),
+        dialogues,
+        config.micro_batches,
+    )
+    return state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1), metrics
+
+
+def warm_start(
+    config: WarmStartConfig, model: ModelConfig, key: jax.Array, weights: Weights, env: Environment
+) -> Weights:
+    """Clones for `config.steps` updates. Deterministic in its arguments: an interrupted one is simply run again."""
+    state = learner.init_state(key, weights, config.optimizer.make(config.steps))
+    bar = tqdm.trange(config.steps, desc="warm start", unit="it", dynamic_ncols=True)
+    for step in bar:
+        state, metrics = clone_step(config, model, state, env)
+        if step % 20 == 19 or step == config.steps - 1:
+            bar.set_postfix({"loss": f"{reduce(jax.device_get(metrics))['loss']:.3g}"})
+    return state.weights

@@ -1,0 +1,37 @@
+"""Packaging. The versions that the tests run with are pinned in constraints.txt."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="negot_jax",
+    version="0.1.0",
+    description="Training language models to bargain, by reinforcement learning with verifiable rewards, in JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["negot_jax", "negot_jax.*"]),
+    package_data={"negot_jax.catalog": ["checksums.tsv"]},
+    install_requires=[
+        "absl-py",
+        "array_record",
+        "flax",
+        "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
+        "jax",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "requests",
+        "scipy",
+        "sentencepiece",
+        "tensorboardX",
+        "tensorflow-datasets",
+        "tqdm",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "test": ["hypothesis", "pytest", "ruff", "tensorboard"],
+        "notebooks": ["jupyter"],
+        "peers": ["accelerate", "datasets", "google-tunix", "torch", "transformers", "trl"],
+    },
+)

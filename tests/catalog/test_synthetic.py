@@ -1,0 +1,61 @@
+"""The generated catalogue: deterministic, unique titles, prices like the real ones."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from negot_jax.catalog import synthetic, words
+
+# Quantiles of cost / price and of the price in dollars over the 930 real products.
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_REAL_RATIO = (0.217, 0.369, 0.508, 0.647, 0.800)
+_REAL_PRICE = (23.86, 59.07, 179.99, 399.99, 1199.99)
+
+
+@pytest.fixture(scope="module", params=range(3))
+def catalog(request):
+    return synthetic.load(seed=request.param)
+
+
+def test_texts_are_complete_and_titles_unique(catalog):
+    assert len(catalog) == len(set(catalog.titles)) == len(set(catalog.codenames)) == 930
+    described, featured = (
+        np.array([bool(text) for text in texts]) for texts in (catalog.descriptions, catalog.features)
+    )
+    assert described.mean() == pytest.approx(832 / 930, abs=0.04)
+    assert featured.mean() == pytest.approx(793 / 930, abs=0.04)
+    assert not (described | featured).all()  # A product may have neither, as in the real data.
+    assert {name: catalog.categories.count(name) for name in words.SHARES} == words.SHARES
+
+
+def test_prices_are_like_the_real_ones(catalog):
+    ratio, dollars = catalog.cost / catalog.price, catalog.price / 100
+    assert ((catalog.price >= 499) & (catalog.price <= 430_000) & (catalog.cost > 0)).all()
+    assert (catalog.cost <= catalog.price).all()
+    np.testing.assert_allclose(np.quantile(ratio, _QUANTILES), _REAL_RATIO, atol=0.015)
+    np.testing.assert_allclose(np.quantile(dollars, _QUANTILES), _REAL_PRICE, rtol=0.15)
+    assert ratio.mean() == pytest.approx(0.511, abs=0.005) and ratio.std() == pytest.approx(0.183, abs=0.005)
+    assert spearmanr(catalog.price, ratio).statistic == pytest.approx(0.36, abs=0.08)
+
+
+def test_bargaining_room_is_like_the_real_one(catalog):
+    assert 0.93 <= catalog.mutual.mean() <= 0.96
+    assert not (catalog.budget == catalog.cost).any()
+    first_best = np.maximum(0.8 - catalog.cost / catalog.price, 0).mean()
+    assert first_best == pytest.approx(0.2926, abs=0.002)
+
+
+def test_the_default_catalogue_is_pinned():
+    default = synthetic.load()
+    text = "\n".join(default.titles + default.descriptions + default.features)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "f5f37bb4047b4257"
+    assert (int(default.price.sum()), int(default.cost.sum())) == (30_166_211, 17_511_876)
+    assert synthetic.load(seed=1).titles != default.titles
+
+
+def test_size_is_kept_and_checked():
+    assert len(synthetic.load(size=7)) == 7
+    with pytest.raises(ValueError, match="size=0"):
+        synthetic.load(size=0)

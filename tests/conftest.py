@@ -1,0 +1,24 @@
+"""Settings and fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
+
+# A property's first example may compile a program, which no deadline should count.
+hypothesis.settings.register_profile("negot_jax", deadline=None)
+hypothesis.settings.load_profile("negot_jax")
+
+_REAL_DATA = Path(__file__).parents[2] / "shared/data/AmazonHistoryPrice"
+
+
+@pytest.fixture(scope="session")
+def amazon_data_dir() -> Path:
+    """The folder of AmazonHistoryPrice's JSON files; tests that need it are skipped where there is none."""
+    folder = Path(os.environ.get("NEGOT_DATA_DIR", _REAL_DATA))
+    if not folder.is_dir():
+        pytest.skip(f"AmazonHistoryPrice is not at {folder}; name its folder by NEGOT_DATA_DIR")
+    return folder

@@ -1,0 +1,111 @@
+"""Tables: what each column shows, the width of the terminal, Markdown and JSON."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from negot_jax.evaluation import tables
+from negot_jax.evaluation.statistics import Interval, Summary
+from negot_jax.game import rewards
+from negot_jax.game.types import Outcome
+
+SETTINGS = tables.Settings(
+    catalog="generated",
+    products=128,
+    episodes=8,
+    prices="normalised",
+    decoding="constrained",
+    seller="neutral",
+    seeds=(0, 1, 2),
+    command="python -m experiments.evaluate --workdir=runs/quickstart",
+)
+NAMES = [metric for columns in tables.TABLES.values() for metric, _ in columns.values() if metric != tables.DIFFERENCE]
+RATE, MEAN = Interval(0.998, 0.995, 1.0, 1024), Interval(-0.9, -0.955, -0.845, 1024)
+
+
+@pytest.fixture
+def summary():
+    trained = {name: Interval(0.5, 0.4, 0.6, 1024) for name in NAMES}
+    styles = {metric: style for columns in tables.TABLES.values() for metric, style in columns.values()}
+    baseline = {name: RATE if styles[name] is tables.percent else MEAN for name in NAMES} | {"bargained_ratio": None}
+    return Summary({"trained": trained, "a|b": baseline}, {"a|b": Interval(-1.4, -1.5, 0.01, 1024)}, "trained")
+
+
+def test_every_column_is_a_metric_of_the_game():
+    shape = (2,)
+    outcome = Outcome(
+        **{
+            field.name: np.zeros(shape, bool if field.name == "mutual" else np.int32)
+            for field in dataclasses.fields(Outcome)
+        }
+    )
+    assert set(NAMES) <= set(rewards.metrics(outcome))
+
+
+@pytest.mark.parametrize(
+    ("style", "interval", "expected"),
+    [
+        (tables.plain, Interval(0.7664, 0.741, 1.0, 9), "0.766 [.741, 1.000]"),
+        (tables.plain, Interval(-0.113, -0.2, 10.0, 9), "-0.113 [-.200, 10.000]"),
+        (tables.signed, Interval(0.1, -0.05, 0.25, 9), "+0.100 [-.050, +.250]"),
+        (tables.percent, Interval(0.9199, 0.901, 0.996, 9), "92.0 [90, 99.6]"),
+        (tables.percent, Interval(0.001, 0.0, 0.003, 9), "0.1 [0.0, 0.3]"),
+        (tables.percent, Interval(1.0, 1.0, 1.0, 9), "100.0 [100.0, 100.0]"),
+    ],
+)
+def test_numbers(style, interval, expected):
+    assert style(interval) == expected
+
+
+def test_cells_hold_the_difference_and_a_mark_for_what_is_missing(summary):
+    trained, baseline = tables.cells(summary, tables.TABLES["Results"])
+    assert trained["buyer"] == "trained" and trained["Δ reward"] == tables.MISSING
+    assert baseline["Δ reward"] == "-1.400 [-1.500, +.010]"
+    assert baseline["bargained ratio"] == tables.MISSING
+
+
+def test_text_keeps_to_the_terminal_and_keeps_every_number(summary):
+    long = "a name that is far too long for its column"
+    summary.metrics[long] = summary.metrics["a|b"]
+    summary.differences[long] = summary.differences["a|b"]
+    text = tables.text(summary, SETTINGS)
+    assert max(map(len, text.splitlines())) <= tables.WIDTH
+    for columns in tables.TABLES.values():
+        for row in tables.cells(summary, columns):
+            assert all(cell in text for header, cell in row.items() if header != "buyer")
+
+
+def test_markdown_rows_have_as_many_cells_as_the_header(summary):
+    markdown = tables.markdown(summary, SETTINGS)
+    lines = [line.replace(r"\|", "") for line in markdown.splitlines() if line.startswith("|")]
+    assert len(lines) == len(tables.TABLES) * (2 + 2)
+    assert [line.count("|") for line in lines] == [
+        len(columns) + 2 for columns in tables.TABLES.values() for _ in range(4)
+    ]
+    assert f"`{SETTINGS.command}`" in markdown
+
+
+def test_caption_names_what_flatters_the_numbers(summary):
+    caption = tables.caption(summary, SETTINGS)
+    for fact in ("normalised to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
+        assert fact in caption
+    plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", seeds=(0,))
+    caption = tables.caption(summary, plain)
+    for fact in ("in dollars", "decoding free", "over products.", "training seed 0"):
+        assert fact in caption
+
+
+def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
+    tables.save(tmp_path / "report", summary, SETTINGS)
+    saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert saved["settings"]["seeds"] == [0, 1, 2] and saved["settings"]["prices"] == "normalised"
+    assert saved["metrics"]["trained"]["reward"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1024}
+    assert saved["metrics"]["a|b"]["bargained_ratio"] is None
+    assert saved["differences"] == {"a|b": {"value": -1.4, "low": -1.5, "high": 0.01, "n": 1024}}
+    assert saved["reference"] == "trained"
+    assert (tmp_path / "report" / "table.md").read_text() == tables.markdown(summary, SETTINGS)
+    summary.metrics["trained"]["reward"] = Interval(float("nan"), 0.0, 0.0, 1)
+    with pytest.raises(ValueError):
+        tables.save(tmp_path, summary, SETTINGS)

@@ -1,0 +1,140 @@
+"""Scripted buyers: schedules to the cent, published rewards, the tuned schedule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negot_jax.game import buyers, sellers
+from negot_jax.game.bargaining import observe, reset_to, scenario
+from negot_jax.game.history import offers_made
+from negot_jax.game.money import BP, part, part_up
+from negot_jax.game.play import play
+from negot_jax.game.types import BUYER, NONE, SELLER, GameParams, Kind
+from tests.game.scenarios import each_product, make_products, stepwise
+
+
+@pytest.fixture(scope="module")
+def dear():
+    """One product that nobody sells: P0 = C = $125.03, B $100.03."""
+    return make_products(*(np.array([x]) for x in (12_503, 10_003, 12_503)))
+
+
+@pytest.mark.parametrize(
+    "spec, offers",
+    [
+        ("linear", [4_001, 5_201, 6_401, 7_602, 8_802, 10_003]),
+        ("linear(start=0.45, end=0.95)", [4_501, 5_501, 6_501, 7_502, 8_502, 9_502]),
+        ("linear(tick=100)", [4_000, 5_200, 6_400, 7_600, 8_800, 10_000]),
+        ("constant(share=0.7)", [7_002] * 6),
+        ("concession(beta=1, k=0.4)", [4_001, 5_201, 6_401, 7_602, 8_802, 10_003]),
+        ("concession(beta=0.5, k=0.5)", [5_001, 5_201, 5_801, 6_802, 8_202, 10_003]),
+        ("tit_for_tat(start=0.4, noise=0)", [4_001] * 6),
+    ],
+)
+def test_offers_of_a_schedule(spec, offers, dear):
+    buyer, params = buyers.make(spec), GameParams(dear)
+    _, state = reset_to(scenario(dear, 0, jax.random.key(0)), params)
+    for turn, offer in enumerate(offers):
+        said = buyer.act(jax.random.key(1), observe(state.replace(turn=jnp.int32(turn)), BUYER), params.turns)
+        assert (said.kind, said.price) == (Kind.OFFER, offer)
+
+
+def test_takes_an_ask_that_is_no_dearer_than_its_own_offer(dear):
+    params = GameParams(dear)
+    _, state = reset_to(scenario(dear, 0, jax.random.key(0)), params)
+    for ask, kind in ((4_001, Kind.DEAL), (4_002, Kind.OFFER)):
+        obs = observe(state.replace(offers=state.offers.at[SELLER].set(ask)), BUYER)
+        said = buyers.Linear().act(jax.random.key(0), obs, params.turns)
+        assert (said.kind, said.price) == (kind, 4_001)
+
+
+def test_tit_for_tat_returns_the_sellers_concession(products):
+    """Against a seller that comes down in equal steps it goes up by the same; `play` equals stepping."""
+    scenarios, params = each_product(products, jax.random.key(0)), GameParams(products)
+    buyer, seller = buyers.TitForTat(0.1, 0.0), sellers.make("linear")
+    states, _ = play(jax.random.key(1), buyer, seller, scenarios, params)
+    act = jax.jit(jax.vmap(lambda state: buyer.act(state.scenario.key, observe(state, BUYER), params.turns)))
+    stepped = stepwise(act, seller, scenarios, params)
+    for x, y in zip(*(jax.tree.leaves(final.replace(scenario=None)) for final in (states, stepped)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    offers_BxT = np.asarray(jax.vmap(lambda state: offers_made(state, BUYER))(states))
+    asks_BxT = np.asarray(jax.vmap(lambda state: offers_made(state, SELLER))(states))
+    seen = (offers_BxT[:, 3] > 0) & (offers_BxT[:, 3] < products.budget)
+    assert seen.sum() > 10
+    ups, downs = offers_BxT[:, 3] - offers_BxT[:, 2], asks_BxT[:, 1] - asks_BxT[:, 2]
+    np.testing.assert_array_equal(ups[seen], downs[seen])
+
+
+@pytest.mark.parametrize("name", buyers.BUYERS)
+def test_never_above_the_budget_nor_out_of_form(name, products):
+    """Whatever was said before: an offer within the budget, or a deal at an ask that stands and is within it."""
+    params = GameParams(products)
+    _, states = jax.vmap(reset_to, (0, None))(each_product(products, jax.random.key(2)), params)
+    rng = np.random.default_rng(0)
+    said = (np.arange(6)[:, None] < 4) & (rng.random((64, 6, 2)) < 0.8)
+    prices = np.where(said, rng.integers(0, 2 * np.asarray(products.price)[:, None, None], said.shape), NONE)
+    states = states.replace(
+        turn=jnp.full(64, 4),
+        kinds=jnp.where(said, Kind.OFFER, Kind.REJECT),
+        prices=jnp.asarray(prices, jnp.int32),
+        offers=jnp.asarray(prices[:, 3], jnp.int32),
+    )
+    act = jax.vmap(lambda key, state: buyers.BUYERS[name].act(key, observe(state, BUYER), params.turns))
+    action = jax.jit(act)(jax.random.split(jax.random.key(0), 64), states)
+    deal = np.asarray(action.kind) == Kind.DEAL
+    assert 0 < deal.sum() < 64 and (action.kind[~deal] == Kind.OFFER).all()
+    assert ((action.price >= 0) & (action.price <= products.budget)).all()
+    np.testing.assert_array_equal(action.price[deal], prices[deal, 3, SELLER])
+
+
+@pytest.mark.parametrize(
+    "margin, table",
+    [
+        (0.0, {(45, 95): 0.7481, (42, 94): 0.7476, (40, 100): 0.7090, (50, 100): 0.7008}),
+        (0.1, {(50, 100): 0.5257}),
+        pytest.param(0.2, {(50, 100): 0.4179}, marks=pytest.mark.slow),
+        pytest.param(0.3, {(50, 100): 0.3217}, marks=pytest.mark.slow),
+    ],
+)
+def test_rewards_on_the_real_products(margin, table, real_products):
+    """Mean rewards of linear schedules (percent of B) over all 930, by a seller that wants `margin` above cost."""
+    starts, ends = jnp.array(list(table)).T * 100
+    seller = sellers.make("floor", margin=margin)
+    means = buyers.linear_rewards(seller, starts, ends, real_products, GameParams(real_products), jax.random.key(0))
+    np.testing.assert_allclose(means, list(table.values()), atol=5e-5)
+
+
+@pytest.mark.slow
+def test_tuned_schedule_on_the_real_products(real_products):
+    key = jax.random.key(0)
+    best, reward = buyers.tune_linear(sellers.Floor(), real_products, GameParams(real_products), key)
+    assert best == buyers.Linear(0.45, 0.95) and reward == pytest.approx(0.7481, abs=5e-5)
+
+
+def test_tuned_schedule_finds_the_one_price():
+    """One product whose cost is 61 % of B: the best first offer is that, whatever comes after."""
+    products = make_products(*(np.array([x]) for x in (12_500, 10_000, 6_100)))
+    best, reward = buyers.tune_linear(sellers.Floor(), products, GameParams(products), jax.random.key(0))
+    assert reward == pytest.approx(1) and (best.start == 0.61 or best.end == 0.61)
+
+
+def test_make():
+    assert buyers.make("linear(start=0.5, end=1.0)", tick=100) == buyers.Linear(0.5, 1.0, 100)
+    for spec, message in {
+        "liner": "did you mean 'linear'?",
+        "linear(start=1.2)": "Linear.start=1.2: must be a share of the budget",
+        "constant(tick=0)": "Constant.tick=0: must be at least 1 cent",
+    }.items():
+        with pytest.raises(ValueError) as error:
+            buyers.make(spec)
+        assert message in str(error.value)
+
+
+def test_parts_are_exact_up_to_the_largest_price():
+    rng = np.random.default_rng(0)
+    amounts = np.concatenate([[0, 1, 9_999, 10_000, 999_999_999], rng.integers(-(10**9), 10**9, 2_000)])
+    shares = np.concatenate([[0, 1, BP, BP - 1, 2 * BP], rng.integers(0, 2 * BP, 2_000)])
+    got = (f(jnp.asarray(amounts, jnp.int32), jnp.asarray(shares, jnp.int32)) for f in (part, part_up))
+    for exact, result in zip((amounts * shares // BP, -(-amounts * shares // BP)), got, strict=True):
+        np.testing.assert_array_equal(result, exact)
