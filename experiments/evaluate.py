@@ -12,7 +12,7 @@ import pathlib
 import shlex
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 
 from experiments import setup
@@ -34,6 +34,7 @@ if __name__ == "__main__":
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     path = workdir / "manifest.json"
     if not path.exists():

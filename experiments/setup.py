@@ -10,6 +10,7 @@ from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
 from negot_jax.config import field
 from negot_jax.evaluation.arena import EvaluationConfig
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts, render
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.tokenizer import Tokenizer
@@ -72,21 +73,17 @@ class Run:
         return transformer.init(jax.random.fold_in(self.key, 0), self.learner.model)
 
 
-def load_catalog(config: CatalogConfig) -> Catalog:
-    """The products, prices in the config's units."""
-    catalog = catalogs.load(config.name, data_dir=config.data_dir)
-    return catalogs.normalise(catalog) if config.prices == "normalised" else catalog
-
-
 def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     """Builds a run; its tokenizer is trained once and kept in the workdir.
 
     Raises:
       ValueError: fields of the configuration that do not fit one another, or the catalogue.
     """
-    catalog = load_catalog(config.catalog)
-    train, test = catalogs.split(catalog, config.catalog.test)
+    catalog = catalogs.load(config.catalog.name, data_dir=config.catalog.data_dir)
     print_line(catalogs.describe(catalog, config.catalog.test))
+    if config.catalog.prices == "normalised":
+        catalog = catalogs.normalise(catalog)
+    train, test = catalogs.split(catalog, config.catalog.test)
     path = workdir / "tokenizer.model"
     if path.exists():
         tokenizer = tokenizers.load(path)
@@ -103,18 +100,15 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
 
 def train_tokenizer(catalog: Catalog, config: Config) -> Tokenizer:
     """A tokenizer for what will be said: prompts, product texts, and the scripted sides' phrases."""
+    read = 4 * config.language.text_tokens  # Of a product's text, in characters: about what a prompt will hold.
     told = [
         prompts.rules(catalog, product, role, config.game.turns, config.language.prompts)
-        + prompts.about(catalog, product)
+        + prompts.about(catalog, product)[:read]
         for product in range(len(catalog))
-        for role in (0, 1)
+        for role in (BUYER, SELLER)
     ]
-    spoken = [
-        f" {said}"
-        for talk in (render.BUYER_TALK, *render.SELLER_TALK.values())
-        for kind in talk.values()
-        for said in kind
-    ]
+    manners = (render.BUYER_TALK, environment.seller_talk(config.game.seller))
+    spoken = [f" {said}" for talk in manners for variants in talk.values() for said in variants]
     # Every dialogue holds a dozen of the phrases, so they weigh as much as the products' texts.
     phrases = spoken * max(1, 12 * len(catalog) // len(spoken))
     categories = sorted({f"{category}_" for category in catalog.categories})

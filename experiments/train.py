@@ -8,7 +8,7 @@ DIR gets manifest.json, metrics.csv, tensorboard/, tokenizer.model, warm_start/,
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 
@@ -27,16 +27,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}. Options are written --config.x.y=value.")
+    logging.set_verbosity(logging.WARNING)  # Of libraries; what we say is printed.
     workdir = pathlib.Path(_WORKDIR.value)
     try:
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         run = setup.prepare(config, workdir)
-        catalog = {
-            "train": len(run.train),
-            "test": len(run.test),
-            "mutual": int(run.train.mutual.sum() + run.test.mutual.sum()),
-        }
-        manifest.record_start(workdir, config, config.seed, catalog)
+        facts = {"train": len(run.train), "test": len(run.test), "train_mutual": int(run.train.mutual.sum())}
+        manifest.record_start(workdir, config, config.seed, facts)
     except (ValueError, TypeError) as error:
         sys.exit(f"error: {error}")
     train(run, workdir)

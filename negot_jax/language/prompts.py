@@ -37,8 +37,8 @@ _FULL = {
     "below your cost: no deal is better than a loss.\n" + _FORM,
 }
 _COMPACT = {
-    BUYER: "Buy {codename} for as little as you can.\nList {price}, budget {private}, {turns} turns.\n",
-    SELLER: "Sell {codename} for as much as you can.\nList {price}, cost {private}, {turns} turns.\n",
+    BUYER: "Buy {codename} cheaply.\nList {price}, budget {private}, {turns} turns.\n",
+    SELLER: "Sell {codename} dearly.\nList {price}, cost {private}, {turns} turns.\n",
 }
 _STYLES = {"full": _FULL, "compact": _COMPACT}
 _TAGS = {BUYER: "BUY", SELLER: "SELL"}

@@ -22,14 +22,14 @@ DECIMALS = 3  # Tokens of the point and two digits.
 # What is said, by manner and kind of action. Every kind of a manner has the same number of variants.
 Talk = Mapping[Kind, Sequence[str]]
 BUYER_TALK: Talk = {
-    Kind.OFFER: ("Here is my offer.", "I can pay this much.", "Would you take this?", "This is what I can do."),
+    Kind.OFFER: ("Here is my offer.", "I can pay this much.", "Would you take this?", "I can do this."),
     Kind.REJECT: ("That is too much.", "I cannot pay that.", "Please come down.", "Not at that price."),
     Kind.DEAL: ("Deal.", "Agreed.", "I take it.", "We have a deal."),
     Kind.QUIT: ("I will look elsewhere.", "Goodbye.", "This is not for me.", "I am leaving."),
 }
 SELLER_TALK: dict[str, Talk] = {
     "neutral": {
-        Kind.OFFER: ("I can do this price.", "This is my price.", "How about this?", "I could let it go for this."),
+        Kind.OFFER: ("I can do this price.", "This is my price.", "How about this?", "Take it for this."),
         Kind.REJECT: ("That is too low.", "I cannot accept that.", "Please go higher.", "Not at that price."),
         Kind.DEAL: ("Sold.", "Agreed.", "It is yours.", "We have a deal."),
         Kind.QUIT: ("We are too far apart.", "No sale today.", "I must stop here.", "Goodbye."),

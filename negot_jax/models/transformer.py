@@ -107,7 +107,7 @@ def _graph(module: type[nnx.Module], config: ModelConfig) -> nnx.GraphDef:
 def init(key: jax.Array, config: ModelConfig) -> Weights:
     """Random float32 weights: {"ends": ..., "blocks": leaves [layers, ...]}."""
     ends, blocks = jax.random.split(key)
-    weights_of = lambda module, key: nnx.split(module(config, nnx.Rngs(key)))[1]  # noqa: E731
+    weights_of = lambda module, key: nnx.split(module(config, nnx.Rngs(key)))[1]
     stacked = jax.vmap(functools.partial(weights_of, Block))(jax.random.split(blocks, config.layers))
     return {"ends": weights_of(Ends, ends), "blocks": stacked}
 

@@ -118,7 +118,7 @@ def build(
     code_tokens = max(map(len, codes))
     seller = sellers.make(game.seller)
     digits = len(str(_highest_price(catalog, seller) // 100))
-    talk = {BUYER: render.BUYER_TALK, SELLER: _seller_talk(game.seller)}
+    talk = {BUYER: render.BUYER_TALK, SELLER: seller_talk(game.seller)}
     book = {role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits) for role in talk}
     form = None
     shortest = book[BUYER].width
@@ -157,6 +157,6 @@ def _highest_price(catalog: Catalog, seller: sellers.Seller) -> int:
     return int(max(catalog.price.max(), np.ceil(catalog.cost.max() * (1 + margin)) + 1))
 
 
-def _seller_talk(spec: str) -> render.Talk:
+def seller_talk(spec: str) -> render.Talk:
     """A persona speaks in its own manner; every other seller in the neutral one."""
     return render.SELLER_TALK.get(spec.split("(")[0].strip(), render.SELLER_TALK["neutral"])

@@ -66,9 +66,7 @@ class LearnerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
         if self.group < 2:
-            raise ValueError(
-                f"learner.group={self.group}: a group's mean is its baseline, so it needs 2 episodes or more."
-            )
+            raise ValueError(f"learner.group={self.group}: a group's mean is its baseline, so use 2 episodes or more.")
         episodes, parts = self.scenarios * self.group, self.minibatches * self.micro_batches
         if episodes % parts:
             raise ValueError(

@@ -2,7 +2,8 @@
 
 Rows are episodes, scenario by scenario: row p * G + g is member g of the group of scenario p.
 
-Shape suffixes: P scenarios, G members of a group, B = P * G rows, K turns, W columns of a buyer's message, T all columns.
+Shape suffixes: P scenarios, G members of a group, B = P * G rows, K turns, W columns of a
+buyer's message, T all columns.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class Message:
 class Trajectory:
     """A batch of finished episodes, in the columns of `Layout` and after them the last reply, which nobody reads.
 
-    tokens_BxT: int32. valid_BxT: bool, False for padding and for what the buyer does not read. sampled_BxKxW: bool, the buyer's own tokens.
+    tokens_BxT: int32. valid_BxT: bool, False for padding and for what the buyer does not read.
+    sampled_BxKxW: bool, the buyer's own tokens.
     log_probs_BxKxW, choices_BxKxW: as in `Message`. state: the final game states, [B].
     """
 
@@ -88,7 +90,7 @@ def rollout(key: jax.Array, env: Environment, scenarios_P: Scenario, group: int,
     The members of a group meet the same seller with the same noise; they differ by the buyer's sampling alone.
     """
     layout = env.layout
-    repeat = lambda x: jnp.repeat(x, group, axis=0)  # noqa: E731
+    repeat = lambda x: jnp.repeat(x, group, axis=0)
     state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, env.params)[1])(jax.tree.map(repeat, scenarios_P))
     B = state.turn.shape[0]
 
@@ -147,7 +149,7 @@ def _seller_turn(env: Environment, state: GameState) -> tuple[GameState, Chunk]:
     )
     width = env.layout.reply
     said, lengths = _render(env, env.seller_book, played, state, width)
-    header = lambda token: jnp.full((rows.size, 1), token)  # noqa: E731
+    header = lambda token: jnp.full((rows.size, 1), token)
     reply = jnp.concatenate([header(tokens.SELLER_TURN), said, header(tokens.BUYER_TURN)], axis=1)
     columns = jnp.arange(width + 2)
     valid = (columns <= lengths[:, None]) | (columns == width + 1)
@@ -155,11 +157,9 @@ def _seller_turn(env: Environment, state: GameState) -> tuple[GameState, Chunk]:
 
 
 def _render(env: Environment, book: render.Phrasebook, action: Action, state: GameState, width: int):
-    """Scripted messages [B, width]; the wording depends on the scenario and the turn alone, as does a seller's noise."""
-    draw = lambda key, turn: jax.random.randint(
-        jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn), (), 0, 1 << 30
-    )  # noqa: E731
-    variant = jax.vmap(draw)(state.scenario.key, state.turn)
+    """Scripted messages [B, width]; like a seller's noise, the wording depends on the scenario and the turn alone."""
+    wording = jax.vmap(lambda key, turn: jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn))
+    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(wording(state.scenario.key, state.turn))
     product = state.scenario.product
     return jax.vmap(functools.partial(render.render, book, width=width))(
         action, env.codes_NxC[product], env.code_lengths_N[product], variant
@@ -310,7 +310,7 @@ def _spellings(env: Environment, product: jax.Array, standing: jax.Array) -> con
     price, price_length = jax.vmap(functools.partial(render.spell_price, env.buyer_book))(jnp.maximum(standing, 0))
     codes = env.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])
-    pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))  # noqa: E731
+    pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))
     return constrain.Spellings(
         tokens_2xC=jnp.stack([pad(codes), pad(price)], axis=1),
         lengths_2=jnp.stack([env.code_lengths_N[product], price_length], axis=1),

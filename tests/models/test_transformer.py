@@ -1,0 +1,243 @@
+"""The transformer against plain numpy, and the one forward pass against itself: cached, padded, cut into pieces."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negot_jax.models import transformer
+from negot_jax.models.presets import preset
+
+CONFIG = preset("tiny", vocab_size=61, layers=3, width=24, heads=6, kv_heads=2, head_dim=8, mlp=40)
+B, T, COLUMNS = 3, 14, 17
+BLOCKS = (5, 9, T)
+TOLERANCE = dict(atol=1e-5, rtol=1e-5)
+
+forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames=("span", "blocks"))
+
+
+def _random_weights(config):
+    """Weights whose norms scale, too, so that no factor of 1 hides a norm left out."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        normal = rng.standard_normal(leaf.shape, np.float32)
+        return jnp.asarray(1 + 0.2 * normal if "scale" in jax.tree_util.keystr(path) else 0.2 * normal)
+
+    shapes = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return _random_weights(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Tokens, positions and valid columns [B, T], padding anywhere: row 0 has none, row 2 nothing else."""
+    rng = np.random.default_rng(0)
+    valid = rng.random((B, T)) < 0.7
+    valid[0] = True
+    valid[1, :3], valid[1, -2:] = False, False
+    valid[2] = False
+    tokens = rng.integers(CONFIG.vocab_size, size=(B, T), dtype=np.int32)
+    return tokens, np.cumsum(valid, axis=1) - 1, valid
+
+
+@pytest.fixture(scope="module")
+def whole(weights, batch):
+    """Hidden states of one pass over everything."""
+    return np.asarray(forward(CONFIG, weights, *batch)[0])
+
+
+def _named(weights):
+    """The weights by their dotted path, float64."""
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    clean = lambda path: ".".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
+    return {clean(path).removesuffix(".value"): np.asarray(leaf, np.float64) for path, leaf in leaves}
+
+
+def _norm(x, scale):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + CONFIG.norm_eps) * scale
+
+
+def _rotate(x_TxH, positions):
+    half = CONFIG.head_dim // 2
+    angles = positions[:, None] / CONFIG.rope_theta ** (np.arange(half) / half)
+    turn = np.exp(1j * angles) * (x_TxH[:, :half] + 1j * x_TxH[:, half:])  # A pair is a complex number.
+    return np.concatenate([turn.real, turn.imag], axis=-1)
+
+
+def _plain_forward(weights, tokens, positions):
+    """Hidden states [T, D] of one row without padding, head by head."""
+    w = _named(weights)
+    x = w["ends.embedding"][tokens]
+    for layer in range(CONFIG.layers):
+        p = {name.removeprefix("blocks."): value[layer] for name, value in w.items() if name.startswith("blocks.")}
+        y = _norm(x, p["attention_norm.scale"])
+        for head in range(CONFIG.heads):
+            shared = head // (CONFIG.heads // CONFIG.kv_heads)
+            query = _rotate(_norm(y @ p["attention.query"][:, head], p["attention.query_norm.scale"]), positions)
+            key = _rotate(_norm(y @ p["attention.key"][:, shared], p["attention.key_norm.scale"]), positions)
+            scores = query @ key.T / np.sqrt(CONFIG.head_dim)
+            scores = np.exp(np.where(np.tri(len(tokens), dtype=bool), scores, -np.inf))
+            mixed = scores / scores.sum(-1, keepdims=True) @ y @ p["attention.value"][:, shared]
+            x = x + mixed @ p["attention.out"][head]
+        y = _norm(x, p["mlp_norm.scale"])
+        gate = y @ p["mlp.gate"]
+        x = x + (gate / (1 + np.exp(-gate)) * (y @ p["mlp.up"])) @ p["mlp.down"]
+    return _norm(x, w["ends.norm.scale"])
+
+
+def test_forward_and_logits_equal_plain_numpy(weights, batch, whole):
+    """Each row without its padding; the layers in a plain loop."""
+    tokens, positions, valid = batch
+    for row in range(2):
+        at = valid[row]
+        hidden = _plain_forward(weights, tokens[row, at], positions[row, at])
+        np.testing.assert_allclose(whole[row, at], hidden, atol=3e-5)
+        scores = transformer.logits(CONFIG, weights, jnp.asarray(whole[row, at]))
+        assert scores.dtype == jnp.float32
+        np.testing.assert_allclose(scores, hidden @ _named(weights)["ends.embedding"].T, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "chunks, exact_span", [((6, 7, 1), True), ((9, 1, 1, 1, 1, 1), False)], ids=["spans", "decode"]
+)
+def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, exact_span):
+    cache, start = transformer.init_cache(B, COLUMNS, CONFIG), 0
+    for size in chunks:
+        end = start + size
+        part = (x[:, start:end] for x in batch)
+        span = end if exact_span else None
+        hidden, cache = forward(CONFIG, weights, *part, cache, jnp.int32(start), span=span)
+        valid = batch[2][:, start:end]
+        np.testing.assert_allclose(hidden[valid], whole[:, start:end][valid], **TOLERANCE)
+        start = end
+    assert (cache.valid_BxS[:, :T] == batch[2]).all() and not cache.valid_BxS[:, T:].any()
+
+
+def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
+    """Columns after the new ones are in the future, whatever they hold."""
+    tokens, positions, valid = batch
+    cache = transformer.init_cache(B, COLUMNS, CONFIG)
+    cache = dataclasses.replace(cache, keys=cache.keys + 1, values=cache.values + 9, valid_BxS=~cache.valid_BxS)
+    hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
+    np.testing.assert_allclose(hidden[valid[:, :9]], whole[:, :9][valid[:, :9]], **TOLERANCE)
+
+
+@pytest.mark.parametrize("blocks", [BLOCKS, (1, T)])
+def test_blocks_change_nothing(weights, batch, whole, blocks):
+    hidden, cache = forward(CONFIG, weights, *batch, blocks=blocks)
+    np.testing.assert_allclose(hidden[batch[2]], whole[batch[2]], **TOLERANCE)
+    assert cache is None
+
+
+@pytest.mark.parametrize("blocks", [(), BLOCKS])
+def test_what_stands_in_padding_changes_no_bit(weights, batch, blocks):
+    tokens, positions, valid = batch
+    other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
+    moved = np.where(valid, positions, 999)
+    first, second = (
+        np.asarray(forward(CONFIG, weights, *inputs, valid, blocks=blocks)[0])
+        for inputs in ((tokens, positions), (other, moved))
+    )
+    assert (first[valid] == second[valid]).all() and (first != second)[~valid].any()
+
+
+def test_what_stands_in_padding_of_the_cache_changes_no_bit(weights, batch):
+    tokens, positions, valid = batch
+    other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
+
+    def last(ids):
+        cache = transformer.init_cache(B, COLUMNS, CONFIG)
+        _, cache = forward(CONFIG, weights, ids[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
+        ones = np.ones((B, 1), bool)
+        return np.asarray(
+            forward(CONFIG, weights, tokens[:, 9:10], positions[:, 8:9] + 1, ones, cache, jnp.int32(9))[0]
+        )
+
+    assert (last(tokens) == last(other)).all()
+
+
+def test_later_tokens_change_no_bit_of_earlier_states(weights, batch, whole):
+    tokens, positions, valid = batch
+    later = np.arange(T) >= 8
+    hidden = np.asarray(forward(CONFIG, weights, np.where(later, 3, tokens), positions, valid)[0])
+    assert (hidden[valid & ~later] == whole[valid & ~later]).all()
+    assert (hidden[0, later] != whole[0, later]).any(axis=-1).all()
+
+
+def test_rows_do_not_see_each_other(weights, batch, whole):
+    swapped = [x[::-1] for x in batch]
+    np.testing.assert_allclose(
+        np.asarray(forward(CONFIG, weights, *swapped)[0])[::-1][batch[2]], whole[batch[2]], **TOLERANCE
+    )
+
+
+def test_positions_are_relative(weights, batch, whole):
+    tokens, positions, valid = batch
+    hidden = np.asarray(forward(CONFIG, weights, tokens, positions + 50, valid)[0])
+    np.testing.assert_allclose(hidden[valid], whole[valid], atol=1e-4)
+
+
+def test_gradients_are_finite_with_padding_rows(weights, batch):
+    @jax.jit
+    def loss(weights):
+        hidden, _ = transformer.forward(CONFIG, weights, *batch)
+        scores = transformer.logits(CONFIG, weights, hidden)
+        return jnp.where(batch[2][..., None], scores, 0).var()
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(weights)):
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), path
+
+
+def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, whole):
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    hidden, cache = forward(config, weights, *batch, transformer.init_cache(B, COLUMNS, config), jnp.int32(0))
+    assert hidden.dtype == cache.keys.dtype == cache.values.dtype == jnp.bfloat16
+    np.testing.assert_allclose(hidden[batch[2]].astype(np.float32), whole[batch[2]], atol=0.15)
+    assert transformer.logits(config, weights, hidden).dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_counted_and_untied_ones_used(tied):
+    config = dataclasses.replace(CONFIG, tied_embedding=tied)
+    weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
+    V, L, D, N, K, H, F = 61, 3, 24, 6, 2, 8, 40
+    layer = 2 * D * N * H + 2 * D * K * H + 2 * H + 3 * D * F + 2 * D
+    assert transformer.parameter_count(weights) == L * layer + (1 if tied else 2) * V * D + D
+    named = jax.tree_util.tree_leaves_with_path(weights)
+    assert any("unembedding" in str(path) for path, _ in named) != tied
+
+
+def test_untied_scores_come_from_the_output_matrix():
+    config = dataclasses.replace(CONFIG, tied_embedding=False)
+    weights = _random_weights(config)
+    hidden = jax.random.normal(jax.random.key(1), (2, CONFIG.width))
+    expected = np.asarray(hidden) @ _named(weights)["ends.unembedding"].T
+    np.testing.assert_allclose(transformer.logits(config, weights, hidden), expected, atol=1e-4)
+
+
+def test_init_depends_on_the_key_and_starts_at_a_sane_scale(batch):
+    """Unit-variance scores, so the first distribution is neither flat nor certain; every layer its own weights."""
+    init = jax.jit(transformer.init, static_argnums=1)
+    # This generator compiles faster.
+    first, same, other = (init(jax.random.key(k, impl="unsafe_rbg"), CONFIG) for k in (0, 0, 1))
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(same), strict=True))
+    query = _named(first)["blocks.attention.query"]
+    assert (query[0] != query[1]).all() and (query != _named(other)["blocks.attention.query"]).all()
+    scores = transformer.logits(CONFIG, first, forward(CONFIG, first, *batch)[0])
+    assert 0.5 < scores[batch[2]].std() < 2
+
+
+@pytest.mark.parametrize("blocks, cached", [((5, 9), False), (BLOCKS, True)])
+def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
+    cache = transformer.init_cache(B, T, CONFIG) if cached else None
+    with pytest.raises(ValueError, match="blocks=.* must end at the 14 new tokens and go without a cache"):
+        transformer.forward(CONFIG, weights, *batch, cache, blocks=blocks)

@@ -1,0 +1,133 @@
+"""The one program: micro-batches add up, nothing recompiles, what is not finite is skipped."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from negot_jax.models.sampling import SamplingConfig
+from negot_jax.rl import learner
+from negot_jax.rl.learner import LearnerConfig, OptimizerConfig
+
+
+def _learner(world, **changes) -> learner.Learner:
+    statics = world.run.learner
+    return dataclasses.replace(statics, config=dataclasses.replace(statics.config, **changes))
+
+
+def _state(world, statics) -> learner.TrainState:
+    weights = jax.tree.map(jnp.copy, world.weights)  # The step donates its state.
+    return learner.init_state(jax.random.key(5), weights, statics.make_optimizer())
+
+
+@pytest.fixture(scope="module")
+def steps(world):
+    """Three iterations, and every backend compilation that they caused."""
+    statics = _learner(world)
+    state = _state(world, statics)
+    compiled, history = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    for _ in range(3):
+        state, metrics = learner.train_step(statics, state, world.constrained)
+        history.append((len(compiled), jax.device_get(metrics)))
+    return state, history
+
+
+def test_nothing_compiles_after_the_first_iteration(steps):
+    counts = [count for count, _ in steps[1]]
+    assert counts[0] > 0
+    assert counts[1:] == counts[:1] * 2
+
+
+def test_metrics_are_sums_and_weights(steps):
+    state, history = steps
+    metrics = history[0][1]
+    total, weight = metrics["reward"]
+    assert weight == 16 and abs(total) <= 16
+    assert metrics["sampler_gap"][0] / metrics["sampler_gap"][1] <= 1e-5
+    assert metrics["loss"][1] == metrics["buyer_tokens"][0]
+    assert 0 < metrics["padding_efficiency"][0] <= metrics["padding_efficiency"][1]
+    assert int(state.iteration) == 3 and int(state.skipped) == 0
+
+
+def test_micro_batches_add_up(world, steps):
+    """The update and every metric of one micro-batch are those of four."""
+    statics = _learner(world, micro_batches=4)
+    state, metrics = learner.train_step(statics, _state(world, statics), world.constrained)
+    expected = steps[1][0][1]
+    assert metrics.keys() == expected.keys()
+    for name, pair in metrics.items():
+        np.testing.assert_allclose(pair, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_update_is_that_of_one_whole_gradient():
+    """Against optax on the gradient of a mean, written out, over micro-batches of unequal weight."""
+    rng = np.random.default_rng(0)
+    x, mask = rng.normal(size=(12, 3)).astype(np.float32), rng.random(12) < 0.6
+    weights = {"w": jnp.array([0.3, -0.2, 0.5])}
+    optimizer = optax.sgd(0.1)
+
+    def loss(weights, batch):
+        x, mask = batch
+        values = jnp.square(x @ weights["w"] - 1)
+        return (jnp.where(mask, values, 0).sum(), mask.sum(dtype=jnp.float32)), {}
+
+    whole = jax.grad(lambda w: jnp.square(x[mask] @ w["w"] - 1).mean())(weights)["w"]
+    for parts in (1, 4):
+        carry = (weights, optimizer.init(weights), jnp.int32(0))
+        (updated, _, skipped), metrics = learner.apply_gradients(optimizer, loss, carry, (x, mask), parts)
+        np.testing.assert_allclose(updated["w"], weights["w"] - 0.1 * whole, rtol=1e-5)
+        np.testing.assert_allclose(metrics["grad_norm"][0], jnp.linalg.norm(whole), rtol=1e-5)
+        assert skipped == 0
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted():
+    optimizer = optax.adam(0.1)
+    weights = {"w": jnp.ones(2)}
+    carry = (weights, optimizer.init(weights), jnp.int32(0))
+
+    def loss(weights, batch):
+        return ((weights["w"] * batch[:, None]).sum(), jnp.float32(2)), {}
+
+    (updated, opt_state, skipped), _ = learner.apply_gradients(optimizer, loss, carry, jnp.array([1.0, jnp.nan]), 1)
+    assert skipped == 1
+    np.testing.assert_array_equal(updated["w"], weights["w"])
+    jax.tree.map(np.testing.assert_array_equal, opt_state, carry[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group": 1}, "learner.group=1"),
+        ({"scenarios": 3, "minibatches": 5}, "do not divide"),
+        ({"epochs": 0}, "learner.epochs=0"),
+        ({"clip": (0.2,)}, "learner.clip"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        LearnerConfig(**changes)
+
+
+@pytest.mark.parametrize("sampling", [{"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}])
+def test_truncated_sampling_is_refused_in_training(world, sampling):
+    with pytest.raises(ValueError, match="ratio is undefined"):
+        dataclasses.replace(world.run.learner, sampling=SamplingConfig(**sampling))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_schedules_warm_up_and_decay(schedule):
+    config = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup=4, max_grad_norm=1e9, beta1=0.0, beta2=0.0)
+    optimizer = config.make(12)
+    state = optimizer.init(jnp.zeros(()))
+    rates = []
+    for _ in range(12):
+        update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        rates.append(-float(update))  # Adam's first moment over its second: the bare rate.
+    np.testing.assert_allclose(rates[:5], [0, 0.25, 0.5, 0.75, 1.0], atol=1e-4)
+    assert rates[-1] == pytest.approx(1.0, abs=1e-4) if schedule == "constant" else rates[-1] < 0.2
