@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
+# Tests compile much and run little: unoptimised code halves the time that compiling takes.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # A property's first example may compile a program, which no deadline should count.
 hypothesis.settings.register_profile("negot_jax", deadline=None)

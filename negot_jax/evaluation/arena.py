@@ -24,7 +24,7 @@ class EvaluationConfig:
 
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
-    tuning_draws: int = field(1, "episodes a training product on which the tuned linear schedule is chosen")
+    tuning_draws: int = field(4, "episodes a training product on which the tuned linear schedule is chosen")
     transcripts: int = field(8, "episodes written out in transcripts.md")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model draws its tokens")
     buyers: tuple[str, ...] = field(

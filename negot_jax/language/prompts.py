@@ -27,7 +27,8 @@ List price: {price}
 """
 _FULL = {
     BUYER: "You are the buyer in a negotiation over the price of one product. You speak first, then you and the seller "
-    "take turns; after {turns} messages of each side it is over.\n"
+    "take turns; after {turns} messages of each side it is over. The number before each of your messages says how many "
+    "you have left.\n"
     "Your budget is {private}, and the seller does not know it. Aim to spend as little as you can: staying within the "
     "budget is not enough, every dollar saved below it counts. An offer or a deal above the budget is a failure, worse "
     "than no deal at all.\n" + _FORM,

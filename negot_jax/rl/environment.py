@@ -14,7 +14,7 @@ from negot_jax.game import sellers
 from negot_jax.game.regulation import MARGIN_BP
 from negot_jax.game.types import BUYER, SELLER, GameParams
 from negot_jax.language import automaton, constrain, grammar, prompts, render
-from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.language.tokenizer import BUYER_TURN, Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +55,22 @@ class LanguageConfig:
 class Layout:
     """The columns of the buyer's context. Every message has a slot of fixed width, so that one cursor serves all rows.
 
-    A turn is the buyer's header, its message, the seller's header and the seller's message; the last turn ends with
-    the buyer's message, since nobody reads on.
+    A turn is the buyer's header, its message, the seller's header (one column) and the seller's message; the last turn
+    ends with the buyer's message, since nobody reads on.
 
-    prompt, message, reply: widths in tokens of the prompt, a buyer's message and a seller's. turns: the turn limit.
+    prompt, header, message, reply: widths in tokens of the prompt, the buyer's header, its messages and the seller's.
+    turns: the turn limit.
     """
 
     prompt: int
+    header: int
     message: int
     reply: int
     turns: int
 
     def start(self, turn: int) -> int:
-        """The first column of the buyer's message in a turn; the column before it holds the buyer's header."""
-        return self.prompt + 1 + turn * (self.message + self.reply + 2)
+        """The first column of the buyer's message in a turn; the columns before it hold the buyer's header."""
+        return self.prompt + self.header + turn * (self.message + 1 + self.reply + self.header)
 
     def end(self, turn: int) -> int:
         return self.start(turn) + self.message
@@ -83,7 +85,9 @@ class Environment:
     """The game, its products, and the tables between tokens and actions. N products.
 
     prompts_NxL: int32, the buyer's prompts, padded on the right; prompt_lengths_N: int32. codes_NxC: int32, the
-    codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32. form: None for free decoding.
+    codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32. headers_KxH: int32, what the environment
+    writes before the buyer's message of each turn: a control token and how many messages it has left, this one
+    included. form: None for free decoding.
     """
 
     params: GameParams
@@ -92,6 +96,7 @@ class Environment:
     codes_NxC: jax.Array
     code_lengths_N: jax.Array
     code_hashes_N: jax.Array
+    headers_KxH: jax.Array
     grammar: grammar.Grammar
     form: constrain.Constraint | None
     buyer_book: render.Phrasebook
@@ -135,6 +140,8 @@ def build(
     padded_codes = np.zeros((len(codes), code_tokens), np.int32)
     for row, code in zip(padded_codes, codes, strict=True):
         row[: len(code)] = code
+    left = [f"{game.turns - turn:0{len(str(game.turns))}d}" for turn in range(game.turns)]
+    headers = np.array([[BUYER_TURN, *tokenizer.single_bytes(number)] for number in left], np.int32)
     return Environment(
         params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation),
         prompts_NxL=jnp.array(all_prompts[:, BUYER, :width]),
@@ -142,12 +149,19 @@ def build(
         codes_NxC=jnp.array(padded_codes),
         code_lengths_N=jnp.array([len(code) for code in codes], jnp.int32),
         code_hashes_N=jnp.array([automaton.codename_hash(code.encode()) for code in catalog.codenames], jnp.uint32),
+        headers_KxH=jnp.array(headers),
         grammar=grammar.build(tokenizer.token_bytes) if token_grammar is None else token_grammar,
         form=form,
         buyer_book=book[BUYER],
         seller_book=book[SELLER],
         seller=seller,
-        layout=Layout(prompt=width, message=language.message_tokens, reply=book[SELLER].width, turns=game.turns),
+        layout=Layout(
+            prompt=width,
+            header=headers.shape[1],
+            message=language.message_tokens,
+            reply=book[SELLER].width,
+            turns=game.turns,
+        ),
     )
 
 

@@ -95,9 +95,8 @@ def rollout(key: jax.Array, env: Environment, scenarios_P: Scenario, group: int,
     B = state.turn.shape[0]
 
     prompt = env.prompts_NxL[scenarios_P.product]
-    header = jnp.full((prompt.shape[0], 1), tokens.BUYER_TURN)
     valid = jnp.arange(layout.prompt) < env.prompt_lengths_N[scenarios_P.product][:, None]
-    prompt = Chunk(jnp.concatenate([prompt, header], axis=1), jnp.pad(valid, ((0, 0), (0, 1)), constant_values=True))
+    prompt = _with_header(env, Chunk(prompt, valid), jnp.zeros(prompt.shape[0], jnp.int32))
 
     def play_turn(carry, turn):
         memory, state = carry
@@ -139,6 +138,13 @@ def _step(env: Environment, state: GameState, action: Action) -> GameState:
     return jax.vmap(lambda s, a: bargaining.step(unused, s, a, env.params)[1])(state, action)
 
 
+def _with_header(env: Environment, chunk: Chunk, turn_B: jax.Array) -> Chunk:
+    """A chunk, and the header of the buyer's message in a turn."""
+    header = env.headers_KxH.at[turn_B].get(mode="clip")
+    valid = jnp.ones(header.shape, bool)
+    return Chunk(jnp.concatenate([chunk.tokens, header], axis=1), jnp.concatenate([chunk.valid, valid], axis=1))
+
+
 def _seller_turn(env: Environment, state: GameState) -> tuple[GameState, Chunk]:
     """The seller answers: the new states, and what the buyer reads next; nothing where the game is over."""
     action = jax.vmap(lambda s: sellers.respond(env.seller, s, env.params))(state)
@@ -149,11 +155,9 @@ def _seller_turn(env: Environment, state: GameState) -> tuple[GameState, Chunk]:
     )
     width = env.layout.reply
     said, lengths = _render(env, env.seller_book, played, state, width)
-    header = lambda token: jnp.full((rows.size, 1), token)
-    reply = jnp.concatenate([header(tokens.SELLER_TURN), said, header(tokens.BUYER_TURN)], axis=1)
-    columns = jnp.arange(width + 2)
-    valid = (columns <= lengths[:, None]) | (columns == width + 1)
-    return stepped, Chunk(reply, valid & (stepped.end == End.ONGOING)[:, None])
+    said = jnp.pad(said, ((0, 0), (1, 0)), constant_values=tokens.SELLER_TURN)
+    reply = _with_header(env, Chunk(said, jnp.arange(width + 1) <= lengths[:, None]), state.turn + 1)
+    return stepped, reply._replace(valid=reply.valid & (stepped.end == End.ONGOING)[:, None])
 
 
 def _render(env: Environment, book: render.Phrasebook, action: Action, state: GameState, width: int):

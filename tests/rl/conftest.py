@@ -1,60 +1,76 @@
 """A small world: a generated catalogue, a tokenizer trained on it, and a tiny model that has learned to speak."""
 
 import dataclasses
-import pathlib
+import functools
 
 import jax
 import pytest
 
 from experiments import setup
 from experiments.configs import quickstart
+from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.config import from_config_dict
-from negot_jax.rl import environment
-from negot_jax.rl.learner import OptimizerConfig
+from negot_jax.game.types import Scenario
+from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.models import transformer
+from negot_jax.models.sampling import SamplingConfig
+from negot_jax.rl import environment, learner, rollout
+from negot_jax.rl.learner import Learner, OptimizerConfig
 from negot_jax.training.warm_start import WarmStartConfig, warm_start
 
-
-def small_config() -> setup.Config:
-    """The quickstart, cut down until it compiles in seconds."""
-    config = quickstart.get_config()
-    config.game.turns = 3
-    config.language.update(vocab_size=512, text_tokens=4, message_tokens=32)
-    config.model.update(layers=1, width=32, heads=2, kv_heads=1, head_dim=16, mlp=64)
-    config.learner.update(scenarios=4, group=4, micro_batches=1)
-    return from_config_dict(setup.Config, config)
+TEMPERATURE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """One tokenizer, the environments of both ways of decoding, and a warm-started model."""
+    """One catalogue and tokenizer, the environments of both ways of decoding, and a model that can speak."""
 
     config: setup.Config
-    run: setup.Run
+    catalog: catalogs.Catalog
+    tokenizer: Tokenizer
+    learner: Learner
+    constrained: environment.Environment
     free: environment.Environment
-    weights: dict
+    weights: transformer.Weights
 
-    @property
-    def constrained(self) -> environment.Environment:
-        return self.run.train_env
+    def play(self, env: environment.Environment, weights: transformer.Weights, seed: int = 0) -> rollout.Trajectory:
+        """Eight scenarios, four episodes each; one program for each way of decoding."""
+        return _play(self.learner.model, weights, env, rollout.sample_scenarios(jax.random.key(seed), env, 8))
 
-    def env(self, decoding: str) -> environment.Environment:
-        return self.free if decoding == "free" else self.constrained
+
+@functools.partial(jax.jit, static_argnums=0)
+def _play(model, weights, env: environment.Environment, scenarios: Scenario) -> rollout.Trajectory:
+    buyer = rollout.LanguageModelBuyer(model, weights, SamplingConfig(temperature=TEMPERATURE))
+    return rollout.rollout(jax.random.key(4), env, scenarios, 4, buyer)
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> World:
-    config = small_config()
-    run = setup.prepare(config, pathlib.Path(tmp_path_factory.mktemp("run")), print_line=lambda line: None)
+def world() -> World:
+    values = quickstart.get_config()
+    values.game.turns = 3
+    values.language.update(vocab_size=512, text_tokens=4, message_tokens=32)
+    values.model.update(layers=1, width=32, mlp=64)
+    values.learner.update(scenarios=4, group=4, minibatches=1, micro_batches=1)
+    config = from_config_dict(setup.Config, values)
+    # One codename for all, which a model of one layer can learn by heart; copying takes two.
+    catalog = catalogs.normalise(synthetic.load(size=40))
+    catalog = dataclasses.replace(catalog, codenames=("books_7",) * len(catalog))
+    tokenizer = setup.train_tokenizer(catalog, config)
+    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+    constrained = environment.build(catalog, tokenizer, config.game, config.language)
     language = dataclasses.replace(config.language, decoding="free")
-    free = environment.build(run.train, run.tokenizer, config.game, language, run.train_env.grammar)
+    free = environment.build(catalog, tokenizer, config.game, language, constrained.grammar)
     cloning = WarmStartConfig(
-        steps=60, episodes=64, buyers=config.warm_start.buyers, optimizer=OptimizerConfig(learning_rate=1e-2, warmup=5)
+        steps=80, episodes=32, buyers=config.warm_start.buyers, optimizer=OptimizerConfig(learning_rate=2e-2, warmup=5)
     )
-    weights = warm_start(cloning, run.learner.model, jax.random.key(1), run.init_weights(), run.train_env)
-    return World(config=config, run=run, free=free, weights=weights)
-
-
-@pytest.fixture(scope="session")
-def catalog():
-    return synthetic.load(size=40)
+    start = transformer.init(jax.random.key(2), model)
+    return World(
+        config=config,
+        catalog=catalog,
+        tokenizer=tokenizer,
+        learner=learner.Learner(model, config.learner, config.sampling, config.optimizer, iterations=10),
+        constrained=constrained,
+        free=free,
+        weights=warm_start(cloning, model, jax.random.key(1), start, constrained),
+    )

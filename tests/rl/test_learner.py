@@ -14,7 +14,7 @@ from negot_jax.rl.learner import LearnerConfig, OptimizerConfig
 
 
 def _learner(world, **changes) -> learner.Learner:
-    statics = world.run.learner
+    statics = world.learner
     return dataclasses.replace(statics, config=dataclasses.replace(statics.config, **changes))
 
 
@@ -117,7 +117,7 @@ def test_impossible_sizes_are_refused(changes, message):
 @pytest.mark.parametrize("sampling", [{"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}])
 def test_truncated_sampling_is_refused_in_training(world, sampling):
     with pytest.raises(ValueError, match="ratio is undefined"):
-        dataclasses.replace(world.run.learner, sampling=SamplingConfig(**sampling))
+        dataclasses.replace(world.learner, sampling=SamplingConfig(**sampling))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

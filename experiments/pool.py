@@ -1,0 +1,60 @@
+"""Pools the reports of several runs, such as one configuration trained with several seeds, into one table.
+
+  python -m experiments.pool --workdirs=runs/seed0,runs/seed1,runs/seed2 --output=runs/pooled
+
+Intervals then cover another draw of products and another draw of runs. Writes evaluation.json, table.md, rewards.png.
+"""
+
+import json
+import pathlib
+import shlex
+import sys
+
+from absl import app, flags
+
+from negot_jax.evaluation import figures, statistics, tables
+
+if __name__ == "__main__":
+    _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pooled report.", required=True)
+
+
+def pool(workdirs: list[pathlib.Path], output: pathlib.Path) -> str:
+    """Writes the pooled report; returns its tables as text.
+
+    Raises:
+      ValueError: a run has no report, or the runs were not measured on the same thing.
+    """
+    reports = [workdir / "report" for workdir in workdirs]
+    for report in reports:
+        if not (report / "totals.npz").exists():
+            raise ValueError(f"--workdirs: {report} holds no totals.npz. Evaluate the run first.")
+    settings = [json.loads((report / "evaluation.json").read_text())["settings"] for report in reports]
+    for report, own in zip(reports, settings, strict=True):
+        for name, value in own.items():
+            if name not in ("seeds", "command") and value != settings[0][name]:
+                raise ValueError(f"--workdirs: {report} has {name}={value!r}, {reports[0]} {settings[0][name]!r}.")
+    summary = statistics.summarise([statistics.load_totals(report / "totals.npz") for report in reports])
+    command = (
+        f"python -m experiments.pool --workdirs={','.join(map(str, workdirs))} --output={shlex.quote(str(output))}"
+    )
+    pooled = tables.Settings(
+        **settings[0] | {"seeds": tuple(sum((own["seeds"] for own in settings), [])), "command": command}
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    tables.save(output, summary, pooled)
+    figures.reward_intervals(summary, output / "rewards.png")
+    return tables.text(summary, pooled)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    try:
+        print(pool([pathlib.Path(workdir) for workdir in _WORKDIRS.value], pathlib.Path(_OUTPUT.value)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
