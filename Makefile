@@ -14,7 +14,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --workdir=$(WORKDIR)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --durations=10
+	$(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --durations=10

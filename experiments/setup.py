@@ -23,6 +23,8 @@ from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
 
+TOKENIZER = "tokenizer.model"  # In the workdir.
+
 
 @dataclasses.dataclass(frozen=True)
 class CatalogConfig:
@@ -74,7 +76,7 @@ class Run:
 
 
 def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
-    """Builds a run; its tokenizer is trained once and kept in the workdir.
+    """Builds a run, with the workdir's tokenizer, or a new one where there is none yet. Writes nothing.
 
     Raises:
       ValueError: fields of the configuration that do not fit one another, or the catalogue.
@@ -84,13 +86,13 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     if config.catalog.prices == "normalised":
         catalog = catalogs.normalise(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
-    path = workdir / "tokenizer.model"
-    if path.exists():
-        tokenizer = tokenizers.load(path)
-    else:
-        tokenizer = train_tokenizer(train, config)
-        workdir.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(path)
+    path = workdir / TOKENIZER
+    tokenizer = tokenizers.load(path) if path.exists() else train_tokenizer(train, config)
+    if config.model.vocab_size not in (None, tokenizer.vocab_size):
+        raise ValueError(
+            f"config.model.vocab_size={config.model.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens. "
+            "Leave it out; config.language.vocab_size sizes the tokenizer."
+        )
     model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
     train_env = environment.build(train, tokenizer, config.game, config.language)
     test_env = environment.build(test, tokenizer, config.game, config.language, train_env.grammar)

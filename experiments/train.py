@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
         run = setup.prepare(config, workdir)
         facts = {"train": len(run.train), "test": len(run.test), "train_mutual": int(run.train.mutual.sum())}
         manifest.record_start(workdir, config, config.seed, facts)
+        run.tokenizer.save(workdir / setup.TOKENIZER)
     except (ValueError, TypeError) as error:
         sys.exit(f"error: {error}")
     train(run, workdir)

@@ -13,7 +13,7 @@ def get_config() -> config_dict.ConfigDict:
     config.game.seller = "neutral(tick=100)"
     config.language.update(vocab_size=576, prompts="compact", text_tokens=8, message_tokens=24, decoding="constrained")
     config.model = to_config_dict(preset("tiny"))
-    config.warm_start.update(steps=450, episodes=32, micro_batches=2)
+    config.warm_start.update(steps=400, episodes=32, micro_batches=2)
     config.warm_start.optimizer.update(learning_rate=1e-2, schedule="cosine")
     config.warm_start.buyers = (
         "concession(beta=0.25, k=0.3, tick=100)",
@@ -27,5 +27,5 @@ def get_config() -> config_dict.ConfigDict:
     )
     config.learner.update(scenarios=24, group=8, minibatches=2, micro_batches=6)
     config.optimizer.update(learning_rate=5e-4, schedule="linear", beta2=0.99)
-    config.training.update(iterations=120, checkpoint_every=40)
+    config.training.update(iterations=100, checkpoint_every=25)
     return config

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from typing import Literal
 
 from negot_jax.config import field
 
@@ -10,7 +11,7 @@ from negot_jax.config import field
 class ModelConfig:
     """The shape of a transformer. Hashable, so that it can be static under jit."""
 
-    vocab_size: int = field(1024, "tokens in the vocabulary (set from the tokenizer)")
+    vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, and no other will do")
     layers: int = field(2, "transformer layers")
     width: int = field(64, "residual stream width")
     heads: int = field(2, "query heads")
@@ -20,11 +21,11 @@ class ModelConfig:
     rope_theta: float = field(10_000.0, "base of the rotary frequencies")
     norm_eps: float = field(1e-6, "epsilon of RMSNorm")
     tied_embedding: bool = field(True, "whether the output matrix is the embedding")
-    dtype: str = field("float32", "compute type of activations and cache; weights stay float32")
+    dtype: Literal["float32", "bfloat16"] = field("float32", "type of activations and cache; weights are float32")
 
     def __post_init__(self):
         for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1.")
         if self.heads % self.kv_heads:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The whole command on a small run: artifacts, resume bit for bit, one look at the device an iteration."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -123,3 +124,21 @@ def test_another_config_needs_another_workdir(finished, tmp_path):
     manifest.record_start(tmp_path, _config(4), 0, {})
     with pytest.raises(ValueError, match="training.iterations"):
         manifest.record_start(pathlib.Path(tmp_path), _config(6), 0, {})
+
+
+def test_real_dollars_and_free_decoding(tmp_path):
+    """What the quickstart simplifies is a flag away."""
+    config = _config(1)
+    config = dataclasses.replace(
+        config,
+        catalog=dataclasses.replace(config.catalog, prices="dollars"),
+        language=dataclasses.replace(config.language, decoding="free", prompts="full"),
+    )
+    run = setup.prepare(config, tmp_path, print_line=lambda line: None)
+    assert run.train_env.form is None
+    assert np.ptp(run.train.price) > 100_000
+    train.train(run, tmp_path)
+    curves = read_csv(tmp_path / "metrics.csv")
+    # Random weights cannot keep the form, and the trainer sees every broken message.
+    assert curves["format_error"] == 1 and curves["reward"] == -1
+    assert np.isfinite(curves["loss"]).all()
