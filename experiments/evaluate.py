@@ -23,7 +23,7 @@ from negot_jax.rl import learner
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import read_csv
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
     _CATALOG = flags.DEFINE_string(
         "catalog", None, "Another catalogue than the run's own: generated or amazon_history_price."
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
     workdir = pathlib.Path(_WORKDIR.value)
     path = workdir / "manifest.json"
     if not path.exists():

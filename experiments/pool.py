@@ -14,7 +14,7 @@ from absl import app, flags
 
 from negot_jax.evaluation import figures, statistics, tables
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
     _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pooled report.", required=True)
 

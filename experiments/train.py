@@ -27,7 +27,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}. Options are written --config.x.y=value.")
-    logging.set_verbosity(logging.WARNING)  # Of libraries; what we say is printed.
+    logging.set_verbosity(logging.ERROR)  # Of libraries; what we say is printed.
     workdir = pathlib.Path(_WORKDIR.value)
     try:
         config = door.from_config_dict(setup.Config, _CONFIG.value)

@@ -26,6 +26,6 @@ def get_config() -> config_dict.ConfigDict:
         "tit_for_tat(tick=100)",
     )
     config.learner.update(scenarios=24, group=8, minibatches=2, micro_batches=6)
-    config.optimizer.update(learning_rate=5e-4, schedule="linear", beta2=0.99)
+    config.optimizer.update(learning_rate=1e-3, schedule="linear", beta2=0.99)
     config.training.update(iterations=100, checkpoint_every=25)
     return config

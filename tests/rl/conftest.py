@@ -48,7 +48,7 @@ def _play(model, weights, env: environment.Environment, scenarios: Scenario) -> 
 @pytest.fixture(scope="session")
 def world() -> World:
     values = quickstart.get_config()
-    values.game.turns = 3
+    values.game.turns = 2
     values.language.update(vocab_size=512, text_tokens=4, message_tokens=32)
     values.model.update(layers=1, width=32, mlp=64)
     values.learner.update(scenarios=4, group=4, minibatches=1, micro_batches=1)
@@ -62,7 +62,7 @@ def world() -> World:
     language = dataclasses.replace(config.language, decoding="free")
     free = environment.build(catalog, tokenizer, config.game, language, constrained.grammar)
     cloning = WarmStartConfig(
-        steps=80, episodes=32, buyers=config.warm_start.buyers, optimizer=OptimizerConfig(learning_rate=2e-2, warmup=5)
+        steps=70, episodes=24, buyers=config.warm_start.buyers, optimizer=OptimizerConfig(learning_rate=2e-2, warmup=5)
     )
     start = transformer.init(jax.random.key(2), model)
     return World(

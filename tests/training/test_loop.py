@@ -27,7 +27,7 @@ def _config(iterations: int) -> setup.Config:
     config.warm_start.update(steps=3, episodes=16, micro_batches=1)
     config.learner.update(scenarios=4, group=2, micro_batches=1)
     config.training.update(iterations=iterations, checkpoint_every=2)
-    config.evaluation.update(episodes=2, batch=16, transcripts=2, buyers=("linear", "constant(share=0.5)"))
+    config.evaluation.update(episodes=2, batch=16, transcripts=2, tuning_draws=1, buyers=("linear",))
     return from_config_dict(setup.Config, config)
 
 
@@ -104,7 +104,7 @@ def test_the_report_holds_what_it_should(finished):
     report = workdir / "report"
     for name in ("evaluation.json", "table.md", "learning_curves.png", "rewards.png", "transcripts.md", "totals.npz"):
         assert (report / name).stat().st_size > 0, name
-    for row in ("warm start", "trained", "linear", "constant(share=0.5)", "tuned linear"):
+    for row in ("warm start", "trained", "linear", "tuned linear"):
         assert row in text
         assert row in (report / "table.md").read_text()
     numbers = json.loads((report / "evaluation.json").read_text())
@@ -132,7 +132,7 @@ def test_real_dollars_and_free_decoding(tmp_path):
     config = dataclasses.replace(
         config,
         catalog=dataclasses.replace(config.catalog, prices="dollars"),
-        language=dataclasses.replace(config.language, decoding="free", prompts="full"),
+        language=dataclasses.replace(config.language, decoding="free", prompts="full", message_tokens=40),
     )
     run = setup.prepare(config, tmp_path, print_line=lambda line: None)
     assert run.train_env.form is None
