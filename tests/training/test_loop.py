@@ -133,6 +133,7 @@ def test_real_dollars_and_free_decoding(tmp_path):
         config,
         catalog=dataclasses.replace(config.catalog, prices="dollars"),
         language=dataclasses.replace(config.language, decoding="free", prompts="full", message_tokens=40),
+        warm_start=dataclasses.replace(config.warm_start, steps=0),
     )
     run = setup.prepare(config, tmp_path, print_line=lambda line: None)
     assert run.train_env.form is None
