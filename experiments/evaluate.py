@@ -6,6 +6,7 @@ Writes DIR/report: evaluation.json, table.md, figures, transcripts.md. With anot
 report goes to DIR/report_<catalog>.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
@@ -41,19 +42,25 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: --workdir={workdir} holds no run (no manifest.json). Train one with experiments.train.")
     try:
         config = door.from_config_dict(setup.Config, json.loads(path.read_text())["config"])
-        name = "report"
+        name, options = "report", []
         if _CATALOG.value or _DATA_DIR.value:
-            other = dict(name=_CATALOG.value or config.catalog.name, data_dir=_DATA_DIR.value)
-            config = dataclasses.replace(config, catalog=dataclasses.replace(config.catalog, **other))
-            name = f"report_{config.catalog.name}"
+            catalog = _CATALOG.value or config.catalog.name
+            other = dataclasses.replace(config.catalog, name=catalog, data_dir=_DATA_DIR.value)
+            config = dataclasses.replace(config, catalog=other)
+            name, options = f"report_{catalog}", [f"--catalog={catalog}"]
+            options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
         run = setup.prepare(config, workdir)
     except (ValueError, TypeError) as error:
         sys.exit(f"error: {error}")
-    print(report(run, workdir, name))
+    print(report(run, workdir, name, options))
 
 
-def report(run: setup.Run, workdir: pathlib.Path, name: str = "report") -> str:
-    """Plays the held-out products and writes the report; returns its tables as text."""
+def report(run: setup.Run, workdir: pathlib.Path, name: str = "report", options: Sequence[str] = ()) -> str:
+    """Plays the held-out products and writes the report to workdir/name; returns its tables as text.
+
+    Args:
+      options: the flags besides the workdir with which this report is made again.
+    """
     config = run.config
     weights = run.init_weights()
     with Checkpoints(workdir / "warm_start", keep=1) as warm:
@@ -80,7 +87,7 @@ def report(run: setup.Run, workdir: pathlib.Path, name: str = "report") -> str:
         decoding=config.language.decoding,
         seller=config.game.seller,
         seeds=(config.seed,),
-        command=f"python -m experiments.evaluate --workdir={shlex.quote(str(workdir))}",
+        command=shlex.join(["python", "-m", "experiments.evaluate", f"--workdir={workdir}", *options]),
     )
     written = reports.transcribe(
         "trained", config.evaluation.transcripts, trajectories["trained"], run.test_env, run.test, run.tokenizer
