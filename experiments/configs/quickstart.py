@@ -1,4 +1,14 @@
-"""A buyer trained from nothing in minutes on a laptop's CPU."""
+"""A buyer trained from nothing in minutes on a laptop's CPU.
+
+  python -m experiments.train --config=experiments/configs/quickstart.py --workdir=DIR
+
+Measured on two cores of a shared machine without an accelerator, seeds 0, 1, 2: about 9 minutes (8:54, 9:12), 2.0 GiB.
+Held-out reward 0.331, 0.311, 0.257; pooled 0.300 [.244, .350] against 0.112 [.045, .176] of the warm start, 0.252 and
+0.232 of the linear schedules, 0.318 of the concession tactic and 0.291 of the tuned schedule.
+
+Two simplifications for so small a model, named in its table: prices in percent of the list price, and decoding
+constrained to the message form.
+"""
 
 from ml_collections import config_dict
 
