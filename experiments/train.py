@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from experiments import evaluate, setup
 from negot_jax import config as door
+from negot_jax.models import transformer
 from negot_jax.rl import learner
 from negot_jax.training import loop, manifest
 from negot_jax.training.checkpoint import Checkpoints
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> None:
 def train(run: setup.Run, workdir: pathlib.Path) -> None:
     """Warm start, unless one is there, and the loop."""
     weights = run.init_weights()
+    print(f"{transformer.parameter_count(weights):,} parameters")
     with Checkpoints(workdir / "warm_start", keep=1) as warm:
         if warm.latest is None:
             key = jax.random.fold_in(run.key, 1)

@@ -47,5 +47,5 @@ def preset(name: str, **overrides) -> ModelConfig:
     """The named preset with some fields replaced; an unknown name is an error that offers the nearest one."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1) or list(PRESETS)
-        raise ValueError(f"model.preset={name!r} is unknown; did you mean {near[0]!r}? Known: {', '.join(PRESETS)}.")
+        raise ValueError(f"model preset {name!r} is unknown; did you mean {near[0]!r}? Known: {', '.join(PRESETS)}.")
     return dataclasses.replace(PRESETS[name], **overrides)

@@ -13,7 +13,7 @@ def test_a_preset_is_its_entry_with_the_overrides():
 
 
 def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(ValueError, match="model.preset='tinny' is unknown; did you mean 'tiny'.*Known: .*tiny"):
+    with pytest.raises(ValueError, match="model preset 'tinny' is unknown; did you mean 'tiny'.*Known: .*tiny"):
         preset("tinny")
 
 
