@@ -1,0 +1,1 @@
+"""Starting runs on machines elsewhere. Nothing of the library depends on it."""
