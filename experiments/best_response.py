@@ -1,0 +1,204 @@
+"""What the best buyer earns against a scripted seller, beside the tuned linear schedule and the best ladder.
+
+  python -m experiments.best_response --seller="neutral(tick=100)" [--output=DIR]
+  python -m experiments.best_response --seller=floor --turns=3 --cost="uniform(0, 1)" --value=1 \
+      --utility=surplus_per_price --grid=20
+
+The prior is the training products of a catalogue, or a distribution of cost over list price. What each row means, and
+how far it can be trusted, is told in docs/optimum.md. With an output folder, best_response.json and best_response.png
+(values against the number of turns) are written there.
+"""
+
+import ast
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+import jax
+from matplotlib.figure import Figure
+import matplotlib.ticker
+import numpy as np
+
+from negot_jax import catalog as catalogs
+from negot_jax.catalog.types import MIN_SCALE, NORMALISED_PRICE, budget_of
+from negot_jax.game import buyers, sellers
+from negot_jax.game.types import GameParams, Products
+from negot_jax.solvers import best_response, market, playing
+from negot_jax.solvers.backward_induction import BestResponse
+from negot_jax.solvers.utilities import UTILITIES
+
+_ATOMS = 1_000  # Costs that stand for a distribution.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_MARKERS = "osD^v"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A mean utility, its standard error (0 where it is exact), and, of a buyer, its offers over the list price."""
+
+    value: float
+    error: float = 0.0
+    offers: tuple[float, ...] | None = None
+
+
+def uniform(spec: str, value: float) -> Products:
+    """Products at $100.00 worth `value` of that to the buyer, with costs as "uniform(low, high)" of the list price.
+
+    Raises:
+      ValueError: the spec cannot be read, or a number is out of range.
+    """
+    match = re.fullmatch(r"uniform(\(.*\))", spec.strip())
+    try:
+        low, high = (float(x) for x in ast.literal_eval(match[1]))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ValueError(f"--cost={spec!r} cannot be read; write uniform(low, high), as in uniform(0, 1)") from error
+    if not 0 <= low <= high <= 2 or not 0 < value <= 1:
+        raise ValueError(f"--cost={spec!r}, --value={value}: need 0 <= low <= high <= 2 and 0 < value <= 1")
+    shares = low + (high - low) * (np.arange(_ATOMS) + 0.5) / _ATOMS
+    cost = np.ceil(shares * NORMALISED_PRICE).astype(np.int32)
+    price, budget = np.full_like(cost, NORMALISED_PRICE), np.full_like(cost, round(value * NORMALISED_PRICE))
+    return Products(*map(jax.numpy.asarray, (price, budget, cost, np.maximum(abs(budget - cost), MIN_SCALE))))
+
+
+def compare(
+    seller: sellers.Seller,
+    prior: Products,
+    played: Products,
+    turns: int,
+    utility: str,
+    discount: float,
+    grids: list[int | None],
+) -> tuple[dict[str, Row], list[best_response.Solution]]:
+    """The table's rows by name, and the solutions on each grid, of which the last is in the table.
+
+    Args:
+      prior: the products at one list price, for which all is solved. played: the same ones, as they are played.
+    """
+    keys = jax.random.split(jax.random.key(0), 3)
+    options = dict(discount=discount)
+    worth, params = UTILITIES[utility], GameParams(played, turns)
+    solutions = best_response.refine(keys[0], seller, prior, turns, worth, grids, **options)
+    best = solutions[-1]
+    rungs = best.buyer.ladder() if isinstance(best.buyer, BestResponse) else None
+    if rungs is None:
+        rungs = playing.tune_ladder(keys[1], seller, GameParams(prior, turns), worth, **options).offers
+    ladder = playing.Ladder(jax.numpy.asarray(rungs), market.unit(prior))
+    linear, _ = buyers.tune_linear(seller, prior, GameParams(prior, turns), keys[1], draws=2)
+
+    def earned(buyer):
+        return playing.mean_utility(keys[2], buyer, seller, params, worth, **options)
+
+    shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
+    rows = {
+        "clairvoyant": Row(best.clairvoyant),
+        "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
+        "optimal buyer, played" if best.exact else "optimum (achieved)": Row(*earned(best.buyer)),
+        "best ladder": Row(*earned(ladder), shares),
+        f"tuned linear({linear.start:g}, {linear.end:g})": Row(*earned(linear)),
+    }
+    return rows, solutions
+
+
+def table(rows: dict[str, Row]) -> str:
+    """The rows, and how far the tuned linear schedule and reading the asks are from the optimum."""
+    lines = [f"{'':26}   value  +- s.e.   offers / list price"]
+    for name, row in rows.items():
+        offers = "" if row.offers is None else " ".join(f"{offer:.3f}" for offer in row.offers)
+        lines.append(f"{name:26} {row.value:7.4f}  {row.error:6.4f}   {offers}")
+    *_, best, ladder, linear = (row.value for row in rows.values())
+    room = best - linear
+    reads = f", of which {100 * (best - ladder) / room:.0f} % by reading the asks" if room > 0 else ""
+    return "\n".join([*lines, f"headroom over the tuned linear schedule: {room:.4f}{reads}"])
+
+
+def refinement(grids: list[int], solutions: list[best_response.Solution]) -> str:
+    """Each grid's bounds, and by how much the last step of refinement moved them."""
+    lines = [
+        f"grid of {grid} cents: {solution.lower:.4f} to {solution.upper:.4f}"
+        for grid, solution in zip(grids, solutions, strict=True)
+    ]
+    moved = (solutions[-1].lower - solutions[-2].lower, solutions[-1].upper - solutions[-2].upper)
+    return "\n".join([*lines, f"the last refinement moved them by {moved[0]:+.4f} and {moved[1]:+.4f}"])
+
+
+def plot(by_turns: list[dict[str, Row]], utility: str, path: pathlib.Path) -> None:
+    """Values against the number of turns, as PNG."""
+    figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    turns = np.arange(len(by_turns)) + 1
+    for place, name in enumerate([*list(by_turns[-1])[:-1], "tuned linear"]):
+        rows = [list(rows.values())[place] for rows in by_turns]
+        style = dict(color=_COLOURS[place], marker=_MARKERS[place], capsize=3)
+        axis.errorbar(turns, [row.value for row in rows], [1.96 * row.error for row in rows], label=name, **style)
+    axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axis.set_xlabel("turns")
+    axis.set_ylabel(f"mean {utility.replace('_', ' ')}")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False)
+    figure.savefig(path)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)
+    try:
+        run()
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run() -> None:
+    seller, turns = sellers.make(_SELLER.value), _TURNS.value
+    if _COST.value is None:
+        if _VALUE.value is not None:
+            raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalogue has its own budgets")
+        catalog = catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value)
+        train, _ = catalogs.split(catalog)
+        prior = catalogs.products(catalogs.normalise(train))
+        played = prior if _PRICES.value == "normalised" else catalogs.products(train)
+    else:
+        value = budget_of(NORMALISED_PRICE) / NORMALISED_PRICE if _VALUE.value is None else _VALUE.value
+        prior = played = uniform(_COST.value, value)
+    grids = [int(grid) for grid in _GRID.value] or [None]
+    setting = (_UTILITY.value, _DISCOUNT.value)
+    rows, solutions = compare(seller, prior, played, turns, *setting, grids)
+    print(f"{seller}\n{turns} turns, {len(prior.price)} products, discount {_DISCOUNT.value:g}, {_UTILITY.value}")
+    print(table(rows))
+    if len(grids) > 1:
+        print(refinement(grids, solutions))
+    if _OUTPUT.value:
+        folder = pathlib.Path(_OUTPUT.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        fewer = [compare(seller, prior, played, n, *setting, grids[-1:])[0] for n in range(1, turns)]
+        by_turns = [*fewer, rows]
+        flagged = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+        rows_of = [{name: dataclasses.asdict(row) for name, row in rows.items()} for rows in by_turns]
+        (folder / "best_response.json").write_text(json.dumps({"flags": flagged, "by_turns": rows_of}, indent=2))
+        plot(by_turns, _UTILITY.value, folder / "best_response.png")
+        print(f"wrote {folder}/best_response.json and best_response.png")
+
+
+if __name__ == "__main__":
+    _SELLER = flags.DEFINE_string("seller", "neutral(tick=100)", "A scripted seller, with fields to change.")
+    _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
+    _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer wants.")
+    _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
+    _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _PRICES = flags.DEFINE_enum(
+        "prices", "normalised", ["normalised", "dollars"], "At what prices the buyers are played; solved is normalised."
+    )
+    _GRID = flags.DEFINE_list(
+        "grid",
+        [],
+        "Step of the price grid, in cents of a list price of $100; several, such as 400,200,100, show its error. By "
+        "default 1, which is exact; for a stochastic seller 200 for its buyer and 100 for the upper bound.",
+    )
+    _COST = flags.DEFINE_string("cost", None, "A prior of cost over list price instead of a catalogue: uniform(0, 1).")
+    _VALUE = flags.DEFINE_float("value", None, "With --cost: budget over list price, 0.8 if not given.")
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot; solves for fewer turns as well.")
+    app.run(main)

@@ -1,0 +1,1 @@
+"""What the best buyer can earn against a scripted seller, and a buyer that earns it."""

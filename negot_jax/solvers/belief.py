@@ -1,0 +1,163 @@
+"""What a buyer can know of a stochastic seller: a grid over its hidden type, and Bayes' rule on it.
+
+A type is a cell of floors (F), a beta and a reciprocity (w); see `sellers.Stochastic` for the equations. The cost
+matters to the buyer's utility alone and, given the floor, no ask tells more of it, so it is averaged out beforehand.
+Floors above the budget are left out: no deal is possible with them, so they change no decision.
+
+Prices are cents, in float32. K floors, R = (beta, w) pairs, J prices: the multiples of `step`, 0 meaning no offer.
+"""
+
+import dataclasses
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+import numpy as np
+
+from negot_jax.game import concession
+from negot_jax.game.money import BP
+from negot_jax.game.sellers import Stochastic
+from negot_jax.game.types import Products
+from negot_jax.solvers import market
+from negot_jax.solvers.utilities import Utility
+
+LEAST = 1e-6  # Of an ask's probability: no rounding of other list prices may refute every type at once.
+
+
+@struct.dataclass
+class Types:
+    """The types, their prior, and what a deal is worth with each.
+
+    top_K: each cell's largest floor; its least is above that of the cell before. floor_K: its middle.
+    conceded_TxR: alpha_t. reciprocity_R: w. prior_K: the probability of the cell; R are equally likely.
+    worth_JxK: the mean utility of a deal at price J given the cell. spread: the noise's standard deviation.
+    price: the list price. tick: of the asks as they are read: the seller's, or the grid's where that is wider.
+    """
+
+    top_K: Array
+    floor_K: Array
+    conceded_TxR: Array
+    reciprocity_R: Array
+    prior_K: Array
+    prices_J: Array
+    prices_J: Array
+    worth_JxK: Array
+    spread: Array
+    price: int = struct.field(pytree_node=False)
+    tick: int = struct.field(pytree_node=False)
+    turns: int = struct.field(pytree_node=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Of the game, what types do not say: the chance of walking away, and the discount a completed round."""
+
+    walk: float
+    insult: float
+    discount: float
+
+    def stays(self, offer: Array, price: int) -> Array:
+        """P(the seller does not walk away from an offer that it refuses); an offer of 0 is none."""
+        walk = self.walk * jnp.maximum(1 - offer / (self.insult * price), 0)
+        return jnp.where(offer > 0, 1 - walk, 1.0)
+
+
+def make_types(
+    seller: Stochastic,
+    products: Products,
+    turns: int,
+    utility: Utility,
+    step: int,
+    betas: int = 6,
+    reciprocities: int = 3,
+) -> Types:
+    """The grid of types: every cell of `step` cents of floors, and equally likely betas and reciprocities.
+
+    Raises:
+      ValueError: the products are not of one list price and budget, or the step does not fit.
+    """
+    unit = market.unit(products)
+    prices = market.price_grid(unit, step)
+    if unit.budget % step or (seller.tick > step and seller.tick % step):
+        raise ValueError(
+            f"step={step} cents: against a stochastic seller it must divide the budget ({unit.budget}), and its tick "
+            f"({seller.tick}) where that is wider"
+        )
+    cells_NxK = np.diff(_floor_at_most(seller, np.asarray(products.cost, np.int64), prices), axis=1)
+    cells_NxK[:, 0] += _floor_at_most(seller, np.asarray(products.cost, np.int64), prices[:1])[:, 0]
+    prior_K = cells_NxK.mean(axis=0)
+    worth_JxK = np.asarray(utility(jnp.asarray(prices), products)) @ cells_NxK / len(cells_NxK)
+
+    beta = np.exp(_midpoints(*np.log(seller.beta), betas))
+    reciprocity = _midpoints(*seller.reciprocity, reciprocities)
+    progress_T = concession.progress(jnp.arange(turns), turns)
+    conceded = jax.vmap(lambda beta: concession.alpha(progress_T, beta, seller.k), out_axes=1)(jnp.asarray(beta))
+    return Types(
+        top_K=jnp.float32(prices[1:]),
+        floor_K=jnp.float32(prices[1:] - step / 2),
+        conceded_TxR=jnp.repeat(conceded, reciprocities, axis=1),
+        reciprocity_R=jnp.tile(jnp.float32(reciprocity), betas),
+        prior_K=jnp.float32(prior_K),
+        prices_J=jnp.float32(prices),
+        worth_JxK=jnp.float32(worth_JxK / np.maximum(prior_K, 1e-12)),
+        # A noise without spread would leave 0 / 0; half a basis point is below the noise's own rounding.
+        spread=jnp.float32(max(seller.noise, 0.5 / BP) * unit.price),
+        price=unit.price,
+        tick=max(seller.tick, step),
+        turns=turns,
+    )
+
+
+def _floor_at_most(seller: Stochastic, cost_N: np.ndarray, prices_J: np.ndarray) -> np.ndarray:
+    """P(F <= price) of each product, float64[N, J], exact: F = max(ceil(C (1 + m)), C + 1), m in whole basis points."""
+    low, high = (round(share * BP) for share in seller.margin)
+    above = prices_J - cost_N[:, None]
+    margins = above * BP // np.maximum(cost_N, 1)[:, None] - low + 1
+    return np.where(above >= 1, np.clip(margins / (high - low + 1), 0, 1), 0)
+
+
+def _midpoints(low: float, high: float, count: int) -> np.ndarray:
+    """The middles of `count` equal parts of [low, high]."""
+    return low + (high - low) * (np.arange(count) + 0.5) / count
+
+
+def prior(types: Types) -> Array:
+    """float32[K, R]: the belief before the first message, given that the floor is within the budget."""
+    belief = jnp.broadcast_to(types.prior_K[:, None], (types.prior_K.size, types.reciprocity_R.size))
+    return belief / jnp.sum(belief)
+
+
+def raised(offer: Array, last: Array) -> Array:
+    """The raise that the seller answers: 0 where now or before (0) nothing was offered."""
+    return jnp.where((offer > 0) & (last > 0), jnp.maximum(offer - last, 0), 0)
+
+
+def target(types: Types, turn: Array, raise_: Array) -> Array:
+    """float32[K, R]: the ask before noise and bounds."""
+    floor_Kx1 = types.floor_K[:, None]
+    return floor_Kx1 + (1 - types.conceded_TxR[turn]) * (types.price - floor_Kx1) - types.reciprocity_R * raise_
+
+
+def asks_more(types: Types, turn: Array, raise_: Array, price: Array, cap: Array) -> Array:
+    """P(ask > price | type), float32[K, R], for a price on the tick. `cap` is the last ask, or the list price."""
+    above = norm.cdf((target(types, turn, raise_) - price) / types.spread)
+    lowest_Kx1 = jnp.concatenate([jnp.zeros(1), types.top_K[:-1]])[:, None]
+    return jnp.where(price >= cap, 0.0, jnp.where(lowest_Kx1 >= price, 1.0, above))
+
+
+def refuses(types: Types, turn: Array, offer: Array, last: Array, cap: Array) -> Array:
+    """P(the seller does not take `offer` | type), float32[K, R]; `last` is the buyer's offer before, 0 for none."""
+    more = asks_more(types, turn, raised(offer, last), offer // types.tick * types.tick, cap)
+    return jnp.where(turn == types.turns - 1, types.top_K[:, None] > offer, more)
+
+
+def hear(types: Types, belief: Array, turn: Array, offer: Array, last: Array, cap: Array, ask: Array) -> Array:
+    """The belief after `offer` was refused and `ask` heard. Asks are read rounded up to the tick."""
+    ask, cap = (jnp.ceil(price / types.tick) * types.tick for price in (ask, cap))
+    raise_ = raised(offer, last)
+    at_least = asks_more(types, turn, raise_, ask - types.tick, cap)
+    more = asks_more(types, turn, raise_, ask, cap)
+    belief = belief * (at_least - more + LEAST)
+    return belief / jnp.sum(belief)

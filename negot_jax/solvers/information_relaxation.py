@@ -1,0 +1,132 @@
+"""Upper bounds of the optimum against a stochastic seller: what buyers earn who are told more than the game tells.
+
+The clairvoyant knows cost and type. It waits for the last turn and offers the floor.
+
+The second buyer is told the reciprocity w and, before its first offer, the asks of turns 0 .. T - 3 before bounds,
+rounding and the answer to raises,
+
+    y_t = F + (1 - alpha_t) (P0 - F) + e_t,    e_t ~ N(0, noise^2).
+
+Neither the floor nor beta is told, nor anything of the last two turns. What y tells does not depend on the offers, and
+all that is left to do in these turns is to press the ask: raised from its lowest offer l to just under the ask that
+this provokes, the ask is (y_t + w l) / (1 + w). Let z be the lowest ask that it can get so. Where the floor is above z
+the seller asks for just the floor, and the buyer, who sees that this is more than y allows, buys at it. Otherwise it
+closes at z or goes on with it, and the last two turns are solved exactly: the belief over floor and beta, one more
+offer, every ask that may follow, and the last offer.
+
+Each of these gifts can only help, so the value bounds the optimum from above; it is estimated on drawn y, and holds up
+to that and to the grids.
+"""
+
+import functools
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from negot_jax.game.money import BP
+from negot_jax.game.sellers import Stochastic
+from negot_jax.game.types import Products
+from negot_jax.solvers import belief
+from negot_jax.solvers.belief import Rules, Types
+from negot_jax.solvers.utilities import Utility
+
+LOWEST = (0.5, 0.75, 1.0)  # The lowest offer, of what the seller walks away below; walking is charged for.
+
+
+def clairvoyant(seller: Stochastic, products: Products, utility: Utility) -> float:
+    """The mean utility of buying at the floor where that is within the budget: exact at discount 1, else a bound."""
+    low, high = (round(share * BP) for share in seller.margin)
+    cost_Nx1 = np.asarray(products.cost, np.int64)[:, None]
+    floor_NxM = np.maximum(cost_Nx1 - -cost_Nx1 * np.arange(low, high + 1) // BP, cost_Nx1 + 1)
+    worth_NxM = jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(jnp.asarray(floor_NxM), products)
+    return float(jnp.mean(jnp.where(floor_NxM <= np.asarray(products.budget)[:, None], worth_NxM, 0)))
+
+
+def told_asks(
+    key: Array,
+    seller: Stochastic,
+    products: Products,
+    turns: int,
+    utility: Utility,
+    *,
+    discount: float = 1.0,
+    step: int = 100,
+    samples: int = 256,
+) -> tuple[float, float]:
+    """The mean utility of the buyer who is told the early asks beforehand, and its standard error.
+
+    Args:
+      step: of the grid of floors, offers and asks, cents.
+      samples: draws of y, with floors at as many quantiles of the prior.
+    """
+    types = belief.make_types(seller, products, turns, utility, step, betas=8, reciprocities=1)
+    rules = Rules(seller.walk, seller.insult, discount)
+    value_S = _told(key, types, rules, jnp.array(seller.reciprocity), samples) * jnp.sum(types.prior_K)
+    # Neighbouring quantiles differ by little but their noise.
+    error = jnp.sqrt(jnp.mean(jnp.square(value_S[::2] - value_S[1::2])) / 2 / samples)
+    return float(jnp.mean(value_S)), float(error)
+
+
+@functools.partial(jax.jit, static_argnames=("rules", "samples"))
+def _told(key: Array, types: Types, rules: Rules, reciprocity: Array, samples: int) -> Array:
+    """float32[samples]: the value for each drawn y, given that the floor is within the budget."""
+    turns, prices_J = types.turns, types.prices_J
+    covered_JxK = jnp.where(types.top_K <= prices_J[:, None], types.worth_JxK, 0)
+    if turns == 1:
+        return jnp.full(samples, jnp.max(covered_JxK @ jnp.sum(belief.prior(types), axis=1)))
+    # A deal at the floor itself, which lies anywhere in its cell.
+    at_floor_K = (jnp.diagonal(types.worth_JxK) + jnp.diagonal(types.worth_JxK[1:])) / 2
+    at_floor_JxK = jnp.where(types.top_K <= prices_J[:, None], at_floor_K, 0)
+    asks_A = jnp.arange(0, types.price + types.tick, types.tick, jnp.float32)
+    penultimate = turns - 2
+    early = jnp.arange(penultimate)
+    aim_TxKxR = jax.vmap(lambda turn: belief.target(types, turn, 0.0))(early)
+
+    def last_two(types: Types, told_KxR: Array, last: Array, cap: Array) -> Array:
+        """The value from the last but one turn on; `told_KxR` is the belief, floors above the cap left out."""
+
+        def offered(offer: Array) -> Array:
+            refuses_KxR = belief.refuses(types, penultimate, offer, last, cap)
+            payoff = types.worth_JxK[jnp.searchsorted(prices_J, offer)] @ jnp.sum(told_KxR * (1 - refuses_KxR), axis=1)
+            raise_ = belief.raised(offer, last)
+            more_AxKxR = jax.vmap(lambda ask: belief.asks_more(types, penultimate, raise_, ask, cap))(asks_A)
+            chance_AxKxR = jnp.where(asks_A[:-1, None, None] >= offer, more_AxKxR[:-1] - more_AxKxR[1:], 0)
+            heard_AxK = jnp.einsum("akr,kr->ak", chance_AxKxR, told_KxR)
+            going_on = jnp.sum(jnp.max(covered_JxK @ heard_AxK.T, axis=0))
+            value = payoff + rules.discount * rules.stays(offer, types.price) * going_on
+            return jnp.where(offer <= cap, value, 0)
+
+        return jnp.max(jax.lax.map(offered, prices_J[::2]))  # Flat around its maximum: every other price will do.
+
+    def sample(key: Array, quantile: Array) -> Array:
+        key_beta, key_noise, key_reciprocity = jax.random.split(key, 3)
+        k = jnp.searchsorted(jnp.cumsum(types.prior_K / jnp.sum(types.prior_K)), quantile)
+        r = jax.random.randint(key_beta, (), 0, types.reciprocity_R.size)
+        w = jax.random.uniform(key_reciprocity, minval=reciprocity[0], maxval=reciprocity[1])
+        known = types.replace(reciprocity_R=jnp.full_like(types.reciprocity_R, w))
+        y_T = aim_TxKxR[:, k, r] + types.spread * jax.random.normal(key_noise, early.shape)
+        misses_TxKxR = (y_T[:, None, None] - aim_TxKxR) / types.spread
+        logits_KxR = jnp.log(belief.prior(types) + 1e-30) - 0.5 * jnp.sum(jnp.square(misses_TxKxR), axis=0)
+        belief_KxR = jax.nn.softmax(logits_KxR, axis=(0, 1))
+        belief_K = jnp.sum(belief_KxR, axis=1)
+        deal_J, floors_J = covered_JxK @ belief_K, at_floor_JxK @ belief_K
+
+        def pressed(last: Array) -> Array:
+            pressed_T = jnp.where(early > 0, jnp.minimum(y_T, (y_T + w * last) / (1 + w)), y_T)
+            z = jnp.min(pressed_T, initial=types.price)
+            cap = jnp.ceil(jnp.maximum(z, 1) / types.tick) * types.tick
+            at_floor = floors_J[-1] - jnp.interp(cap, prices_J, floors_J)
+            left_KxR = jnp.where(types.top_K[:, None] <= cap, belief_KxR, 0)
+            going_on = rules.discount**penultimate * last_two(known, left_KxR, last, cap)
+            value = rules.discount * at_floor + jnp.maximum(jnp.interp(cap, prices_J, deal_J), going_on)
+            return rules.stays(last, types.price) * value
+
+        # Before the second turn there is no offer to raise.
+        lows = jnp.array(LOWEST if turns > 2 else (0.0,)) * (rules.insult * types.price)
+        return jnp.max(jax.lax.map(pressed, lows))
+
+    keys = jax.random.split(key, samples)
+    quantiles = (jnp.arange(samples) + 0.5) / samples
+    return jax.lax.map(lambda drawn: sample(*drawn), (keys, quantiles), batch_size=8)

@@ -1,0 +1,221 @@
+"""A good buyer against a noisy seller: dynamic programming with a regressed continuation value.
+
+The belief over `belief.Types` is exact on its grid, but too large to tabulate values by. So, as Longstaff and Schwartz
+(2001) price options, the value of going on after a refusal is regressed, turn by turn from the last one back, on a few
+features of histories that were drawn at random:
+
+    V_t(h) = max_o  sum over types of P(type | h) P(takes o | type) u(o, type)
+                    + discount P(refuses o | h) (1 - P(walks away | o)) C_t(h, o),
+
+with C_t(h, o) ~ E[V_{t+1}(h') | h, o refused]. All but C_t is computed from the belief; in the last turn, which has no
+C, the offer is the best there is. The buyer that maximises the right-hand side can be played, and what it earns when it
+is played is a lower bound of the optimum.
+"""
+
+import dataclasses
+import functools
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from negot_jax.game.history import offers_made
+from negot_jax.game.sellers import Stochastic
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind, Observation, Products
+from negot_jax.solvers import belief, market
+from negot_jax.solvers.belief import Rules, Types
+from negot_jax.solvers.utilities import Utility
+
+INDIFFERENCE = (
+    0.005  # Of offers whose values differ by less than this share, which is the regression's error, the least.
+)
+
+
+@struct.dataclass
+class History:
+    """What matters of a history before an offer: belief float32[K, R]; the last ask and last own offer, cents."""
+
+    belief: Array
+    cap: Array
+    last: Array
+
+
+def _start(types: Types) -> History:
+    return History(belief=belief.prior(types), cap=jnp.float32(types.price), last=jnp.float32(0))
+
+
+def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Array, Array, Array]:
+    """One offer, judged by the belief: expected payoff float32; P(refused) float32; features float32[D]."""
+    refuses_KxR = belief.refuses(types, turn, offer, history.last, history.cap)
+    left_KxR = history.belief * refuses_KxR
+    index = jnp.searchsorted(types.prices_J, offer)
+    left_K = jnp.sum(left_KxR, axis=1)
+    payoff = types.worth_JxK[index] @ (jnp.sum(history.belief, axis=1) - left_K)
+    refused = jnp.sum(left_K)
+    left_K = left_K / jnp.maximum(refused, 1e-9)
+    # What the best single offer would earn if the seller went no lower: most of what going on is worth.
+    sold_J = jnp.sum(jnp.where(types.top_K <= types.prices_J[:, None], types.worth_JxK * left_K, 0), axis=1)
+    mean = types.floor_K @ left_K
+    deviation = jnp.sqrt(jnp.maximum(jnp.square(types.floor_K - mean) @ left_K, 0))
+    turn = jnp.minimum(turn + 1, types.turns - 1)
+    ask = jnp.sum(belief.target(types, turn, 0.0) * left_KxR) / jnp.maximum(refused, 1e-9)
+    seen = jnp.stack([mean, deviation, ask, history.cap, offer]) / types.price
+    return payoff, refused, _quadratic(jnp.append(seen, jnp.max(sold_J)))
+
+
+def _quadratic(x: Array) -> Array:
+    """1, the features, and their products two by two."""
+    x = jnp.append(x, 1.0)
+    rows, columns = jnp.triu_indices(x.size)
+    return x[rows] * x[columns]
+
+
+def _best(types: Types, rules: Rules, weights_TxD: Array, turn: Array, history: History) -> tuple[Array, Array]:
+    """V_t, and the offer (cents, 0 for none) that attains it."""
+
+    def value(offer: Array) -> Array:
+        payoff, refused, features = _look(types, turn, history, offer)
+        going_on = jnp.maximum(features @ weights_TxD[turn], 0)
+        total = payoff + rules.discount * refused * rules.stays(offer, types.price) * going_on
+        # Above the cap an offer would buy what costs less; none at all is possible until the first.
+        possible = (offer <= jnp.ceil(history.cap / types.tick) * types.tick) & ((offer > 0) | (history.last == 0))
+        return jnp.where(possible, total, -jnp.inf)
+
+    value_J = jax.lax.map(value, types.prices_J)
+    best = jnp.max(value_J)
+    return best, types.prices_J[jnp.argmax(value_J >= best - INDIFFERENCE * jnp.abs(best))]
+
+
+def _refuse(key: Array, types: Types, turn: Array, history: History, offer: Array) -> History:
+    """A history one turn on: `offer` was refused, by a type and with an ask drawn as the belief has it."""
+    key_type, key_ask = jax.random.split(key)
+    left_KxR = history.belief * belief.refuses(types, turn, offer, history.last, history.cap)
+    chosen = jax.random.categorical(key_type, jnp.log(left_KxR.ravel() + 1e-30))
+    k, r = jnp.unravel_index(chosen, left_KxR.shape)
+    aim = belief.target(types, turn, belief.raised(offer, history.last))[k, r]
+    # An ask above the offer: the noise is drawn given that, unless the floor alone sees to it.
+    tick = types.tick
+    above = jnp.where(types.floor_K[k] > offer, -jnp.inf, (offer // tick * tick - aim) / types.spread)
+    u = jax.random.uniform(key_ask, minval=norm.cdf(above), maxval=1.0)
+    drawn = aim + types.spread * norm.ppf(jnp.clip(u, 1e-6, 1 - 1e-6))
+    ask = jnp.minimum(jnp.ceil(jnp.maximum(drawn, types.floor_K[k]) / tick) * tick, history.cap)
+    heard = belief.hear(types, history.belief, turn, offer, history.last, history.cap, ask)
+    return History(belief=heard, cap=ask, last=jnp.where(offer > 0, offer, history.last))
+
+
+def _explore(key: Array, types: Types, history: History) -> Array:
+    """An offer to learn from: mostly a raise, as often small as large, and sometimes anything."""
+    key_raise, key_any, key_which = jax.random.split(key, 3)
+    most = jnp.minimum(history.cap, types.prices_J[-1])
+    up = history.last + (most - history.last) * jax.random.uniform(key_raise) ** 3
+    offer = jnp.where(
+        (history.last > 0) & (jax.random.uniform(key_which) < 0.8), up, most * jax.random.uniform(key_any)
+    )
+    index = jnp.searchsorted(types.prices_J, offer, side="right") - 1
+    return types.prices_J[jnp.clip(index, 1, None)]
+
+
+@functools.partial(jax.jit, static_argnames=("rules", "samples", "batch"))
+def fit(key: Array, types: Types, rules: Rules, *, samples: int, batch: int = 256) -> Array:
+    """The regression: the weights of C_t, float32[T, D] (0 for the last turn)."""
+
+    def trajectory(key: Array) -> tuple[History, Array, Array]:
+        """Histories and offers of each turn, [T], and the features of going on after them, [T, D]."""
+
+        def turn(history: History, now: tuple[Array, Array]):
+            turn, key = now
+            key_offer, key_refuse = jax.random.split(key)
+            offer = _explore(key_offer, types, history)
+            _, _, features = _look(types, turn, history, offer)
+            return _refuse(key_refuse, types, turn, history, offer), (history, offer, features)
+
+        now = (jnp.arange(types.turns), jax.random.split(key, types.turns))
+        return jax.lax.scan(turn, _start(types), now)[1]
+
+    histories, _, features = jax.lax.map(trajectory, jax.random.split(key, samples), batch_size=batch)
+    weights = jnp.zeros((types.turns, features.shape[-1]))
+    for turn in reversed(range(1, types.turns)):
+        reached = jax.tree.map(lambda x, turn=turn: x[:, turn], histories)
+        value = lambda history, turn=turn, weights=weights: _best(types, rules, weights, turn, history)[0]
+        values = jax.lax.map(value, reached, batch_size=batch)
+        weights = weights.at[turn - 1].set(_ridge(features[:, turn - 1], values))
+    return weights
+
+
+def _ridge(x_NxD: Array, y_N: Array) -> Array:
+    """Least squares, with as much shrinkage as float32 needs."""
+    scale = jnp.sqrt(jnp.mean(jnp.square(x_NxD), axis=0)) + 1e-9
+    x = x_NxD / scale
+    gram = x.T @ x / len(x) + 1e-5 * jnp.eye(x.shape[1])
+    return jnp.linalg.solve(gram, x.T @ y_N / len(x)) / scale
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReadingBuyer:
+    """Reads every ask by Bayes' rule and makes the offer of the highest fitted value.
+
+    Hashed by identity, so that it can be static under jit.
+    """
+
+    unit: market.Unit
+    types: Types
+    rules: Rules
+    weights: Array
+
+    def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        del key
+        if turns != self.types.turns:
+            raise ValueError(f"a buyer solved for {self.types.turns} turns cannot play {turns}: solve for {turns}")
+        _, offer = _best(self.types, self.rules, self.weights, obs.turn, self.recall(obs))
+        action = self.unit.propose(offer.astype(jnp.int32), obs)
+        silent = offer == 0
+        return action.replace(
+            kind=jnp.where(silent, Kind.REJECT, action.kind), price=jnp.where(silent, NONE, action.price)
+        )
+
+    def recall(self, obs: Observation) -> History:
+        """The history, at the prices of `unit`."""
+        own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
+
+        def hear(turn: Array, history: History) -> History:
+            offer = jnp.where(own_T[turn] == NONE, 0, self.unit.heard(own_T[turn], obs)).astype(jnp.float32)
+            ask = jnp.where(
+                asks_T[turn] == NONE, history.cap, self.unit.heard_ask(asks_T[turn], obs).astype(jnp.float32)
+            )
+            heard = belief.hear(self.types, history.belief, turn, offer, history.last, history.cap, ask)
+            return History(belief=heard, cap=ask, last=jnp.where(offer > 0, offer, history.last))
+
+        return jax.lax.fori_loop(
+            0,
+            self.types.turns,
+            lambda turn, history: jax.tree.map(
+                lambda new, old: jnp.where(turn < obs.turn, new, old), hear(turn, history), history
+            ),
+            _start(self.types),
+        )
+
+
+def solve(
+    key: Array,
+    seller: Stochastic,
+    products: Products,
+    turns: int,
+    utility: Utility,
+    *,
+    discount: float = 1.0,
+    step: int = 100,
+    samples: int = 4_096,
+) -> ReadingBuyer:
+    """A good buyer against a stochastic seller.
+
+    Args:
+      products: the prior, of one list price and budget.
+      step: of the grid of floors and offers, cents. samples: histories that the regression sees.
+    Raises:
+      ValueError: the products are not of one list price and budget, or the step does not fit.
+    """
+    types = belief.make_types(seller, products, turns, utility, step)
+    rules = Rules(seller.walk, seller.insult, discount)
+    return ReadingBuyer(market.unit(products), types, rules, fit(key, types, rules, samples=samples))

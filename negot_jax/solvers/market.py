@@ -1,0 +1,85 @@
+"""The prior: the products that the buyer might be facing, each as likely as the others, at one list price and budget.
+
+What the buyer knows of its product before the first message is the list price P0 and its budget B. A catalogue is
+brought to one P0 by `catalog.normalise`, so the prior is that of cost / P0, whatever P0 is.
+"""
+
+import dataclasses
+
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from negot_jax.game.types import NONE, SELLER, Action, Kind, Observation, Products
+
+MAX_LIST_PRICE = 46_340  # Its square is the largest that int32 holds.
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """The list price and budget of a market, cents; a market's prices are spoken of as parts of this list price."""
+
+    price: int
+    budget: int
+
+    def __post_init__(self):
+        if not 0 < self.budget <= self.price <= MAX_LIST_PRICE:
+            raise ValueError(
+                f"a market of list price {self.price} and budget {self.budget} cents cannot be solved: it needs "
+                f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalise the catalogue first"
+            )
+
+    def spoken(self, price: Array, obs: Observation) -> Array:
+        """int32 cents: a market's price at the list price that `obs` shows, rounded up, within the budget."""
+        whole, rest = obs.price // self.price, obs.price % self.price
+        return jnp.minimum(whole * price - -(rest * price) // self.price, obs.private)
+
+    def propose(self, price: Array, obs: Observation) -> Action:
+        """OFFER of a market's price, or DEAL at a standing ask that is no dearer."""
+        price, ask = self.spoken(price, obs), obs.offers[SELLER]
+        accepts = (ask != NONE) & (ask <= price)
+        return Action(
+            kind=jnp.where(accepts, Kind.DEAL, Kind.OFFER).astype(jnp.int32),
+            price=jnp.where(accepts, ask, price).astype(jnp.int32),
+            acts=jnp.int32(0),
+        )
+
+    def heard(self, price: Array, obs: Observation) -> Array:
+        """int32 cents: the largest market's price that is spoken as `price`, or below it."""
+        whole, rest = price // obs.price, price % obs.price
+        # A float, for the product of two prices does not fit: exact where the list prices are equal.
+        part = jnp.floor(rest / obs.price.astype(jnp.float32) * self.price + 1e-2)
+        return whole * self.price + part.astype(jnp.int32)
+
+    def heard_ask(self, price: Array, obs: Observation) -> Array:
+        """int32 cents: the least market's price that is spoken as `price`."""
+        return self.heard(price - 1, obs) + 1
+
+
+def unit(products: Products) -> Unit:
+    """The list price and budget that all products share.
+
+    Raises:
+      ValueError: they differ between products.
+    """
+    shared = {}
+    for name in ("price", "budget"):
+        values = np.unique(np.asarray(getattr(products, name)))
+        if values.size != 1:
+            raise ValueError(
+                f"products.{name} has {values.size} values from {values[0]} to {values[-1]}, but a market has one; "
+                "normalise the catalogue first"
+            )
+        shared[name] = int(values[0])
+    return Unit(**shared)
+
+
+def price_grid(unit: Unit, step: int) -> np.ndarray:
+    """int32[K] cents: the multiples of `step` up to the budget, and the budget.
+
+    Raises:
+      ValueError: `step` is below a cent or above the budget.
+    """
+    if not 1 <= step <= unit.budget:
+        raise ValueError(f"step={step} cents: a price grid needs a step from 1 cent to the budget, {unit.budget}")
+    return np.union1d(np.arange(0, unit.budget + 1, step), unit.budget).astype(np.int32)

@@ -1,0 +1,172 @@
+"""The stochastic seller's solvers: the belief against the game, and the bounds against what is known exactly."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negot_jax.game import bargaining, sellers
+from negot_jax.game.play import play
+from negot_jax.game.types import BUYER, End, GameParams
+from negot_jax.solvers import (
+    backward_induction,
+    belief,
+    best_response,
+    information_relaxation,
+    least_squares,
+    market,
+    playing,
+)
+from negot_jax.solvers.utilities import UTILITIES
+from tests.solvers.markets import make_market
+
+REWARD = UTILITIES["reward"]
+# Its rule is that of the linear time-dependent seller, but for a cent on the floor.
+RULE = sellers.Stochastic(
+    margin=(0.0, 0.0), beta=(1.0, 1.0), reciprocity=(0.0, 0.0), k=0.0, noise=0.0, walk=0.0, tick=200
+)
+
+
+@pytest.fixture(scope="module")
+def products():
+    """160 products of cost .2 to .9 of the list price."""
+    return make_market(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
+
+
+def scenarios(products, draws):
+    rows = jnp.tile(jnp.arange(products.price.size), draws)
+    keys = jax.random.split(jax.random.key(5), rows.size)
+    return jax.vmap(bargaining.scenario, (None, 0, 0))(products, rows, keys)
+
+
+@jax.jit
+def floors(drawn):
+    return jax.vmap(lambda s: sellers.make("neutral").draw_type(jax.random.fold_in(s.key, 0), s).floor)(drawn)
+
+
+def test_the_prior_is_that_of_the_sellers_draws(products):
+    types = belief.make_types(sellers.make("neutral"), products, 6, REWARD, 100)
+    drawn = np.asarray(floors(scenarios(products, 64)))
+    shares = np.histogram(drawn, bins=np.r_[0, np.asarray(types.top_K)] + 0.5)[0] / drawn.size
+    np.testing.assert_allclose(types.prior_K, shares, atol=3e-3)
+
+
+@pytest.fixture(scope="module")
+def heard(products):
+    """The belief before the fifth offer, and the floors, where the game came so far and a deal is possible."""
+    seller, params = sellers.make("neutral", tick=50), GameParams(products)
+    types = belief.make_types(seller, products, 6, REWARD, 100)
+    buyer = least_squares.ReadingBuyer(market.unit(products), types, belief.Rules(0.0, 1.0, 1.0), jnp.zeros((6, 28)))
+    ladder = playing.Ladder(jnp.array([3_600, 4_000, 3_600, 5_000, 3_600, 3_600]), buyer.unit)
+    drawn = scenarios(products, 12)
+    states, _ = play(jax.random.key(0), _Static(ladder), seller, drawn, params)
+
+    @jax.jit
+    @jax.vmap
+    def recall(state):
+        seen = (jnp.arange(6) < 5)[:, None]
+        state = state.replace(turn=jnp.int32(5), kinds=jnp.where(seen, state.kinds, -1))
+        return buyer.recall(bargaining.observe(state, BUYER)).belief
+
+    floor = np.asarray(floors(drawn))
+    reached = np.asarray((states.turn == 5) & (states.end != End.SELLER_QUIT)) & (floor <= 8_000)
+    return types, np.asarray(recall(states))[reached].sum(axis=2), floor[reached]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Static:
+    """A buyer of arrays, static under jit."""
+
+    buyer: playing.Ladder
+
+    def act(self, *args):
+        return self.buyer.act(*args)
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.25, 0.5, 0.75, 0.9])
+def test_the_belief_is_calibrated_in_the_game(quantile, heard):
+    """The floor lies below the belief's q-quantile in a share q of all histories, offers raised and lowered."""
+    types, belief_HxK, floor_H = heard
+    assert len(floor_H) > 800
+    below = np.cumsum(belief_HxK, axis=1)
+    tops = np.r_[0, np.asarray(types.top_K)]
+    at = np.array([np.interp(floor, tops, np.r_[0, row]) for floor, row in zip(floor_H, below, strict=True)])
+    assert (at < quantile).mean() == pytest.approx(quantile, abs=0.04)
+
+
+def test_the_asks_tell_most_of_the_floor(heard):
+    types, belief_HxK, floor_H = heard
+    mean = belief_HxK @ np.asarray(types.floor_K)
+    assert np.std(floor_H - mean) < 0.4 * np.std(floor_H)
+
+
+def bounds(seller, products, turns, samples):
+    """The buyer, its mean utility, and the upper bound, each with its standard error: quickly, on a grid of 2 %."""
+    key, problem = jax.random.key(1), (seller, products, turns, REWARD)
+    buyer = least_squares.solve(key, *problem, step=200, samples=samples)
+    lower = playing.mean_utility(key, buyer, seller, GameParams(products, turns), REWARD)
+    return buyer, lower, information_relaxation.told_asks(key, *problem, step=200, samples=samples // 16)
+
+
+def test_without_noise_both_bounds_are_the_exact_optimum(products):
+    linear = sellers.TimeDependent(1.0, tick=200)
+    exact, *_ = backward_induction.solve(linear, products, 3, REWARD, step=200)
+    _, (lower, _), (upper, _) = bounds(RULE, products, 3, samples=512)
+    assert (lower, upper) == pytest.approx((exact, exact), abs=3e-3)
+
+
+def test_one_turn_is_an_ultimatum(products):
+    """Nothing is heard before the only offer: both bounds are the exact optimum on the grid."""
+    exact, *_ = backward_induction.solve(sellers.Floor(), products, 1, REWARD, step=400)
+    solution = best_response.solve(jax.random.key(0), RULE, products, 1, REWARD, step=400)
+    assert (solution.lower, solution.upper) == pytest.approx((exact, exact), abs=0.005)
+
+
+def test_the_clairvoyant_buys_at_the_floor(products):
+    seller = sellers.make("neutral")
+    drawn = scenarios(products, 64)
+    floor = floors(drawn)
+    gain = jnp.where(floor <= drawn.budget, (drawn.budget - floor) / drawn.scale, 0)
+    assert information_relaxation.clairvoyant(seller, products, REWARD) == pytest.approx(float(gain.mean()), abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def neutral(products):
+    seller = sellers.make("neutral", tick=200)
+    return seller, *bounds(seller, products, 4, samples=1_024)
+
+
+def test_bounds_are_in_order(neutral, products):
+    seller, _, (lower, lower_error), (upper, upper_error) = neutral
+    assert lower < upper + 3 * np.hypot(lower_error, upper_error)
+    assert upper <= information_relaxation.clairvoyant(seller, products, REWARD) + 3 * upper_error
+    assert upper - lower < 0.15
+
+
+def test_reading_earns_more_than_the_best_ladder(neutral, products):
+    seller, _, (lower, lower_error), _ = neutral
+    params = GameParams(products, turns=4)
+    ladder = playing.tune_ladder(jax.random.key(2), seller, params, REWARD, step=200)
+    earned, error = playing.mean_utility(jax.random.key(3), ladder, seller, params, REWARD)
+    assert lower > earned + 3 * np.hypot(error, lower_error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["neutral", "begging", "insulting", "unyielding"])
+def test_bounds_of_every_preset(name, products):
+    solution = best_response.solve(jax.random.key(0), sellers.make(name, tick=100), products, 6, REWARD)
+    assert solution.lower < solution.upper + 3 * np.hypot(solution.lower_error, solution.upper_error)
+
+
+def test_what_cannot_be_solved_is_refused(products):
+    key, neutral = jax.random.key(0), sellers.make("neutral", tick=100)
+    for message, seller, options in (
+        ("discount=1.5", neutral, {"discount": 1.5}),
+        (r"step=300 cents: .* must divide the budget \(8000\)", neutral, {"step": 300}),
+        (r"and its tick \(100\)", neutral, {"step": 64}),
+        ("has no solver", object(), {}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            best_response.solve(key, seller, products, 6, REWARD, **options)
