@@ -40,18 +40,30 @@ class Tokenizer:
     Attributes:
       model: the serialized SentencePiece model. vocab_size: its number of tokens.
       token_bytes: the byte string of every token; empty for control tokens, which leave no trace in a text.
+
+    Raises:
+      ValueError: it is no SentencePiece model, or one without the control tokens or without a token for every byte.
     """
 
     def __init__(self, model: bytes):
         self.model = model
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model or b"empty")
+        except RuntimeError as error:
+            raise ValueError("tokenizer: damaged, or no SentencePiece model at all.") from error
         self.vocab_size = self._processor.get_piece_size()
         for name, expected in zip(("<pad>", "<unk>", "<bos>", *_CONTROL), range(6), strict=True):
-            if self._processor.piece_to_id(name) != expected:
+            if (found := self._processor.piece_to_id(name)) != expected:
+                there = self._processor.id_to_piece(found) == name
+                wrong = f"has id {found}, expected {expected}" if there else "is missing"
                 raise ValueError(
-                    f"tokenizer: token {name!r} has id {self._processor.piece_to_id(name)}, expected {expected}. "
-                    "Train the tokenizer with negot_jax.language.tokenizer.train."
+                    f"tokenizer: token {name!r} {wrong}. Train it with negot_jax.language.tokenizer.train."
                 )
+        if missing := sorted({*range(256)} - {text[0] for text in self.token_bytes if len(text) == 1}):
+            raise ValueError(
+                f"tokenizer: no token for {len(missing)} of the 256 bytes, the first 0x{missing[0]:02X}. "
+                "Train it with byte fallback, as negot_jax.language.tokenizer.train does."
+            )
 
     @functools.cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
@@ -87,11 +99,20 @@ class Tokenizer:
         return np.array([ids[character.encode()] for character in text], np.int32)
 
     def save(self, path: str | pathlib.Path) -> None:
-        pathlib.Path(path).write_bytes(self.model)
+        """Writes the model. Whenever the process dies, the whole file is there or none."""
+        temporary = pathlib.Path(f"{path}.tmp")
+        temporary.write_bytes(self.model)
+        temporary.replace(path)
 
 
 def load(path: str | pathlib.Path) -> Tokenizer:
-    return Tokenizer(pathlib.Path(path).read_bytes())
+    """Reads what `save` wrote. Errors name the file."""
+    try:
+        return Tokenizer(pathlib.Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error} Put a copy back; or delete it, and the training command makes it anew."
+        ) from error
 
 
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:

@@ -1,1 +1,3 @@
-"""Language models: configurations, one forward pass for training, prefill and decode, and sampling."""
+"""Language models: configurations, one forward pass for training, prefill and decode, adapters, published checkpoints,
+and sampling.
+"""

@@ -1,4 +1,6 @@
-"""A decoder-only transformer: RMSNorm, RoPE, grouped-query attention with QK-norm, SwiGLU.
+"""A decoder-only transformer: RMSNorm, RoPE, grouped-query attention with QK-norm, a gated MLP or experts.
+
+It is Qwen3 (dense and mixture of experts) or the text half of Gemma 3, by `ModelConfig`.
 
 Layers are Flax NNX modules, but only this file knows it: elsewhere a model is a pytree of weights, its layers stacked
 `[layers, ...]`, and the functions below. One `forward` serves training (no cache), prefill (a chunk of tokens) and
@@ -15,9 +17,10 @@ from flax import nnx, struct
 import jax
 import jax.numpy as jnp
 
+from negot_jax.models import lora, moe
 from negot_jax.models.presets import ModelConfig
 
-Weights = dict[str, nnx.State]
+Weights = dict[str, nnx.State | lora.Adapters]
 
 
 @struct.dataclass
@@ -29,15 +32,32 @@ class Cache:
     valid_BxS: jax.Array
 
 
-def linear(x: jax.Array, weight: nnx.Param) -> jax.Array:
-    """x [B, T, *in] times weight [*in, *out]: [B, T, *out].
+def linear(x: jax.Array, weight: nnx.Param | jax.Array, adapter: dict[str, jax.Array] | None = None) -> jax.Array:
+    """x [B, T, *in] times weight [*in, *out]: [B, T, *out]; plus what a low-rank adapter adds, if there is one.
 
     One product of two matrices: with B and T kept apart, XLA's backward pass takes 2.5 times as long on a CPU.
     """
     matrix = weight[...].astype(x.dtype)
     inputs = x.ndim - 2
     rows = x.reshape(-1, math.prod(x.shape[2:]))
-    return (rows @ matrix.reshape(rows.shape[1], -1)).reshape(*x.shape[:2], *matrix.shape[inputs:])
+    product = (rows @ matrix.reshape(rows.shape[1], -1)).reshape(*x.shape[:2], *matrix.shape[inputs:])
+    if adapter is None:
+        return product
+    return product + linear((linear(x, adapter["a"]) * adapter["scale"]).astype(x.dtype), adapter["b"])
+
+
+class Norm(nnx.RMSNorm):
+    """RMSNorm over the last axis, in float32. Gemma 3 stores its scale less 1."""
+
+    def __init__(self, size: int, config: ModelConfig, rngs: nnx.Rngs):
+        self.offset = 1.0 if config.family == "gemma3" else 0.0
+        start = nnx.initializers.constant(1.0 - self.offset)
+        super().__init__(size, epsilon=config.norm_eps, scale_init=start, rngs=rngs)
+
+    def __call__(self, x):
+        y = x.astype(jnp.float32)
+        factor = jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return (y * (factor * (self.scale[...].astype(jnp.float32) + self.offset))).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -50,21 +70,24 @@ class Attention(nnx.Module):
         self.value = nnx.Param(normal(rngs.params(), (D, K, H)))
         out = scaled(1.0 / (2 * config.layers), in_axis=(0, 1), out_axis=2)
         self.out = nnx.Param(out(rngs.params(), (N, H, D)))
-        self.query_norm = nnx.RMSNorm(H, epsilon=config.norm_eps, dtype=config.dtype, rngs=rngs)
-        self.key_norm = nnx.RMSNorm(H, epsilon=config.norm_eps, dtype=config.dtype, rngs=rngs)
+        self.query_norm, self.key_norm = Norm(H, config, rngs), Norm(H, config, rngs)
+        self.scale = (H if config.query_scalar is None else config.query_scalar) ** -0.5
 
-    def project(self, x_BxTxD, rope):
+    def project(self, x_BxTxD, rope, adapters):
         """The queries, keys and values of the new tokens, normalised and rotated."""
-        query, key, value = (linear(x_BxTxD, weight) for weight in (self.query, self.key, self.value))
+        query = linear(x_BxTxD, self.query, adapters.get("query"))
+        key = linear(x_BxTxD, self.key, adapters.get("key"))
+        value = linear(x_BxTxD, self.value, adapters.get("value"))
         return rotate(self.query_norm(query), rope), rotate(self.key_norm(key), rope), value
 
-    def attend(self, query_BxTxNxH, keys_BxSxKxH, values_BxSxKxH, mask_BxTxS, blocks: tuple[int, ...]):
+    def attend(self, query_BxTxNxH, keys_BxSxKxH, values_BxSxKxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
         def stretch(start, end, span):
             return jax.nn.dot_product_attention(
                 query_BxTxNxH[:, start:end],
                 keys_BxSxKxH[:, :span],
                 values_BxSxKxH[:, :span],
                 mask=mask_BxTxS[:, None, start:end, :span],
+                scale=self.scale,
                 implementation="xla",
             )
 
@@ -73,7 +96,7 @@ class Attention(nnx.Module):
             mixed = jnp.concatenate(parts, axis=1)
         else:
             mixed = stretch(0, None, None)
-        return linear(mixed, self.out)
+        return linear(mixed, self.out, adapters.get("out"))
 
 
 class Mlp(nnx.Module):
@@ -83,16 +106,49 @@ class Mlp(nnx.Module):
         self.gate = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
         self.up = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
         self.down = nnx.Param(down(rngs.params(), (config.mlp, config.width)))
+        self.activation = jax.nn.gelu if config.family == "gemma3" else jax.nn.silu
 
-    def __call__(self, x):
-        return linear(jax.nn.silu(linear(x, self.gate)) * linear(x, self.up), self.down)
+    def __call__(self, x, adapters):
+        gate = self.activation(linear(x, self.gate, adapters.get("gate")))
+        return linear(gate * linear(x, self.up, adapters.get("up")), self.down, adapters.get("down"))
+
+
+class Experts(nnx.Module):
+    """As many MLPs as there are experts, and the router that picks some for each token; see `moe`."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        D, F, E = config.width, config.mlp, config.experts
+        normal = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", batch_axis=0)
+        down = nnx.initializers.variance_scaling(1.0 / (2 * config.layers), "fan_in", "normal", batch_axis=0)
+        self.router = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (D, E)))
+        self.gate = nnx.Param(normal(rngs.params(), (E, D, F)))
+        self.up = nnx.Param(normal(rngs.params(), (E, D, F)))
+        self.down = nnx.Param(down(rngs.params(), (E, F, D)))
+        self.active = config.active_experts
+
+    def __call__(self, x, adapters):
+        x_NxD = x.reshape(-1, x.shape[-1])
+        routes = moe.route(x_NxD, self.router[...], self.active)
+        experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
+        return moe.apply_experts(x_NxD, routes, experts, adapters).reshape(x.shape)
 
 
 class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        norm = functools.partial(nnx.RMSNorm, config.width, epsilon=config.norm_eps, dtype=config.dtype, rngs=rngs)
-        self.attention_norm, self.mlp_norm = norm(), norm()
-        self.attention, self.mlp = Attention(config, rngs), Mlp(config, rngs)
+        self.attention_norm, self.mlp_norm = Norm(config.width, config, rngs), Norm(config.width, config, rngs)
+        self.attention = Attention(config, rngs)
+        self.mlp = (Experts if config.experts else Mlp)(config, rngs)
+        self.sandwich = config.family == "gemma3"
+        if self.sandwich:
+            self.attention_out_norm = Norm(config.width, config, rngs)
+            self.mlp_out_norm = Norm(config.width, config, rngs)
+
+    def add_attention(self, x, mixed):
+        return x + (self.attention_out_norm(mixed) if self.sandwich else mixed)
+
+    def add_mlp(self, x, adapters):
+        mixed = self.mlp(self.mlp_norm(x), adapters)
+        return x + (self.mlp_out_norm(mixed) if self.sandwich else mixed)
 
 
 class Ends(nnx.Module):
@@ -101,9 +157,14 @@ class Ends(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(config.width**-0.5)
         self.embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width)))
-        self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_eps, dtype=config.dtype, rngs=rngs)
+        self.norm = Norm(config.width, config, rngs)
         if not config.tied_embedding:
             self.unembedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width)))
+        self.scale = config.width**0.5 if config.family == "gemma3" else None
+
+    def embed(self, tokens_BxT, dtype):
+        x_BxTxD = self.embedding[...][tokens_BxT].astype(dtype)
+        return x_BxTxD if self.scale is None else x_BxTxD * jnp.asarray(self.scale, dtype)
 
 
 @functools.lru_cache
@@ -113,11 +174,14 @@ def _graph(module: type[nnx.Module], config: ModelConfig) -> nnx.GraphDef:
 
 
 def init(key: jax.Array, config: ModelConfig) -> Weights:
-    """Random float32 weights: {"ends": ..., "blocks": leaves [layers, ...]}."""
+    """Random float32 weights: {"ends": ..., "blocks": leaves [layers, ...]}, and "lora" if the model has adapters."""
     ends, blocks = jax.random.split(key)
     weights_of = lambda module, key: nnx.split(module(config, nnx.Rngs(key)))[1]
     stacked = jax.vmap(functools.partial(weights_of, Block))(jax.random.split(blocks, config.layers))
-    return {"ends": weights_of(Ends, ends), "blocks": stacked}
+    weights = {"ends": weights_of(Ends, ends), "blocks": stacked}
+    if config.lora.rank:
+        weights["lora"] = lora.init(jax.random.fold_in(key, 1), config.lora, weights)
+    return weights
 
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
@@ -126,9 +190,9 @@ def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     return Cache(keys=zeros, values=zeros, valid_BxS=jnp.zeros((batch, columns), bool))
 
 
-def rope_angles(positions_BxT: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+def rope_angles(positions_BxT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
     """Sine and cosine of the rotary angles, float32 [B, T, 1, H/2] (Su et al. 2021, halves rotated as in Llama)."""
-    frequencies = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
+    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     angles = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
     return jnp.sin(angles), jnp.cos(angles)
 
@@ -137,6 +201,25 @@ def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
     sin, cos = rope
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
+    """What layers of each kind see, global ones first: the rotary angles of the new tokens, and their mask [B, T, S].
+
+    Columns stand in the order of time, so causality is a comparison of columns. A window counts valid tokens: where
+    padding lies between two tokens, their columns are further apart than they are.
+    """
+    T = positions_BxT.shape[1]
+    columns_T, columns_S = cursor + jnp.arange(T), jnp.arange(valid_BxS.shape[1])
+    mask_BxTxS = (columns_S <= columns_T[:, None]) & valid_BxS[:, None, :]
+    views = [(rope_angles(positions_BxT / config.rope_factor, config.head_dim, config.rope_theta), mask_BxTxS)]
+    if config.window is not None:
+        count_BxS = jnp.cumsum(valid_BxS, axis=1)
+        count_BxT = jax.lax.dynamic_slice_in_dim(count_BxS, cursor, T, axis=1)
+        near_BxTxS = count_BxT[:, :, None] - count_BxS[:, None, :] < config.window
+        local_rope = rope_angles(positions_BxT, config.head_dim, config.local_rope_theta)
+        views.append((local_rope, mask_BxTxS & near_BxTxS))
+    return views
 
 
 def forward(
@@ -152,11 +235,11 @@ def forward(
 ) -> tuple[jax.Array, Cache | None]:
     """Runs the trunk over new tokens.
 
-    A token sees the valid columns up to its own. Columns stand in the order of time, so causality is a comparison of
-    columns, while positions (for RoPE) count the valid tokens of each row.
+    A token sees the valid columns up to its own, in local layers the last `config.window` of them.
 
     Args:
-      config: static sizes. weights: from `init`. tokens_BxT: int32 ids. positions_BxT: int32.
+      config: static sizes. weights: from `init`. tokens_BxT: int32 ids.
+      positions_BxT: int32, for RoPE: how many valid tokens come before each one in its row.
       valid_BxT: bool, False for padding. cache: columns read before, or None when these tokens are all there is.
       cursor: the column at which tokens_BxT begin, one for all rows. span: static; only the first `span` cache columns
       are attended to (they must include the new ones), which spares reading what is not filled yet. Default: all.
@@ -170,9 +253,8 @@ def forward(
         raise ValueError(
             f"blocks={blocks} must end at the {T} new tokens and go without a cache; with one, give span instead."
         )
-    rope = rope_angles(positions_BxT, config)
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
-    x_BxTxD = ends.embedding[...].astype(config.dtype)[tokens_BxT]
+    x_BxTxD = ends.embed(tokens_BxT, config.dtype)
 
     if cache is None:
         valid_BxS, columns = valid_BxT, T
@@ -182,14 +264,17 @@ def forward(
         columns = cache.keys.shape[2] if span is None else span
         valid_BxS = filled_BxS[:, :columns]
         carried = (cache.keys, cache.values)
-    causal_TxS = jnp.arange(columns) <= cursor + jnp.arange(T)[:, None]
-    mask_BxTxS = causal_TxS & valid_BxS[:, None, :]
+    views = _views(config, positions_BxT, valid_BxS, cursor)
 
     def layer(carry, scanned):
         x, carried = carry
-        index, block_weights = scanned
+        index, block_weights, adapters = scanned
         block = nnx.merge(_graph(Block, config), block_weights)
-        query, key, value = block.attention.project(block.attention_norm(x), rope)
+        rope, mask_BxTxS = views[0]
+        if config.window is not None:
+            is_local = (index + 1) % config.global_every != 0
+            rope, mask_BxTxS = jax.tree.map(functools.partial(jnp.where, is_local), views[1], views[0])
+        query, key, value = block.attention.project(block.attention_norm(x), rope, adapters)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
             carried = tuple(
@@ -197,11 +282,15 @@ def forward(
                 for whole, new in zip(carried, (key, value), strict=True)
             )
             key, value = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False)[:, :columns] for whole in carried)
-        x = x + block.attention.attend(query, key, value, mask_BxTxS, blocks)
-        x = x + block.mlp(block.mlp_norm(x))
-        return (x, carried), None
+        x = block.add_attention(x, block.attention.attend(query, key, value, mask_BxTxS, blocks, adapters))
+        return (block.add_mlp(x, adapters), carried), None
 
-    (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), (jnp.arange(config.layers), weights["blocks"]))
+    if config.remat != "none":
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+        layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
+    adapters = lora.scaled(config.lora, weights.get("lora", {}))
+    scanned = (jnp.arange(config.layers), weights["blocks"], adapters)
+    (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
     if cache is not None:
         cache = Cache(keys=carried[0], values=carried[1], valid_BxS=filled_BxS)
     return ends.norm(x_BxTxD), cache
@@ -212,6 +301,11 @@ def logits(config: ModelConfig, weights: Weights, hidden: jax.Array) -> jax.Arra
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
     matrix = ends.embedding if config.tied_embedding else ends.unembedding
     return jnp.einsum("...d,vd->...v", hidden, matrix[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def leaf_name(path: jax.tree_util.KeyPath) -> str:
+    """A weight's name by its path in the tree, such as "blocks.attention.query"."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
 def parameter_count(weights: Weights) -> int:

@@ -1,8 +1,36 @@
 """Presets: a size that cannot be built is refused with the reason."""
 
+import functools
+
+import jax
 import pytest
 
+from negot_jax.models import transformer
 from negot_jax.models.presets import PRESETS, ModelConfig, preset
+
+# As counted by the published checkpoints. From gemma3-4b on these have a vision tower and its projector as well.
+PARAMETERS = {
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-4b-instruct-2507": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-30b-a3b-instruct-2507": 30_532_122_624,
+    "gemma3-270m": 268_098_176,
+    "gemma3-1b": 999_885_952,
+    "gemma3-4b": 4_300_079_472 - 419_816_304,
+    "gemma3-12b": 12_187_325_040 - 421_290_864,
+    "gemma3-27b": 27_432_406_640 - 423_060_336,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_a_published_model_has_as_many_parameters(name):
+    weights = jax.eval_shape(functools.partial(transformer.init, config=preset(name)), jax.random.key(0))
+    assert transformer.parameter_count(weights) == PARAMETERS[name]
 
 
 def test_a_preset_is_its_entry_with_the_overrides():
@@ -23,9 +51,15 @@ def test_an_unknown_preset_names_the_nearest():
         ({"heads": 4, "kv_heads": 3}, r"model\.kv_heads=3 does not divide model\.heads=4.*divisor of 4"),
         ({"head_dim": 15}, r"model\.head_dim=15 is odd"),
         ({"dtype": "float16"}, r"model\.dtype='float16'.*'bfloat16'"),
+        ({"remat": "all"}, r"model\.remat='all'.*'full'"),
+        ({"family": "llama"}, r"model\.family='llama'.*'gemma3'"),
+        ({"window": 4}, r"model\.window=4, model\.global_every=1.*Set both"),
+        ({"global_every": 2}, r"model\.window=None, model\.global_every=2.*Set both"),
+        ({"experts": 4}, r"model\.active_experts=0, model\.experts=4.*dense"),
+        ({"experts": 4, "active_experts": 5}, r"model\.active_experts=5"),
         *(
             ({name: 0}, rf"model\.{name}=0 must be at least 1")
-            for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp")
+            for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "window")
         ),
     ],
 )

@@ -14,6 +14,13 @@ from negot_jax.models.presets import preset
 CONFIG = preset("tiny", vocab_size=61, layers=3, width=24, heads=6, kv_heads=2, head_dim=8, mlp=40)
 B, T, COLUMNS = 3, 14, 17
 BLOCKS = (5, 9, T)
+_SIZES = {
+    name: getattr(CONFIG, name) for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp")
+}
+OTHERS = {
+    "gemma3": preset("gemma3-270m", **_SIZES, window=4, global_every=2, dtype="float32"),
+    "experts": dataclasses.replace(CONFIG, experts=5, active_experts=2),
+}
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
 
 forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames=("span", "blocks"))
@@ -241,3 +248,58 @@ def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
     cache = transformer.init_cache(B, T, CONFIG) if cached else None
     with pytest.raises(ValueError, match="blocks=.* must end at the 14 new tokens and go without a cache"):
         transformer.forward(CONFIG, weights, *batch, cache, blocks=blocks)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_read_alike_in_any_pieces(name, batch):
+    """Without padding, in blocks, and through the cache: tokens are as near to each other in all of them."""
+    config = OTHERS[name]
+    weights, valid = _random_weights(config), batch[2]
+    whole = np.asarray(forward(config, weights, *batch)[0])
+    for row in range(2):
+        alone = [x[row : row + 1, valid[row]] for x in batch]
+        np.testing.assert_allclose(forward(config, weights, *alone)[0][0], whole[row, valid[row]], **TOLERANCE)
+    blocks, _ = forward(config, weights, *batch, blocks=BLOCKS)
+    np.testing.assert_allclose(blocks[valid], whole[valid], **TOLERANCE)
+    cache = transformer.init_cache(B, COLUMNS, config)
+    for start, end in ((0, 6), (6, 10), (10, 14)):
+        part = (x[:, start:end] for x in batch)
+        hidden, cache = forward(config, weights, *part, cache, jnp.int32(start), span=end)
+        np.testing.assert_allclose(hidden[valid[:, start:end]], whole[:, start:end][valid[:, start:end]], **TOLERANCE)
+
+
+def test_a_window_hides_what_is_before_it(batch):
+    """A change reaches (window - 1) tokens further with every local layer, and no token after that."""
+    config = dataclasses.replace(OTHERS["gemma3"], layers=2, global_every=3)
+    weights, (tokens, positions, valid) = _random_weights(config), (x[:1] for x in batch)
+    first, second = (
+        forward(config, weights, ids, positions, valid)[0][0] for ids in (tokens, tokens + (positions == 2))
+    )
+    changed = np.asarray(first != second).any(axis=-1)
+    assert changed.tolist() == [2 <= t <= 2 + 2 * 3 for t in range(T)]
+
+
+def test_rematerialisation_saves_memory_and_changes_no_gradient(batch):
+    config = dataclasses.replace(CONFIG, layers=8)
+    weights, results, memory = _random_weights(config), [], []
+    for remat in ("none", "dots", "full"):
+        variant = dataclasses.replace(config, remat=remat)
+        loss = lambda weights, variant=variant: jnp.sin(transformer.forward(variant, weights, *batch)[0]).sum()
+        compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
+        results.append(compiled(weights))
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert memory[0] > memory[1] > memory[2]
+    for other in results[1:]:
+        for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_in_bfloat16(name, batch):
+    weights = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _random_weights(OTHERS[name]))
+    exact = jax.tree.map(lambda x: x.astype(jnp.float32), weights)
+    config = dataclasses.replace(OTHERS[name], dtype="bfloat16")
+    low, whole = forward(config, weights, *batch)[0], forward(OTHERS[name], exact, *batch)[0]
+    assert low.dtype == jnp.bfloat16
+    error = np.asarray(low.astype(np.float32) - whole)[batch[2]]
+    assert np.sqrt((error**2).mean()) < 0.05 * np.sqrt(np.mean(np.asarray(whole)[batch[2]] ** 2))

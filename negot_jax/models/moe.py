@@ -1,0 +1,68 @@
+"""A mixture of experts: each token passes through a few of many gated MLPs (Qwen3-MoE; Yang et al. 2025).
+
+Tokens are sorted by expert and every expert multiplies its own stretch of them by a grouped matrix product, so the cost
+follows the active experts, not all of them. Nothing is dropped: an expert takes as many tokens as are sent to it.
+
+Shape suffixes: N tokens, K active experts of a token, R = N * K pairs of a token and an expert, E experts, D width,
+F hidden width of an expert.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Routes(NamedTuple):
+    """Where tokens go: experts int32[N, K], and float32 weights [N, K] that sum to 1 for each token."""
+
+    experts_NxK: jax.Array
+    weights_NxK: jax.Array
+
+
+def route(x_NxD: jax.Array, router_DxE: jax.Array, active: int) -> Routes:
+    """The most likely experts of each token, in float32: rounding must not choose the expert."""
+    scores = jnp.dot(x_NxD.astype(jnp.float32), router_DxE.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    likely, experts = jax.lax.top_k(jax.nn.softmax(scores), active)
+    return Routes(experts, likely / likely.sum(axis=-1, keepdims=True))
+
+
+def apply_experts(
+    x_NxD: jax.Array,
+    routes: Routes,
+    experts: dict[str, jax.Array],
+    adapters: dict[str, dict[str, jax.Array]],
+    first: jax.Array | int = 0,
+) -> jax.Array:
+    """The weighted sum of what these experts make of the tokens sent to them, [N, D].
+
+    With the experts cut over the devices of a mesh axis, each device calls this inside `jax.shard_map` with its own
+    experts and the same tokens, and the results add up to the whole: `jax.lax.psum(..., axis)`.
+
+    Args:
+      experts: gate [E, D, F], up [E, D, F], down [E, F, D] of the experts first, ..., first + E - 1.
+      adapters: by the same names, low-rank adapters {"a": [E, in, r], "b": [E, r, out], "scale": []}.
+      first: the number of the first expert given.
+    """
+    count = experts["gate"].shape[0]
+    active = routes.experts_NxK.shape[1]
+    expert_R = routes.experts_NxK.reshape(-1) - first
+    expert_R = jnp.where((expert_R >= 0) & (expert_R < count), expert_R, count)  # Other devices' come last.
+    order_R = jnp.argsort(expert_R, stable=True)
+    sizes_E = jnp.bincount(expert_R, length=count + 1)[:count].astype(jnp.int32)
+
+    def product(x_RxI, name):
+        grouped = lambda x, matrices: jax.lax.ragged_dot(x, matrices.astype(x.dtype), sizes_E)
+        y_RxO = grouped(x_RxI, experts[name])
+        if name in adapters:
+            low = grouped(x_RxI, adapters[name]["a"]) * adapters[name]["scale"]
+            y_RxO += grouped(low.astype(x_RxI.dtype), adapters[name]["b"])
+        return y_RxO
+
+    sorted_RxD = x_NxD[order_R // active]
+    out_RxD = product(jax.nn.silu(product(sorted_RxD, "gate")) * product(sorted_RxD, "up"), "down")
+    ours_R = jnp.arange(order_R.size) < sizes_E.sum()
+    out_RxD = jnp.where(ours_R[:, None], out_RxD, 0)  # What lies past the last group is not defined on every device.
+    out_NxKxD = out_RxD[jnp.argsort(order_R)].reshape(*routes.experts_NxK.shape, -1)
+    mixed = jnp.einsum("nkd,nk->nd", out_NxKxD, routes.weights_NxK, preferred_element_type=jnp.float32)
+    return mixed.astype(x_NxD.dtype)

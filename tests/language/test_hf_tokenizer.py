@@ -1,0 +1,171 @@
+"""Published tokenizers: their tokens' bytes are the text, and the grammar reads them as its oracle does."""
+
+import json
+import random
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+import jax
+import pytest
+import sentencepiece
+import tokenizers
+
+from negot_jax.game.types import BUYER, SELLER, Kind
+from negot_jax.language import grammar, grammar_cache, hf_tokenizer
+from tests.language import test_grammar, vocabularies
+
+VOCAB = 33_000  # Above all three.
+KINDS = ["qwen3", "gemma3", "mistral"]
+# Any text, and texts of what means something to the message format, to tokenizers or to their normalisers.
+_PARTS = (
+    r"<|im_end|> <end_of_turn> <think> </s> [INST] <0x41> \u2581 \u2047 \ufb01 \u00e9 \u3000 \0 Talk: $12.50 toys_3"
+)
+_PARTS = [*_PARTS.encode().decode("unicode_escape").split(" "), " ", "  ", "\n", "\r\n", "\t", " [BUY] $"]
+TEXTS = st.text() | st.lists(st.sampled_from(_PARTS)).map("".join)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    make = {name: getattr(vocabularies, name) for name in ("qwen3", "gemma3")}
+    return {name: f(tmp_path_factory.mktemp(name)) for name, f in make.items()} | {"mistral": vocabularies.mistral()}
+
+
+@pytest.fixture(scope="module")
+def published(paths):
+    read = lambda name: hf_tokenizer.from_sentencepiece if name == "mistral" else hf_tokenizer.from_json
+    return {name: read(name)(path, VOCAB) for name, path in paths.items()}
+
+
+@given(text=TEXTS)
+def test_decode_inverts_encode(published, text):
+    for name, tokenizer in published.items():
+        expected = unicodedata.normalize("NFC", text) if name == "qwen3" else text
+        ids = tokenizer.encode(text)
+        assert b"".join(tokenizer.token_bytes[token] for token in ids) == expected.encode()
+        assert tokenizer.decode(ids) == expected
+        assert set(tokenizer.controls.values()).isdisjoint(ids)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_tokens_are_those_of_the_library(paths, published, name):
+    """Of ordinary texts, and what any tokens say together, where they say something."""
+    tokenizer, rng = published[name], random.Random(0)
+    if name == "mistral":
+        library = sentencepiece.SentencePieceProcessor(model_file=str(paths[name]))
+        encode = lambda text: library.encode("\n" + text)[2:]  # Without the space that it puts before a text.
+        size, decode = library.get_piece_size(), lambda ids: library.decode(ids)
+    else:
+        library = tokenizers.Tokenizer.from_file(str(paths[name]))
+        encode = lambda text: library.encode(text, add_special_tokens=False).ids
+        size, decode = library.get_vocab_size(), lambda ids: library.decode(ids, skip_special_tokens=True)
+    for text in (
+        "Talk: Fair enough,  I can pay more.\nAction: [BUY] $1,250.75 (1x toys_3)",
+        "n\u00e9 \u6f22\u5b57 \U0001f600",
+    ):
+        assert tokenizer.encode(text) == encode(text)
+    text_ids = [token for token in range(size) if tokenizer.token_bytes[token]]
+    assert len(text_ids) == size - len(tokenizer.controls)
+    newline, compared = int(tokenizer.single_bytes("\n")[0]), 0
+    for _ in range(2000):
+        ids = [newline, *rng.choices(text_ids, k=rng.randint(1, 6))]  # A space at the start may be taken away.
+        try:
+            said = b"".join(tokenizer.token_bytes[token] for token in ids).decode()
+        except UnicodeDecodeError:
+            continue
+        compared += 1
+        assert decode(ids) == said
+    assert compared > 500
+
+
+@pytest.mark.parametrize("name, end", [("qwen3", "<|im_end|>"), ("gemma3", "<end_of_turn>"), ("mistral", "</s>")])
+def test_control_tokens_and_unused_ids_leave_no_bytes(published, name, end):
+    tokenizer = published[name]
+    assert tokenizer.vocab_size == len(tokenizer.token_bytes) == VOCAB
+    silent = {token for token, text in enumerate(tokenizer.token_bytes) if not text}
+    used = max(set(range(VOCAB)) - silent) + 1
+    assert {token for token in silent if token < used} == {t for t in tokenizer.controls.values() if t < used}
+    assert tokenizer.control(end) in silent
+    with pytest.raises(ValueError, match="no control token '<other>'; there are"):
+        tokenizer.control("<other>")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_byte_and_every_digit_is_a_token(published, name):
+    tokenizer = published[name]
+    assert {bytes([byte]) for byte in range(256)} <= set(tokenizer.token_bytes)
+    ids = tokenizer.single_bytes("0123456789.")
+    assert tokenizer.decode(ids.tolist()) == "0123456789."
+
+
+def test_thoughts_are_text(published):
+    (token,) = published["qwen3"].encode("<think>")
+    assert published["qwen3"].token_bytes[token] == b"<think>"
+
+
+class _Vocabulary(test_grammar._Vocabulary):
+    def __init__(self, tokenizer, folder):
+        self.tokens = tokenizer.token_bytes
+        self.grammar = grammar_cache.load(tokenizer.token_bytes, folder)
+        self.ids = {text: token for token, text in enumerate(self.tokens)}
+        self.longest = 12
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_grammar_equals_its_oracle(published, tmp_path, name, count):
+    """On messages as the tokenizer cuts them, as nothing would cut them, and on random tokens."""
+    tokenizer, rng = published[name], random.Random(name)
+    vocabulary, rows = _Vocabulary(tokenizer, tmp_path), []
+    frequent = [token for token, text in enumerate(tokenizer.token_bytes) if len(text) < 3 or b":" in text]
+    for i in range(count):
+        codename = rng.choice(test_grammar.CODENAMES)
+        if i % 5 < 3:
+            ids = tokenizer.encode(test_grammar._message(rng, codename.decode()).decode(errors="replace"))
+        elif i % 5 == 3:
+            ids = vocabulary.segment(rng, test_grammar._message(rng, codename.decode()))
+        else:
+            ids = rng.choices(frequent, k=rng.randint(0, 40))
+        rows.append((ids[: test_grammar.LENGTH], rng.random() < 0.3, codename, rng.choice([BUYER, SELLER])))
+    kinds = test_grammar._check_against_oracle(vocabulary, rows)
+    assert kinds.total() == count and min(kinds[kind] for kind in Kind) > count / 200, kinds
+
+
+def test_tables_from_disk_are_those_that_are_built(published, tmp_path, monkeypatch):
+    token_bytes = published["gemma3"].token_bytes[:3000]
+    built = grammar.build(token_bytes)
+    first = grammar_cache.load(token_bytes, tmp_path / "new")
+    (file,) = (tmp_path / "new").iterdir()
+    other = grammar_cache.load([*token_bytes[:-1], b"x"], tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 2 and other.class_V[-1] != built.class_V[-1]
+    monkeypatch.setattr(grammar, "build", None)  # From here on everything is read.
+    again = grammar_cache.load(token_bytes, tmp_path / "new")
+    for tables in (first, again):
+        leaves = zip(jax.tree.leaves(tables), jax.tree.leaves(built), strict=True)
+        assert all(a.dtype == b.dtype and (a == b).all() for a, b in leaves)
+
+
+def test_a_folder_is_read_by_what_is_in_it(paths, published, tmp_path):
+    with pytest.raises(ValueError, match="neither tokenizer.json nor tokenizer.model"):
+        hf_tokenizer.load(tmp_path, VOCAB)
+    (tmp_path / "tokenizer.model").write_bytes(paths["mistral"].read_bytes())
+    assert hf_tokenizer.load(tmp_path, VOCAB).token_bytes == published["mistral"].token_bytes
+    (tmp_path / "tokenizer.json").write_bytes(paths["qwen3"].read_bytes())
+    assert hf_tokenizer.load(tmp_path, VOCAB).token_bytes == published["qwen3"].token_bytes
+
+
+def test_what_does_not_fit_is_refused(paths, tmp_path):
+    with pytest.raises(ValueError, match=r"tokens, but model\.vocab_size=1000"):
+        hf_tokenizer.from_json(paths["qwen3"], 1000)
+    settings = json.loads(paths["gemma3"].read_text())
+    settings["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="decoder of Replace, ByteFallback, Fuse, Strip is not supported"):
+        hf_tokenizer.load(tmp_path, VOCAB)
+    trained = tmp_path / "other"
+    texts = iter(["a b c d e f g"] * 9)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_prefix=str(trained), vocab_size=20, hard_vocab_limit=False, minloglevel=2
+    )
+    with pytest.raises(ValueError, match="normalisation 'nmt_nfkc' .*Use a model with 'identity'"):
+        hf_tokenizer.from_sentencepiece(f"{trained}.model", VOCAB)
