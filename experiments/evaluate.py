@@ -8,20 +8,22 @@ report goes to DIR/report_<catalog>.
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
 import shlex
-import sys
 
-from absl import app, flags, logging
+from absl import flags
 import jax
 
-from experiments import setup
+from experiments import cli, setup
 from negot_jax import config as door
+from negot_jax.catalog.types import normalise, products
 from negot_jax.evaluation import arena, tables
 from negot_jax.evaluation import report as reports
+from negot_jax.evaluation.statistics import BEST, TUNED
+from negot_jax.models import transformer
 from negot_jax.rl import learner
-from negot_jax.training.checkpoint import Checkpoints
+from negot_jax.training import checkpoint, manifest
+from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
@@ -32,16 +34,13 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)
+def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value)
-    path = workdir / "manifest.json"
-    if not path.exists():
-        sys.exit(f"error: --workdir={workdir} holds no run (no manifest.json). Train one with experiments.train.")
-    try:
-        config = door.from_config_dict(setup.Config, json.loads(path.read_text())["config"])
+    with cli.checking_input():
+        if not (workdir / manifest.FILE).exists():
+            raise ValueError(f"--workdir={workdir} holds no run: no {manifest.FILE}. Train one with experiments.train.")
+        saved = manifest.read(workdir)
+        config = door.from_config_dict(setup.Config, saved["config"])
         name, options = "report", []
         if _CATALOG.value or _DATA_DIR.value:
             catalog = _CATALOG.value or config.catalog.name
@@ -49,35 +48,37 @@ def main(argv: list[str]) -> None:
             config = dataclasses.replace(config, catalog=other)
             name, options = f"report_{catalog}", [f"--catalog={catalog}"]
             options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
+        manifest.require_tokenizer(saved, workdir / setup.TOKENIZER)
         run = setup.prepare(config, workdir)
-    except (ValueError, TypeError) as error:
-        sys.exit(f"error: {error}")
-    print(report(run, workdir, name, options))
+    print(report(run, workdir, manifest.run_id(saved), name, options))
 
 
-def report(run: setup.Run, workdir: pathlib.Path, name: str = "report", options: Sequence[str] = ()) -> str:
+def report(
+    run: setup.Run, workdir: pathlib.Path, run_id: str, name: str = "report", options: Sequence[str] = ()
+) -> str:
     """Plays the held-out products and writes the report to workdir/name; returns its tables as text.
 
     Args:
+      run_id: names the run that the checkpoints must be of: see `manifest.run_id`.
       options: the flags besides the workdir with which this report is made again.
+
+    Raises:
+      CheckpointError: a checkpoint that the report needs is not there, is damaged, or is of another model or run.
+      InputError: the metrics are not there, or damaged.
     """
     config = run.config
-    weights = run.init_weights()
-    with Checkpoints(workdir / "warm_start", keep=1) as warm:
-        start, _ = warm.restore(warm.latest, weights)
-    target = learner.init_state(run.key, weights, run.learner.make_optimizer())
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        if checkpoints.latest is None:
-            sys.exit(f"error: {workdir}/checkpoints is empty: the run has not reached its first checkpoint yet.")
-        state, _ = checkpoints.restore(checkpoints.latest, target)
+    start, state = _restore(run, workdir, run_id)
+    with cli.checking_input():
+        curves = read_csv(workdir / "metrics.csv")
     # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
-    outcomes, trajectories = arena.evaluate(
+    outcomes, trajectories, solution = arena.evaluate(
         run.learner.model,
         {"warm start": start, "trained": state.weights},
         config.evaluation,
         run.test_env,
         run.train_env,
         jax.random.key(0),
+        products(normalise(run.train)),
     )
     settings = tables.Settings(
         catalog=config.catalog.name,
@@ -88,14 +89,36 @@ def report(run: setup.Run, workdir: pathlib.Path, name: str = "report", options:
         seller=config.game.seller,
         seeds=(config.seed,),
         command=shlex.join(["python", "-m", "experiments.evaluate", f"--workdir={workdir}", *options]),
+        bounds=solution and (solution.lower, solution.upper, solution.clairvoyant),
     )
     written = reports.transcribe(
         "trained", config.evaluation.transcripts, trajectories["trained"], run.test_env, run.test, run.tokenizer
     )
-    curves = read_csv(workdir / "metrics.csv")
-    levels = ["warm start", *config.evaluation.buyers[:2], list(outcomes)[-1]]
-    return reports.write(workdir / name, outcomes, settings, written, curves, levels)
+    landmarks = [row for row in outcomes if row.startswith((TUNED, BEST))]
+    levels = ["warm start", *config.evaluation.buyers[:1], *landmarks]
+    text = reports.write(workdir / name, outcomes, settings, written, curves, levels)
+    if (done := int(state.iteration)) < config.training.iterations:
+        note = f"The run is not at its end: this is its buyer after {done} of {config.training.iterations} iterations."
+        with (workdir / name / "table.md").open("a", encoding="utf-8") as table:
+            table.write(f"\n{note}\n")
+        text += f"\n{note}\n"
+    return text
+
+
+def _restore(run: setup.Run, workdir: pathlib.Path, run_id: str) -> tuple[transformer.Weights, learner.TrainState]:
+    """The weights of the warm start and the latest state that is whole. Changes nothing: the run may still go on."""
+    weights = run.init_weights()
+    if damage := checkpoint.damage(workdir / "warm_start"):
+        raise CheckpointError(f"{workdir / 'warm_start'} is damaged: {damage}. The training command makes it anew.")
+    start = checkpoint.read(workdir / "warm_start", weights, run_id)
+    whole, damaged = checkpoint.survey(workdir / "checkpoints")
+    if not whole:
+        raise CheckpointError(f"{workdir}/checkpoints is empty: the run has not reached its first checkpoint yet.")
+    for iteration, reason in damaged.items():
+        print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
+    target = run.learner.init_state(run.key, weights)
+    return start, checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -8,10 +8,12 @@ Intervals then cover another draw of products and another draw of runs. Writes e
 import json
 import pathlib
 import shlex
-import sys
+from typing import Any
+import zipfile
 
-from absl import app, flags
+from absl import flags
 
+from experiments import cli
 from negot_jax.evaluation import figures, statistics, tables
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
@@ -25,16 +27,15 @@ def pool(workdirs: list[pathlib.Path], output: pathlib.Path) -> str:
     Raises:
       ValueError: a run has no report, or the runs were not measured on the same thing.
     """
+    if not workdirs:
+        raise ValueError("--workdirs names no folder. Name at least one run that has a report.")
     reports = [workdir / "report" for workdir in workdirs]
-    for report in reports:
-        if not (report / "totals.npz").exists():
-            raise ValueError(f"--workdirs: {report} holds no totals.npz. Evaluate the run first.")
-    settings = [json.loads((report / "evaluation.json").read_text())["settings"] for report in reports]
+    runs, settings = zip(*map(_read, reports), strict=True)
     for report, own in zip(reports, settings, strict=True):
         for name, value in own.items():
             if name not in ("seeds", "command") and value != settings[0][name]:
                 raise ValueError(f"--workdirs: {report} has {name}={value!r}, {reports[0]} {settings[0][name]!r}.")
-    summary = statistics.summarise([statistics.load_totals(report / "totals.npz") for report in reports])
+    summary = statistics.summarise(runs)
     command = (
         f"python -m experiments.pool --workdirs={','.join(map(str, workdirs))} --output={shlex.quote(str(output))}"
     )
@@ -47,14 +48,21 @@ def pool(workdirs: list[pathlib.Path], output: pathlib.Path) -> str:
     return tables.text(summary, pooled)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+def _read(report: pathlib.Path) -> tuple[dict[str, statistics.Totals], dict[str, Any]]:
+    """The totals of a report, and what they were measured on."""
+    if not (report / "totals.npz").exists():
+        raise ValueError(f"--workdirs: {report} holds no totals.npz. Evaluate the run first.")
     try:
+        settings = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
+        return statistics.load_totals(report / "totals.npz"), settings
+    except (ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--workdirs: {report} is damaged: {error}. Evaluate the run again.") from error
+
+
+def main() -> None:
+    with cli.checking_input():
         print(pool([pathlib.Path(workdir) for workdir in _WORKDIRS.value], pathlib.Path(_OUTPUT.value)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -18,6 +18,7 @@ from negot_jax.models import transformer
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import environment
+from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig
 from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig
 from negot_jax.training.loop import TrainingConfig
@@ -50,6 +51,7 @@ class Config:
     warm_start: WarmStartConfig = field(WarmStartConfig(), "behaviour cloning before reinforcement learning")
     sampling: SamplingConfig = field(SamplingConfig(), "how the buyer draws its tokens in training")
     learner: LearnerConfig = field(LearnerConfig(), "one iteration of reinforcement learning")
+    algorithm: AlgorithmConfig = field(AlgorithmConfig(), "what its episodes teach")
     optimizer: OptimizerConfig = field(OptimizerConfig(), "the optimizer of reinforcement learning")
     training: TrainingConfig = field(TrainingConfig(), "length and checkpoints")
     evaluation: EvaluationConfig = field(EvaluationConfig(), "what the report plays")
@@ -86,6 +88,7 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     if config.catalog.prices == "normalised":
         catalog = catalogs.normalise(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
+    config.learner.require_devices(jax.device_count())
     path = workdir / TOKENIZER
     tokenizer = tokenizers.load(path) if path.exists() else train_tokenizer(train, config)
     if config.model.vocab_size not in (None, tokenizer.vocab_size):
@@ -96,7 +99,9 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
     train_env = environment.build(train, tokenizer, config.game, config.language)
     test_env = environment.build(test, tokenizer, config.game, config.language, train_env.grammar)
-    learn = Learner(model, config.learner, config.sampling, config.optimizer, config.training.iterations)
+    learn = Learner(
+        model, config.learner, config.algorithm, config.sampling, config.optimizer, config.training.iterations
+    )
     return Run(config, train, test, tokenizer, train_env, test_env, learn)
 
 

@@ -5,7 +5,7 @@ configuration and every option has a help line. A field's type is one of bool, i
 `X | None`, `tuple[X, ...]`, or another config class. The instances are hashable, hence static under `jax.jit`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 import difflib
 import types
@@ -52,9 +52,24 @@ def to_config_dict(config: Any) -> config_dict.ConfigDict:
     return config_dict.ConfigDict(values)
 
 
+def require_field(cls: type, path: str) -> None:
+    """Raises ValueError, which names the nearest field, unless a dotted path is a field of `cls`."""
+    known = list(_paths(cls, ""))
+    if path not in known:
+        near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown config field {path}: did you mean {near}?")
+
+
 def help_text(cls: type) -> str:
     """Returns one entry a field of `cls`, nested ones by their dotted path: type, default and help line."""
     return "\n".join(_help_lines(cls(), ""))
+
+
+def _paths(cls: type, path: str) -> Iterator[str]:
+    for name, hint in _hints(cls).items():
+        yield path + name
+        if dataclasses.is_dataclass(arm := _without_none(hint)):
+            yield from _paths(arm, f"{path}{name}.")
 
 
 def _help_lines(config: Any, path: str) -> list[str]:

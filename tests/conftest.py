@@ -14,6 +14,16 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 hypothesis.settings.register_profile("negot_jax", deadline=None)
 hypothesis.settings.load_profile("negot_jax")
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """What a module compiled is of no use to the next, and hundreds of programs exhaust a process's memory maps."""
+    yield
+    import jax
+
+    jax.clear_caches()
+
+
 _REAL_DATA = Path(__file__).parents[2] / "shared/data/AmazonHistoryPrice"
 
 

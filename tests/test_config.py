@@ -1,6 +1,7 @@
 """Config: the round trip, and every refusal with the field, the value and the way out."""
 
 import dataclasses
+import re
 from typing import Literal, Optional
 
 from hypothesis import given
@@ -93,6 +94,26 @@ def test_an_optional_field_without_a_value_can_still_be_set():
 def test_wrong_values_are_refused_with_field_value_and_expectation(values, error, message):
     with pytest.raises(error, match=message):
         config.from_config_dict(Train, values)
+
+
+@pytest.mark.parametrize("path", ["iterations", "optimizer", "optimizer.clip", "critic.learning_rate"])
+def test_fields_are_known_by_their_path(path):
+    config.require_field(Train, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("iteration", "iterations"),
+        ("optimiser.clip", "optimizer.clip"),
+        ("optimizer.learning_rat", "optimizer.learning_rate"),
+        ("learning_rate", "critic.learning_rate"),
+        ("iterations.x", "iterations"),
+    ],
+)
+def test_an_unknown_path_is_refused_with_the_nearest_field(path, near):
+    with pytest.raises(ValueError, match=f"^unknown config field {re.escape(path)}: did you mean {near}"):
+        config.require_field(Train, path)
 
 
 def test_help_lists_every_field_by_path_with_type_default_and_help():

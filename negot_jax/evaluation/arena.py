@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.config import field
+from negot_jax.evaluation.statistics import BEST, TUNED
 from negot_jax.game import bargaining, buyers, play, rewards
-from negot_jax.game.types import GameParams, Outcome, Scenario
+from negot_jax.game.types import GameParams, Outcome, Products, Scenario
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import rollout
 from negot_jax.rl.environment import Environment
+from negot_jax.solvers import best_response, utilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class EvaluationConfig:
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
     tuning_draws: int = field(4, "episodes a training product on which the tuned linear schedule is chosen")
+    best_response: bool = field(True, "solve for the best buyer against the seller, and measure the others by it")
     transcripts: int = field(8, "episodes written out in transcripts.md")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model draws its tokens")
     buyers: tuple[str, ...] = field(
@@ -107,13 +110,16 @@ def evaluate(
     test: Environment,
     train: Environment,
     key: jax.Array,
-) -> tuple[dict[str, Outcome], dict[str, rollout.Trajectory]]:
-    """Every row of the table: the named language models, then the scripted buyers, the tuned schedule last.
+    prior: Products,
+) -> tuple[dict[str, Outcome], dict[str, rollout.Trajectory], best_response.Solution | None]:
+    """Every row of the table: the named language models, the scripted buyers, the tuned schedule, the best response.
 
     Args:
       weights: by the row's name. test, train: the held-out products, and those on which the schedule is tuned.
+      prior: the latter at one list price, from which the best response is found.
     Returns:
-      outcomes [products, episodes] by row; and a batch of each language model's episodes.
+      outcomes [products, episodes] by row; a batch of each language model's episodes; and the best response, with its
+      bounds on `prior`, if the configuration asks for it.
     """
     key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
     drawn = scenarios(test.params, config.episodes, key_scenarios)
@@ -125,6 +131,10 @@ def evaluate(
     tuned, _ = buyers.tune_linear(
         train.seller, train.params.products, train.params, key_tuning, draws=config.tuning_draws
     )
-    name = f"tuned linear({tuned.start:g}, {tuned.end:g})"
-    outcomes[name] = play_scripted(tuned, test, drawn, key_buyers)
-    return outcomes, trajectories
+    outcomes[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = play_scripted(tuned, test, drawn, key_buyers)
+    if not config.best_response:
+        return outcomes, trajectories, None
+    key_solver = jax.random.fold_in(key, 3)
+    solution = best_response.solve(key_solver, train.seller, prior, train.params.turns, utilities.reward)
+    outcomes[BEST] = play_scripted(solution.buyer, test, drawn, key_buyers)
+    return outcomes, trajectories, solution

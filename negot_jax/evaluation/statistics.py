@@ -6,8 +6,9 @@ independently and weights an episode by the product of the two counts (the pigeo
 metric is a ratio sum / weight of the resampled totals. All rows use the same resamples, so differences are paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import os
 
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
+
+TUNED, BEST = "tuned linear", "best response"  # Rows that others are measured by; the former's name goes on.
 
 Totals = dict[str, np.ndarray]
 """float64[2, products] by metric: the sum and the weight of each product's episodes."""
@@ -36,10 +39,14 @@ class Summary:
 
     metrics: by row, then metric; None where no episode has a value, as a bargained ratio without deals.
     differences: by row, its reward minus the reference's; the reference itself is left out.
+    gaps, headroom: by row, the reward of the best response minus its own; and the share that it recovers of what the
+    best response has over the tuned linear schedule, (own - tuned) / (best - tuned). Empty without a best response.
     """
 
     metrics: dict[str, dict[str, Interval | None]]
     differences: dict[str, Interval]
+    gaps: dict[str, Interval]
+    headroom: dict[str, Interval]
     reference: str
 
 
@@ -103,13 +110,28 @@ def summarise(
         metrics[row] = dict(zip(names, map(_interval, values_M, draws_MxB, episodes_M), strict=True))
         at = names.index("reward")
         rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
-    reference_value, reference_draws_B, _ = rewards_by_row[reference]
-    differences = {
-        row: _interval(value - reference_value, draws_B - reference_draws_B, n)
+    against = functools.partial(_compare, rewards_by_row)
+    differences = against([reference], lambda own, other: own - other)
+    tuned = [row for row in rows if row.startswith(TUNED)]
+    gaps = against([BEST], lambda own, best: best - own) if BEST in rows else {}
+    headroom = (
+        against([BEST, *tuned], lambda own, best, tuned: (own - tuned) / (best - tuned))
+        if BEST in rows and tuned
+        else {}
+    )
+    return Summary(metrics, differences, gaps, headroom, reference)
+
+
+def _compare(
+    rewards_by_row: Mapping[str, tuple[float, np.ndarray, float]], others: list[str], how: Callable[..., np.ndarray]
+) -> dict[str, Interval]:
+    """`how(own, *others)` of the rewards, resample by resample, for each row but the others."""
+    references = [rewards_by_row[other][:2] for other in others]
+    return {
+        row: _interval(*(how(*parts) for parts in zip((value, draws_B), *references, strict=True)), n)
         for row, (value, draws_B, n) in rewards_by_row.items()
-        if row != reference
+        if row not in others
     }
-    return Summary(metrics, differences, reference)
 
 
 def _draw(generator: np.random.Generator, resamples: int, units: int) -> np.ndarray:

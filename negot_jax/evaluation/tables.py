@@ -31,6 +31,8 @@ class Settings:
     seller: str
     seeds: tuple[int, ...]  # of the training runs; more than one are pooled
     command: str  # that makes the numbers again
+    # Mean reward on the training products: the best response's, and what no buyer and no clairvoyant exceeds.
+    bounds: tuple[float, float, float] | None = None
 
 
 def plain(interval: Interval) -> str:
@@ -50,7 +52,8 @@ def _short(number: str) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", number)
 
 
-DIFFERENCE = "difference"  # in place of a metric's name: the row's reward minus the reference's
+# In place of a metric's name: a field of the summary, by row.
+DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
@@ -61,6 +64,10 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "first offer / B": ("first_offer_ratio", plain),
         "overshoot MI %": ("overshoot/mi", percent),
         "overshoot CI %": ("overshoot/ci", percent),
+    },
+    "Against the best response": {
+        "gap in reward": (GAP, plain),
+        "headroom over tuned linear recovered %": (HEADROOM, percent),
     },
     "How the other episodes end, and how long a deal takes": {
         "buyer quits MI %": ("buyer_quit/mi", percent),
@@ -81,11 +88,17 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
 }
 
 
+def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
+    """The tables that the summary has numbers for."""
+    return {title: columns for title, columns in TABLES.items() if summary.gaps or title != "Against the best response"}
+
+
 def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
     """Returns a dict for each row, of its cells by column header; `MISSING` where a metric has no value."""
 
     def cell(row: str, metric: str, style: Style) -> str:
-        known = summary.differences.get(row) if metric == DIFFERENCE else summary.metrics[row][metric]
+        compared = metric in (DIFFERENCE, GAP, HEADROOM)
+        known = getattr(summary, metric).get(row) if compared else summary.metrics[row][metric]
         return MISSING if known is None else style(known)
 
     return [
@@ -105,7 +118,18 @@ def caption(summary: Summary, settings: Settings) -> str:
         f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.seeds) > 1)} {seeds}. "
         f"Δ: minus the row '{summary.reference}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn}. "
-        "MI / CI: products whose budget is above / below the cost."
+        "MI / CI: products whose budget is above / below the cost." + _bounds(settings)
+    )
+
+
+def _bounds(settings: Settings) -> str:
+    if settings.bounds is None:
+        return ""
+    found, upper, clairvoyant = settings.bounds
+    return (
+        " Best response: the best buyer found against this seller, from the training products, where it earns "
+        f"{found:.3f}; no buyer earns more than {upper:.3f} there, nor one who knows the cost and the seller's type "
+        f"more than {clairvoyant:.3f}. Headroom: what it earns more than the tuned linear schedule."
     )
 
 
@@ -124,7 +148,7 @@ def text(summary: Summary, settings: Settings) -> str:
             maxcolwidths=[max(WIDTH - numbers, 10)] + [None] * len(columns),
         )
 
-    parts = [f"{title}\n\n{table(columns)}" for title, columns in TABLES.items()]
+    parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
     return "\n\n".join([*parts, textwrap.fill(caption(summary, settings), WIDTH)]) + "\n"
 
 
@@ -141,7 +165,7 @@ def markdown(summary: Summary, settings: Settings) -> str:
             colalign=["left"] + ["right"] * len(columns),
         )
 
-    parts = [f"## {title}\n\n{table(columns)}" for title, columns in TABLES.items()]
+    parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
     return "\n\n".join([*parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
 
 

@@ -92,21 +92,26 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class Concession:
-    """Faratin's time-dependent tactic: the share k + (1 - k) (t / (T - 1))^(1 / beta), from k to all of B."""
+    """Faratin's time-dependent tactic: the share k + (end - k) (t / (T - 1))^(1 / beta) of B, from k to `end`.
+
+    `noise` adds to each share a number of its own, uniform in [-noise, noise].
+    """
 
     beta: float = 0.5
     k: float = 0.4
+    end: float = 1.0
+    noise: float = 0.0
     tick: int = 1
 
     def __post_init__(self):
         registry.require(self, "beta", self.beta > 0, "above 0")
-        _require_share(self, "k")
+        _require_share(self, "k", "end", "noise")
         _require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
-        del key
-        alpha = concession.alpha(concession.progress(obs.turn, turns), self.beta, self.k)
-        return _propose(obs, part(obs.private, basis_points(alpha)), self.tick)
+        conceded = concession.alpha(concession.progress(obs.turn, turns), self.beta)
+        share = self.k + (self.end - self.k) * conceded + jax.random.uniform(key, (), float, -self.noise, self.noise)
+        return _propose(obs, part(obs.private, basis_points(jnp.maximum(share, 0.0))), self.tick)
 
 
 @dataclasses.dataclass(frozen=True)

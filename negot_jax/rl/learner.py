@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from flax import struct
 import jax
@@ -12,13 +12,14 @@ import optax
 
 from negot_jax.config import field
 from negot_jax.game import rewards
+from negot_jax.models import sharding, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import advantages, losses, rollout
+from negot_jax.rl import losses, objective, rollout
+from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.environment import Environment
-
-Metrics = dict[str, losses.Pair]
+from negot_jax.rl.objective import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,125 +52,185 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """One iteration: how much is played, and how it is learned from. GRPO (Shao et al. 2024)."""
+    """One iteration: how much is played, and in what parts it is learned from."""
 
     scenarios: int = field(64, "scenarios an iteration")
     group: int = field(8, "episodes of each scenario")
     epochs: int = field(1, "passes over an iteration's episodes")
     minibatches: int = field(1, "updates a pass")
     micro_batches: int = field(1, "parts of a minibatch whose gradients are added up, to save memory")
-    clip: tuple[float, ...] = field((0.2, 0.2), "how far the importance ratio may leave 1, downwards and upwards")
-    divide_by_std: bool = field(False, "divide advantages by their group's standard deviation")
 
     def __post_init__(self):
-        for name in ("scenarios", "epochs", "minibatches", "micro_batches"):
+        for name in ("scenarios", "group", "epochs", "minibatches", "micro_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
-        if self.group < 2:
-            raise ValueError(f"learner.group={self.group}: a group's mean is its baseline, so use 2 episodes or more.")
         episodes, parts = self.scenarios * self.group, self.minibatches * self.micro_batches
         if episodes % parts:
             raise ValueError(
                 f"learner.scenarios x learner.group = {episodes} episodes do not divide into learner.minibatches x "
                 f"learner.micro_batches = {parts} equal parts. Change one of them."
             )
-        if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] >= 1:
-            raise ValueError(f"learner.clip={self.clip}: two positive numbers, the first below 1.")
+
+    def require_devices(self, devices: int) -> None:
+        """Refuses sizes that cannot be cut evenly over so many devices."""
+        rows = self.scenarios * self.group // (self.minibatches * self.micro_batches)
+        for name, count in (("learner.scenarios", self.scenarios), ("episodes a micro-batch", rows)):
+            if count % devices:
+                raise ValueError(
+                    f"{name} = {count} cannot be cut over {devices} devices. Make learner.scenarios and "
+                    "scenarios x group / (minibatches x micro_batches) multiples of that."
+                )
+
+
+class Skipped(NamedTuple):
+    """Updates left out because they were not finite: int32 counts, in all and since the last one that was."""
+
+    total: jax.Array
+    in_a_row: jax.Array
 
 
 @struct.dataclass
 class TrainState:
-    """What an update changes. iteration, skipped: int32. key: the run's PRNG key, folded with the iteration."""
+    """What an update changes. iteration: int32. key: the run's PRNG key, folded with the iteration."""
 
     weights: Weights
     opt_state: optax.OptState
     iteration: jax.Array
-    skipped: jax.Array
+    skipped: Skipped
     key: jax.Array
 
 
 def init_state(key: jax.Array, weights: Weights, optimizer: optax.GradientTransformation) -> TrainState:
-    # Two arrays, not one twice: the state is donated, and a buffer can be donated once.
-    iteration, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-    opt_state = optimizer.init(weights)
-    return TrainState(weights=weights, opt_state=opt_state, iteration=iteration, skipped=skipped, key=key)
+    # An array each, not one for all: the state is donated, and a buffer can be donated once.
+    iteration, total, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(weights, optimizer.init(weights), iteration, Skipped(total, in_a_row), key)
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """The static half of training; `train_step` is a pure function of it, a state and an environment."""
+    """Everything static about the program."""
 
     model: ModelConfig
     config: LearnerConfig
+    algorithm: AlgorithmConfig
     sampling: SamplingConfig
     optimizer: OptimizerConfig
     iterations: int
 
     def __post_init__(self):
         self.sampling.require_full_support("learner.sampling")
+        if self.config.group < 2 and not self.algorithm.critic:
+            raise ValueError(
+                f"learner.group={self.config.group}: a group's mean is its baseline, so use 2 episodes or more, "
+                "or algorithm.advantage=gae."
+            )
 
     def make_optimizer(self) -> optax.GradientTransformation:
         return self.optimizer.make(self.iterations * self.config.epochs * self.config.minibatches)
 
+    def init_state(self, key: jax.Array, weights: Weights) -> TrainState:
+        """Where training begins: the language model's weights, and a critic where the algorithm has one."""
+        if self.algorithm.critic:
+            weights = value_head.attach(weights, self.model)
+        return init_state(key, weights, self.make_optimizer())
+
+    def score(self, weights: Weights, env: Environment, trajectory: rollout.Trajectory) -> losses.Scores:
+        return losses.score_messages(self.model, weights, env.layout, trajectory, env.form, self.sampling.temperature)
+
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def train_step(learner: Learner, state: TrainState, env: Environment) -> tuple[TrainState, Metrics]:
-    """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs."""
+def train_step(
+    learner: Learner, state: TrainState, env: Environment, reference: Weights | None = None
+) -> tuple[TrainState, Metrics]:
+    """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs.
+
+    Args:
+      reference: the weights that `algorithm.kl` measures the divergence from; None without a divergence.
+    """
     config = learner.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
-    scenarios = rollout.sample_scenarios(key_scenarios, env, config.scenarios)
+    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.scenarios))
     buyer = rollout.LanguageModelBuyer(learner.model, state.weights, learner.sampling)
     trajectory = rollout.rollout(key_rollout, env, scenarios, config.group, buyer)
     outcome = jax.vmap(rewards.outcome)(trajectory.state)
-    advantage_B = advantages.group_advantages(outcome.reward, config.group, config.divide_by_std)
-
-    def loss(weights, batch):
-        trajectory, advantage_B = batch
-        log_probs, entropy = losses.message_log_probs(
-            learner.model, weights, env.layout, trajectory, env.form, learner.sampling.temperature
-        )
-        mask = trajectory.sampled_BxKxW
-        old = trajectory.log_probs_BxKxW
-        values, clipped = losses.clipped_policy_loss(log_probs, old, advantage_B[:, None, None], config.clip)
-        gap = jnp.where(mask, jnp.abs(log_probs - old), 0.0)
-        return losses.masked(values, mask), {
-            "entropy": losses.masked(entropy, mask),
-            "clip_fraction": losses.masked(clipped, mask),
-            "ratio_gap": losses.masked(gap, mask),
-        }
+    fixed, fixed_metrics = prepare(learner, state.weights, reference, env, trajectory, outcome.reward)
 
     optimizer = learner.make_optimizer()
 
     def update(carry, rows):
-        batch = jax.tree.map(lambda x: x[rows], (trajectory, advantage_B))
-        return apply_gradients(optimizer, loss, carry, batch, config.micro_batches)
+        part = jax.tree.map(lambda x: x[rows], (trajectory, fixed))
+        return apply_gradients(optimizer, functools.partial(loss, learner, env), carry, part, config.micro_batches)
 
     B = config.scenarios * config.group
     orders = [jax.random.permutation(jax.random.fold_in(key_order, epoch), B) for epoch in range(config.epochs)]
     if config.epochs * config.minibatches == 1:
         orders = [jnp.arange(B)]
     rows = jnp.stack(orders).reshape(config.epochs * config.minibatches, -1)
-    (weights, opt_state, skipped), update_metrics = jax.lax.scan(
-        update, (state.weights, state.opt_state, state.skipped), rows
-    )
-    metrics = rewards.metrics(outcome) | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
+    carry = (state.weights, state.opt_state, state.skipped)
+    (weights, opt_state, skipped), update_metrics = jax.lax.scan(update, carry, rows)
+    metrics = rewards.metrics(outcome) | fixed_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
     metrics["sampler_gap"] = jax.tree.map(lambda x: x[0], update_metrics["ratio_gap"])
     read = trajectory.valid_BxT[:, : env.layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
     metrics["buyer_tokens"] = (trajectory.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
-    metrics["skipped_updates"] = (skipped.astype(jnp.float32), jnp.float32(1))
+    metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
+    metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
-    return state, metrics
+    # On every device alike, as it came: under another layout the next call would compile again.
+    return sharding.keep_whole(state), metrics
+
+
+def prepare(
+    learner: Learner,
+    weights: Weights,
+    reference: Weights | None,
+    env: Environment,
+    trajectory: rollout.Trajectory,
+    rewards_B: jax.Array,
+) -> tuple[objective.Batch, Metrics]:
+    """What is held fixed while episodes are learned from; the model is asked for no more than the algorithm needs."""
+    config, algorithm = learner.config, learner.algorithm
+    if algorithm.kl != "none" and reference is None:
+        raise ValueError(f"algorithm.kl={algorithm.kl!r} measures from a reference, and there is none.")
+    sampled, sampler = _slots(trajectory.sampled_BxKxW), _slots(trajectory.log_probs_BxKxW)
+
+    def score(weights):
+        """In parts as large as a micro-batch, since a whole batch need not fit."""
+        parts = cut(trajectory, config.minibatches * config.micro_batches)
+        scores = jax.lax.map(lambda part: learner.score(weights, env, part), parts)
+        return jax.tree.map(lambda x: x.reshape(sampled.shape), scores)
+
+    old = score(weights) if algorithm.rescores else None
+    reference_BxN = None if algorithm.kl == "none" else score(reference).log_probs
+    return objective.prepare(algorithm, config.group, rewards_B, sampled, sampler, old, reference_BxN)
+
+
+def loss(
+    learner: Learner, env: Environment, weights: Weights, batch: tuple[rollout.Trajectory, objective.Batch]
+) -> tuple[losses.Pair, Metrics]:
+    """The objective on some episodes, as `objective.loss`."""
+    trajectory, fixed = batch
+    return objective.loss(learner.algorithm, learner.score(weights, env, trajectory), fixed)
+
+
+def cut(batch: object, parts: int) -> object:
+    """Rows [B, ...] in equal parts, [parts, B / parts, ...], each of them spread over all devices."""
+    return sharding.split_rows(jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch), axis=1)
+
+
+def _slots(x_BxKxW: jax.Array) -> jax.Array:
+    """The buyer's token slots of an episode in order, [B, N]."""
+    return x_BxKxW.reshape(x_BxKxW.shape[0], -1)
 
 
 def apply_gradients(
     optimizer: optax.GradientTransformation,
     loss: Callable[[Weights, object], tuple[losses.Pair, Metrics]],
-    carry: tuple[Weights, optax.OptState, jax.Array],
+    carry: tuple[Weights, optax.OptState, Skipped],
     batch: object,
     micro_batches: int,
-) -> tuple[tuple[Weights, optax.OptState, jax.Array], Metrics]:
+) -> tuple[tuple[Weights, optax.OptState, Skipped], Metrics]:
     """One update from the gradient of sum / weight over a batch, added up over micro-batches exactly.
 
     Micro-batches differentiate their sums; the division by the whole batch's weight comes last, so how the batch is
@@ -177,10 +238,10 @@ def apply_gradients(
 
     Args:
       loss: (weights, batch) to the loss's (sum, weight), where the weight does not depend on the weights, and metrics.
-      carry: weights, optimizer state, count of skipped updates. batch: a pytree of arrays with equal leading axes.
+      carry: weights, optimizer state, counts of skipped updates. batch: a pytree of arrays with equal leading axes.
     """
     weights, opt_state, skipped = carry
-    parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), batch)
+    parts = cut(batch, micro_batches)
 
     def summed(weights, part):
         (total, weight), metrics = loss(weights, part)
@@ -202,4 +263,5 @@ def apply_gradients(
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(new_weights))
     keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
     metrics["grad_norm"] = (norm, jnp.float32(1))
-    return (keep(new_weights, weights), keep(new_opt_state, opt_state), skipped + ~finite), metrics
+    skipped = Skipped(skipped.total + ~finite, jnp.where(finite, 0, skipped.in_a_row + 1))
+    return (keep(new_weights, weights), keep(new_opt_state, opt_state), skipped), metrics

@@ -1,16 +1,18 @@
-"""Log-probabilities as the trainer sees them, and losses as sums over tokens.
+"""Log-probabilities as the trainer sees them, and the terms of the loss.
 
-A loss or metric is a (sum, weight) pair until the last moment, so that micro-batches, devices and hosts add up exactly.
-Shape suffixes as in `rollout`.
+A term has a value a token. A loss or metric is a (sum, weight) pair until the last moment, so that micro-batches,
+devices and hosts add up exactly. Shape suffixes as in `rollout`; N = K * W, the buyer's token slots of an episode.
 """
 
+from collections.abc import Callable
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from negot_jax.language import constrain
-from negot_jax.models import sampling, transformer
+from negot_jax.models import sampling, transformer, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.environment import Layout
 from negot_jax.rl.rollout import Trajectory
@@ -18,23 +20,33 @@ from negot_jax.rl.rollout import Trajectory
 Pair = tuple[jax.Array, jax.Array]
 
 
-def message_log_probs(
+class Scores(NamedTuple):
+    """What the trainer thinks of the buyer's token slots, float32 [B, N] each; 0 where none was sampled.
+
+    log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, of the state
+    before each token; 0 without a critic.
+    """
+
+    log_probs: jax.Array
+    entropies: jax.Array
+    values: jax.Array
+
+
+def score_messages(
     config: ModelConfig,
     weights: transformer.Weights,
     layout: Layout,
     trajectory: Trajectory,
     form: constrain.Constraint | None,
     temperature: float,
-) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities of the buyer's tokens, recomputed teacher-forced, and the entropies they were drawn at.
+) -> Scores:
+    """Scores the buyer's messages teacher-forced: one forward pass reads the whole dialogue.
 
-    One forward pass reads the whole dialogue; scores over the vocabulary are made one turn at a time and recomputed in
-    the backward pass, never held for the whole context.
+    Scores over the vocabulary are made one turn at a time and recomputed in the backward pass, never held for the
+    whole context.
 
     Args:
       form: the masks that `trajectory.choices_BxKxW` index; None scores every token of the vocabulary.
-    Returns:
-      float32 [B, K, W] twice; where nothing was sampled the values mean nothing.
     """
     context, valid = (x[:, : layout.columns] for x in (trajectory.tokens_BxT, trajectory.valid_BxT))
     positions = jnp.cumsum(valid, axis=1) - 1
@@ -43,23 +55,24 @@ def message_log_probs(
     # A message's first token is predicted at the buyer's header, one column before its slot.
     before = jnp.stack([hidden[:, layout.start(k) - 1 : layout.end(k) - 1] for k in range(layout.turns)])
     tokens = jnp.stack([context[:, layout.start(k) : layout.end(k)] for k in range(layout.turns)])
-    choices = jnp.moveaxis(trajectory.choices_BxKxW, 1, 0)
+    choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (trajectory.choices_BxKxW, trajectory.sampled_BxKxW))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def turn(inputs):
-        hidden_BxWxD, tokens_BxW, choices_BxW = inputs
+        hidden_BxWxD, tokens_BxW, choices_BxW, sampled_BxW = inputs
         logits = transformer.logits(config, weights, hidden_BxWxD)
         mask = None if form is None else form.allowed_NxV[jnp.maximum(choices_BxW, 0)]
         log_probs = sampling.log_probs(logits, temperature, mask)
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
         chosen = jnp.take_along_axis(log_probs, tokens_BxW[..., None], axis=-1)[..., 0]
-        if form is not None:
-            forced = choices_BxW == constrain.FORCED
-            chosen, entropy = jnp.where(forced, 0.0, chosen), jnp.where(forced, 0.0, entropy)
-        return chosen, entropy
+        drawn_BxW = sampled_BxW if form is None else sampled_BxW & (choices_BxW != constrain.FORCED)
+        values = value_head.values(weights, hidden_BxWxD)
+        return Scores(
+            jnp.where(drawn_BxW, chosen, 0.0), jnp.where(drawn_BxW, entropy, 0.0), jnp.where(sampled_BxW, values, 0.0)
+        )
 
-    log_probs, entropies = jax.lax.map(turn, (before, tokens, choices))
-    return jnp.moveaxis(log_probs, 0, 1), jnp.moveaxis(entropies, 0, 1)
+    scores = jax.lax.map(turn, (before, tokens, choices, sampled))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
 
 
 def masked(values: jax.Array, mask: jax.Array) -> Pair:
@@ -67,10 +80,99 @@ def masked(values: jax.Array, mask: jax.Array) -> Pair:
     return jnp.where(mask, values, 0.0).sum(dtype=jnp.float32), mask.sum(dtype=jnp.float32)
 
 
+# --- Ratios of new to old probability, as logarithms: (log_probs, old, mask), each [B, N], to [B, N].
+
+
+def token_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Array:
+    """A ratio a token: PPO and GRPO."""
+    return log_probs - old
+
+
+def sequence_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Array:
+    """One ratio an episode, the geometric mean over its tokens: GSPO (Zheng et al. 2025, arXiv 2507.18071, eq. 7).
+
+    The paper's response is here all that the buyer says in an episode, since the episode is what is rewarded.
+    """
+    lengths = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    mean = jnp.where(mask, log_probs - old, 0.0).sum(axis=1, keepdims=True) / lengths
+    return jnp.broadcast_to(mean, log_probs.shape)
+
+
+RATIOS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
+    "token": token_ratio,
+    "sequence": sequence_ratio,
+}
+
+
 def clipped_policy_loss(
-    log_probs: jax.Array, old_log_probs: jax.Array, advantages: jax.Array, clip: tuple[float, float]
+    log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array]:
-    """PPO's clipped surrogate, negated (Schulman et al. 2017, eq. 7), a value a token, and whether it was clipped."""
-    ratio = jnp.exp(log_probs - old_log_probs)
+    """PPO's clipped surrogate, negated (Schulman et al. 2017, arXiv 1707.06347, eq. 7), and whether it was clipped.
+
+    Bounds of unequal width are DAPO's clip-higher (Yu et al. 2025, arXiv 2503.14476, eq. 10).
+    """
+    ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip[0], 1 + clip[1])
     return -jnp.minimum(ratio * advantages, bounded * advantages), bounded * advantages < ratio * advantages
+
+
+def truncated_importance(trainer: jax.Array, sampler: jax.Array, cap: float) -> jax.Array:
+    """min(p_trainer / p_sampler, cap) of each token under the same weights (Yao et al. 2025); no gradient."""
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(trainer - sampler), cap))
+
+
+def clipped_value_loss(values: jax.Array, old: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
+    """max of two halved squared errors, one of a value kept within `clip` of the old (Schulman et al. 2017's code).
+
+    See Engstrom et al. 2020 (arXiv 2005.12729), section 3.
+    """
+    bounded = old + jnp.clip(values - old, -clip, clip)
+    return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(bounded - returns))
+
+
+# --- Estimates of KL(policy || reference) from a token drawn by the policy (Schulman 2020, "Approximating KL
+# divergence"), of the two log-probabilities of that token.
+
+
+def k1(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
+    """The log-ratio: unbiased, may be negative. Its own gradient has mean 0, so it is paid as a reward a token."""
+    return log_probs - reference
+
+
+def k2(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
+    """Half the squared log-ratio: biased, yet on-policy its gradient is that of the KL divergence."""
+    return 0.5 * jnp.square(log_probs - reference)
+
+
+def k3(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
+    """exp(-k1) - 1 + k1: unbiased, never negative. GRPO's (Shao et al. 2024, eq. 4)."""
+    return jnp.exp(reference - log_probs) - 1 + (log_probs - reference)
+
+
+KL_LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"k2": k2, "k3": k3}
+
+
+# --- Aggregations: the weight of each token in the loss, [B, N], from mask [B, N]; and the loss's whole weight.
+
+
+def _mean_of_tokens(mask: jax.Array) -> Pair:
+    """Every token counts the same: DAPO (Yu et al. 2025, eq. 12)."""
+    return mask.astype(jnp.float32), mask.sum(dtype=jnp.float32)
+
+
+def _mean_of_episodes(mask: jax.Array) -> Pair:
+    """Every episode counts the same, whatever its length: GRPO (Shao et al. 2024, eq. 3)."""
+    lengths = mask.sum(axis=1, keepdims=True)
+    return mask / jnp.maximum(lengths, 1).astype(jnp.float32), (lengths > 0).sum(dtype=jnp.float32)
+
+
+def _per_slot(mask: jax.Array) -> Pair:
+    """A sum over the tokens of an episode, over a constant, its slots: Dr. GRPO (Liu et al. 2025, section 3.2)."""
+    return mask / jnp.float32(mask.shape[1]), mask.any(axis=1).sum(dtype=jnp.float32)
+
+
+AGGREGATIONS: dict[str, Callable[[jax.Array], Pair]] = {
+    "token": _mean_of_tokens,
+    "episode": _mean_of_episodes,
+    "constant": _per_slot,
+}

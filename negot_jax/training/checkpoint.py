@@ -1,8 +1,16 @@
-"""Checkpoints of a run: the device state and a few host-side facts, committed together by Orbax."""
+"""Checkpoints: the device state, and which run and model it is of, committed together by Orbax.
 
-from collections.abc import Mapping
+The last file of a checkpoint, `SHA256SUMS`, lists the digest of every other, and is committed with them. So a file that
+was torn, lost or changed later is found before anything is read, whichever it is; `sha256sum --check` reads it as well.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
 import math
 import os
+import re
 from typing import Any, TypeVar
 
 from etils import epath
@@ -12,19 +20,125 @@ from orbax.checkpoint import checkpoint_managers
 
 State = TypeVar("State")
 
+_SUMS = "SHA256SUMS"
+_METADATA = "_CHECKPOINT_METADATA"
+_UNLISTED = (_SUMS, _METADATA, "commit_success.txt")  # Orbax writes the time of the commit while it commits.
+_ASIDE = ".damaged"  # Ends the name of a damaged checkpoint that was put aside.
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message names it and the way out."""
+
+
+def damage(path: str | os.PathLike) -> str | None:
+    """Says which file of a checkpoint is not as it was saved, None where every one is."""
+    path = epath.Path(path)
+    if not (path / _SUMS).exists():
+        return f"it has no {_SUMS}"
+    lines = (path / _SUMS).read_bytes().decode(errors="replace").splitlines()
+    saved = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+    if not saved or not all(saved):
+        return f"its file {_SUMS} cannot be read"
+    saved, found = {line[2]: line[1] for line in saved}, _sums(path)
+    for name in sorted({*saved, *found}):
+        if saved.get(name) != found.get(name):
+            return f"its file {name} is {'missing' if name not in found else 'not what was saved'}"
+    try:
+        json.loads((path / _METADATA).read_text())["item_handlers"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return f"its file {_METADATA} cannot be read"
+    return None
+
+
+def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
+    """Looks through a run's checkpoints. Returns the iterations of the whole ones, and what is wrong with the others.
+
+    Raises:
+      CheckpointError: there are checkpoints, and none is whole. Going on would start anew over what was saved.
+    """
+    directory = epath.Path(directory)
+    names = [path.name for path in directory.iterdir()] if directory.exists() else []
+    iterations = sorted(int(name) for name in names if name.isdigit())
+    found = {iteration: damage(directory / str(iteration)) for iteration in iterations}
+    damaged = {iteration: reason for iteration, reason in found.items() if reason}
+    whole = [iteration for iteration in found if iteration not in damaged]
+    aside = [name for name in names if name.endswith(_ASIDE)]
+    if not whole and (damaged or aside):
+        told = [f"{iteration} ({reason})" for iteration, reason in damaged.items()] + sorted(aside)
+        raise CheckpointError(
+            f"no checkpoint in {directory} can be read: {', '.join(told)}. Put a copy back, or start anew with another "
+            "--workdir."
+        )
+    return whole, damaged
+
+
+def read(path: str | os.PathLike, target: State, run_id: str) -> State:
+    """Returns the state of one checkpoint that is not damaged.
+
+    Args:
+      target: a pytree of arrays or of `jax.ShapeDtypeStruct` with the shardings to restore to.
+      run_id: names the run that the checkpoint must be of: see `manifest.run_id`.
+
+    Raises:
+      CheckpointError: the checkpoint's tree is not the target's, the first leaf that differs is named; or it is of
+        another run.
+    """
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        facts = checkpointer.restore(path, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+        expected = _leaves(target)
+        for name in sorted({*facts["leaves"], *expected}):
+            there, here = facts["leaves"].get(name, "no such leaf"), expected.get(name, "no such leaf")
+            if there != here:
+                raise CheckpointError(
+                    f"{path} does not fit this model: state{name} is {there} in the checkpoint and {here} here. "
+                    "Restore with the configuration it was saved with."
+                )
+        if facts["run_id"] != run_id:
+            raise CheckpointError(
+                f"{path} is of another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalogue "
+                "and tokenizer. Restore with those it was saved with, or use another --workdir."
+            )
+        return checkpointer.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+
+
+def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
+    """Writes one checkpoint, in place of what is at `path`; it is committed when this returns.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    path = epath.Path(path)
+    with _tensorstore_errors(path):
+        options = ocp.AsyncOptions(post_finalization_callback=lambda: _seal(path.parent))
+        with ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options) as checkpointer:
+            checkpointer.save(path, args=_items(state, run_id), force=True)
+
 
 class Checkpoints:
     """The checkpoints in one directory, by iteration: the last `keep` of them, and the best.
 
+    Damaged ones are put aside and told of, one line each, so that the latest is always one that can be read.
+
     Args:
-      directory: made if it is not there.
+      directory: made if it is not there. No other process may write to it.
+      run_id: names the run that they are of: see `manifest.run_id`.
       keep: how many of the latest checkpoints stay.
       best_metric: the metric whose largest value marks the best checkpoint, which stays as well.
+
+    Raises:
+      CheckpointError: there are checkpoints, and none is whole.
     """
 
-    def __init__(self, directory: str | os.PathLike, keep: int = 3, best_metric: str = "reward"):
+    def __init__(self, directory: str | os.PathLike, run_id: str, keep: int = 3, best_metric: str = "reward"):
         self.directory = epath.Path(directory).absolute()
-        self._best_metric = best_metric
+        self._run_id, self._best_metric = run_id, best_metric
+        whole, damaged = survey(self.directory)
+        for iteration, reason in damaged.items():
+            path, aside = self.directory / str(iteration), self.directory / f"{iteration}{_ASIDE}"
+            if aside.exists():
+                aside.rmtree()
+            path.rename(aside)
+            print(f"{path} is damaged: {reason}. Put aside as {aside.name}; the latest whole one is {whole[-1]}.")
         policies = [
             checkpoint_managers.LatestN(keep),
             checkpoint_managers.BestN(get_metric_fn=self._quality, n=1),
@@ -35,6 +149,7 @@ class Checkpoints:
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
                 best_fn=self._quality,
                 cleanup_tmp_directories=True,  # what an interrupted save left behind
+                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _seal(self.directory)),
             ),
         )
 
@@ -48,51 +163,34 @@ class Checkpoints:
         """The iteration of the checkpoint with the largest `best_metric`, None where there is none."""
         return self._manager.best_step()
 
-    def save(self, iteration: int, state: Any, metrics: Mapping[str, float], host: Mapping[str, Any]) -> None:
+    def save(self, iteration: int, state: Any, metrics: Mapping[str, float]) -> None:
         """Starts a save and returns once the state is copied off the devices, so that it may be donated.
 
         Args:
           iteration: names the checkpoint; one that exists already is an error.
           state: a pytree of arrays, typed PRNG keys among them.
           metrics: floats by name; must hold `best_metric`.
-          host: facts for JSON, such as the next iteration to run.
+
+        Raises:
+          OSError: this save or the one before could not be written. What was committed earlier is not touched.
         """
         if self._best_metric not in metrics:
             raise ValueError(f"checkpoint {iteration}: metrics {sorted(metrics)} lack {self._best_metric!r}")
-        self._manager.save(
-            iteration,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                host=ocp.args.JsonSave({"host": dict(host), "leaves": _leaves(state)}),
-            ),
-            metrics={name: float(value) for name, value in metrics.items()},
-        )
+        with _tensorstore_errors(self.directory):
+            self._manager.save(
+                iteration,
+                args=_items(state, self._run_id),
+                metrics={name: float(value) for name, value in metrics.items()},
+            )
 
-    def restore(self, iteration: int, target: State) -> tuple[State, dict[str, Any]]:
-        """Returns the state and the host-side facts of one checkpoint, such as `latest` or `best`.
-
-        Args:
-          iteration: which checkpoint.
-          target: a pytree of arrays or of `jax.ShapeDtypeStruct` with the shardings to restore to.
-
-        Raises:
-          ValueError: the checkpoint's tree is not the target's; the first leaf that differs is named.
-        """
-        saved = self._manager.restore(iteration, args=ocp.args.Composite(host=ocp.args.JsonRestore())).host
-        expected = _leaves(target)
-        for path in sorted({*saved["leaves"], *expected}):
-            there, here = saved["leaves"].get(path, "no such leaf"), expected.get(path, "no such leaf")
-            if there != here:
-                raise ValueError(
-                    f"{self.directory / str(iteration)} does not fit this model: state{path} is {there} in the "
-                    f"checkpoint and {here} here. Restore with the configuration it was saved with."
-                )
-        restored = self._manager.restore(iteration, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
-        return restored.state, saved["host"]
+    def restore(self, iteration: int, target: State) -> State:
+        """Reads one checkpoint, such as `latest` or `best`: see `read`."""
+        return read(self.directory / str(iteration), target, self._run_id)
 
     def wait(self) -> None:
-        """Blocks until every started save is committed."""
-        self._manager.wait_until_finished()
+        """Blocks until every started save is committed. Raises OSError as `save` does."""
+        with _tensorstore_errors(self.directory):
+            self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -101,15 +199,48 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Commits every started save and frees the threads."""
-        self._manager.close()
+        """Commits every started save and frees the threads. Raises OSError as `save` does."""
+        with _tensorstore_errors(self.directory):
+            self._manager.close()
 
     def _quality(self, metrics: Mapping[str, float]) -> float:
         value = metrics[self._best_metric]
         return value if math.isfinite(value) else -math.inf  # nan would leave the order undefined
 
 
+def _items(state: Any, run_id: str) -> ocp.args.Composite:
+    facts = {"run_id": run_id, "leaves": _leaves(state)}
+    return ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+
+
 def _leaves(tree: Any) -> dict[str, str]:
     """Returns dtype and shape of each leaf by its path; a typed key's dtype names its generator."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat}
+
+
+def _seal(directory: epath.Path) -> None:
+    """Lists the digests of the checkpoint that is about to be committed: Orbax's only unfinished one."""
+    (path,) = (path for path in directory.iterdir() if path.name.endswith(".orbax-checkpoint-tmp"))
+    (path / _SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(_sums(path).items())))
+
+
+def _sums(path: epath.Path) -> dict[str, str]:
+    """SHA-256 of each file by its name relative to `path`."""
+    sums = {}
+    for folder, _, names in path.walk():
+        for file in (folder / name for name in names if name not in _UNLISTED):
+            with file.open("rb") as stream:
+                sums[str(file.relative_to(path))] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sums
+
+
+@contextlib.contextmanager
+def _tensorstore_errors(path: epath.Path) -> Iterator[None]:
+    """Raises the operating system's errors as such; TensorStore makes a ValueError of them."""
+    try:
+        yield
+    except ValueError as error:
+        if not (code := re.search(r"\[os_error_code='(\d+)'", str(error))):
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error

@@ -4,6 +4,7 @@ The device never waits for the host: metrics of an iteration are fetched, by the
 next one was dispatched. A checkpoint is written only once its own metrics were seen finite.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import os
@@ -12,12 +13,19 @@ import time
 import jax
 
 from negot_jax.config import field
+from negot_jax.models.transformer import Weights
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
 
 _SHOWN = ("reward", "deal_rate", "bargained_ratio", "first_offer_ratio", "overshoot/mi")
+# In the order in which one bad quantity spoils the next.
+_WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "grad_norm": "gradient norm"}
+
+
+class NotFiniteError(Exception):
+    """Training that cannot go on, or that ended, with numbers that are not finite; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +35,12 @@ class TrainingConfig:
     iterations: int = field(200, "iterations of rollout and update")
     checkpoint_every: int = field(50, "iterations between checkpoints; the last one is always kept")
     keep: int = field(3, "latest checkpoints that stay, besides the best")
+    max_skipped_updates: int = field(10, "updates left out in a row, for not being finite, at which the run stops")
 
     def __post_init__(self):
-        for name in ("iterations", "checkpoint_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name}={getattr(self, name)} must be at least 1.")
+        for item in dataclasses.fields(self):
+            if getattr(self, item.name) < 1:
+                raise ValueError(f"training.{item.name}={getattr(self, item.name)} must be at least 1.")
 
 
 def train(
@@ -40,6 +49,9 @@ def train(
     state: learner.TrainState,
     env: Environment,
     workdir: str | os.PathLike,
+    run_id: str,
+    reference: Weights | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> learner.TrainState:
     """Runs what is left of the iterations.
 
@@ -47,15 +59,23 @@ def train(
       state: where a new run begins; a run with checkpoints in `workdir` goes on from its latest, bit for bit as if it
         had never stopped.
       workdir: gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
+      run_id: names the run that the checkpoints are of: see `manifest.run_id`.
+      reference: as in `learner.train_step`.
+      stop: asked before every iteration whether to checkpoint and return now.
+
     Returns:
       The last state.
+
+    Raises:
+      NotFiniteError: too many updates in a row were not finite, or the last iteration's metrics are not.
+      CheckpointError: no checkpoint can be read, or the latest is of another model or run.
+      OSError: something could not be written. What was committed before stays.
     """
-    with Checkpoints(os.path.join(workdir, "checkpoints"), config.keep) as checkpoints:
-        start = 0
+    with Checkpoints(os.path.join(workdir, "checkpoints"), run_id, config.keep) as checkpoints:
+        done = 0
         if checkpoints.latest is not None:
-            state, host = checkpoints.restore(checkpoints.latest, state)
-            start = host["next_iteration"]
-        with MetricWriter(workdir, config.iterations, start, _SHOWN) as writer:
+            done, state = checkpoints.latest, checkpoints.restore(checkpoints.latest, state)
+        with MetricWriter(workdir, config.iterations, done, _SHOWN) as writer:
             clock = time.perf_counter()
             episodes = statics.config.scenarios * statics.config.group
 
@@ -68,17 +88,52 @@ def train(
                 scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
                 writer.write(iteration, scalars)
+                require_progress(iteration, scalars, config.max_skipped_updates)
                 return scalars
 
+            def commit(iteration: int, metrics: learner.Metrics) -> None:
+                """Checkpoints the state after an iteration, if its metrics are finite."""
+                scalars = fetch(iteration, metrics)
+                if not _first_bad(scalars):
+                    checkpoints.save(iteration + 1, state, {"reward": scalars["reward"]})
+                elif iteration + 1 == config.iterations:
+                    raise NotFiniteError(_unfinished(iteration, scalars, checkpoints.latest))
+
             pending = None
-            for iteration in range(start, config.iterations):
-                state, metrics = learner.train_step(statics, state, env)
+            while done < config.iterations and not stop():
+                state, metrics = learner.train_step(statics, state, env, reference)
                 if pending:
                     fetch(*pending)
-                pending = (iteration, metrics)
-                done = iteration + 1
+                pending = (done, metrics)
+                done += 1
                 if done % config.checkpoint_every == 0 or done == config.iterations:
-                    scalars, pending = fetch(*pending), None
-                    if all(math.isfinite(scalars[name]) for name in ("loss", "grad_norm")):
-                        checkpoints.save(done, state, {"reward": scalars["reward"]}, {"next_iteration": done})
+                    commit(*pending)
+                    pending = None
+            if pending:  # Stopped between two checkpoints.
+                commit(*pending)
     return state
+
+
+def _first_bad(scalars: Mapping[str, float]) -> str | None:
+    """The first watched quantity that is not finite; one without a value in this iteration is not bad."""
+    return next((name for metric, name in _WATCHED.items() if not math.isfinite(scalars.get(metric, 0.0))), None)
+
+
+def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_updates: int) -> None:
+    """Raises NotFiniteError once so many updates in a row were left out; names the first bad quantity."""
+    skipped = int(scalars["skipped_in_a_row"])
+    if skipped >= max_skipped_updates:
+        bad = _first_bad(scalars) or "weights"  # Where all else is finite, what the update would have made is not.
+        raise NotFiniteError(
+            f"iteration {iteration}: the last {skipped} updates were left out because they were not finite "
+            f"(training.max_skipped_updates={max_skipped_updates}). First bad quantity: {bad}. The same command would "
+            "end here again: change the configuration, such as optimizer.learning_rate, and use another --workdir."
+        )
+
+
+def _unfinished(iteration: int, scalars: Mapping[str, float], latest: int | None) -> str:
+    saved = f"the latest checkpoint is {latest}; experiments.evaluate reports on it" if latest else "nothing is saved"
+    return (
+        f"iteration {iteration}, the last, is not saved. First quantity that is not finite: {_first_bad(scalars)}. "
+        f"What came before stays: {saved}."
+    )

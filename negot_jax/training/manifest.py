@@ -1,12 +1,14 @@
 """The manifest of a run, `manifest.json`: what is needed to tell what was run, and to run it again.
 
-The configuration, the seed and the catalogue identify a run: they are written once, and a resumed run must have the
-same. Everything that may change from one start to the next (time, command, versions, devices) is a list of starts.
+The configuration, the seed, the catalogue and the tokenizer identify a run: they are written once, and a resumed run
+must have the same. Everything that may change from one start to the next (time, command, versions, devices) is a list
+of starts.
 """
 
 from collections.abc import Mapping
 import dataclasses
 import datetime
+import hashlib
 from importlib import metadata
 import json
 import os
@@ -18,11 +20,16 @@ from typing import Any
 
 import jax
 
+FILE = "manifest.json"  # In the workdir.
+
+_RUN = ("config", "seed", "catalog", "tokenizer")  # What identifies a run.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def record_start(workdir: str | os.PathLike, config: Any, seed: int, catalog: Mapping[str, Any]) -> dict[str, Any]:
+def record_start(
+    workdir: str | os.PathLike, config: Any, seed: int, catalog: Mapping[str, Any], tokenizer: bytes
+) -> dict[str, Any]:
     """Writes `workdir/manifest.json`, or adds this start to the one that is there. Call it on one process only.
 
     Args:
@@ -30,25 +37,26 @@ def record_start(workdir: str | os.PathLike, config: Any, seed: int, catalog: Ma
       config: the resolved configuration, a dataclass.
       seed: the seed of everything random in the run.
       catalog: JSON facts of the catalogue: its name, version and counts.
+      tokenizer: the serialized model, of which the digest is kept.
 
     Returns:
       The manifest as written.
 
     Raises:
-      ValueError: the directory holds a run with another configuration, seed or catalogue; the fields are listed.
+      ValueError: the directory holds a run with another configuration, seed, catalogue or tokenizer, whose fields are
+        listed; or the manifest is damaged.
     """
-    path = pathlib.Path(workdir) / "manifest.json"
-    run = {"config": dataclasses.asdict(config), "seed": seed, "catalog": dict(catalog)}
-    run = json.loads(json.dumps(run))  # as it will be read back: tuples become lists
+    path = pathlib.Path(workdir) / FILE
+    values = (dataclasses.asdict(config), seed, dict(catalog), _digest(tokenizer))
+    run = dict(zip(_RUN, json.loads(json.dumps(values)), strict=True))  # as read back: tuples become lists
     starts = []
     if path.exists():
-        saved = json.loads(path.read_text())
+        saved = read(workdir)
         starts = saved.pop("starts")
         if differences := _differences(saved, run):
             raise ValueError(
-                f"{path} belongs to another run. It differs in\n  "
-                + "\n  ".join(differences)
-                + "\nResume with the saved values, or start anew with another --workdir."
+                f"{path} belongs to another run, which differs in {'; '.join(differences)}. Resume with the saved "
+                "values, or start anew with another --workdir."
             )
     manifest = {**run, "starts": [*starts, _start()]}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +64,52 @@ def record_start(workdir: str | os.PathLike, config: Any, seed: int, catalog: Ma
     return manifest
 
 
+def read(workdir: str | os.PathLike) -> dict[str, Any]:
+    """Returns the manifest of a run.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is damaged.
+    """
+    path = pathlib.Path(workdir) / FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := [name for name in (*_RUN, "starts") if name not in manifest]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Put a copy back; or delete it and give the same training command as before, "
+            "which goes on from the checkpoints if the configuration is theirs."
+        ) from error
+    return manifest
+
+
+def run_id(manifest: Mapping[str, Any]) -> str:
+    """A digest of all that identifies a run, by which its checkpoints know it."""
+    return _digest(json.dumps([manifest[name] for name in _RUN], sort_keys=True).encode())
+
+
+def require_tokenizer(manifest: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Raises ValueError unless a tokenizer's file is the run's own, and FileNotFoundError where there is none."""
+    if (digest := _digest(pathlib.Path(path).read_bytes())) != manifest["tokenizer"]:
+        raise ValueError(
+            f"{path} is damaged, or of another run: its digest is {digest}, the manifest's {manifest['tokenizer']}. "
+            "Put a copy back; or delete it, and the training command makes it anew."
+        )
+
+
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file so that, whenever the process dies, the whole old or the whole new text is there."""
+    """Writes a text file so that, whenever the process or the machine dies, the whole old or the whole new is there."""
     temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _start() -> dict[str, Any]:

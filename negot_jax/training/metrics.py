@@ -5,9 +5,11 @@ import csv
 import io
 import os
 import pathlib
+import time
 
 import numpy as np
-import tensorboardX
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 import tqdm
 
 from negot_jax.training.manifest import write_atomically
@@ -21,7 +23,11 @@ def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 
 def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads a `metrics.csv`. Returns float64[rows] by column, nan where a row has no value."""
+    """Reads a `metrics.csv`. Returns float64[rows] by column, nan where a row has no value.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     columns, rows = _read(pathlib.Path(path))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
@@ -35,30 +41,30 @@ class MetricWriter:
       start: the iteration to be written first. A run that resumes here loses the rows of later iterations, which
         it will write again, and a row torn by the interruption.
       shown: the names of the metrics to show beside the progress bar.
+
+    Raises:
+      OSError: a sink cannot be written, here or later. What it holds is not lost.
+      ValueError: `metrics.csv` is damaged.
     """
 
     def __init__(self, workdir: str | os.PathLike, total: int, start: int = 0, shown: Sequence[str] = ("reward",)):
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         self._csv = _CsvFile(workdir / "metrics.csv", start)
-        # The suffix keeps apart two starts within a second, which is the resolution of the file names.
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start, filename_suffix=f".{start:08d}"
-        )
+        self._events = _Events(workdir / "tensorboard", start)
         self._bar = tqdm.tqdm(total=total, initial=start, unit="it", dynamic_ncols=True)
         self._shown = tuple(shown)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Writes one iteration's scalars, finite or not. Names may come and go between iterations."""
         self._csv.write(iteration, scalars)
-        for name, value in scalars.items():
-            self._tensorboard.add_scalar(name, value, iteration)
+        self._events.write(iteration, scalars)
         self._bar.set_postfix({name: f"{scalars[name]:.3g}" for name in self._shown if name in scalars}, refresh=False)
         self._bar.update()
 
     def close(self) -> None:
         self._csv.close()
-        self._tensorboard.close()
+        self._events.close()
         self._bar.close()
 
     def __enter__(self) -> "MetricWriter":
@@ -102,8 +108,43 @@ class _CsvFile:
         self._file = self._path.open("a", newline="")
 
 
+class _Events:
+    """TensorBoard's file, written at once: a thread of its own would die of a full disk, and leave the run waiting."""
+
+    def __init__(self, directory: pathlib.Path, start: int):
+        directory.mkdir(exist_ok=True)
+        # The suffix keeps apart two starts within a second, which is the resolution of the file names.
+        self._file = event_file_writer.EventsWriter(str(directory / "events"), f".{start:08d}")
+        # TensorBoard forgets what an earlier start wrote of this iteration and later ones.
+        self._add(start, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        self._file.flush()
+
+    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._add(iteration, summary=summary.scalar(name, value))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, iteration: int, **content) -> None:
+        self._file.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, **content))
+
+
 def _read(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
     """Returns the columns and the whole rows; a last line without its line break was torn and is left out."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader([line for line in file if line.endswith("\n")])
-        return list(reader.fieldnames or []), list(reader)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        columns, *rows = list(csv.reader(line for line in file if line.endswith("\n"))) or [[]]
+    return columns, [_row(columns, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
+
+
+def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> dict[str, str]:
+    try:
+        row = dict(zip(columns, cells, strict=True))
+        int(row[_INDEX]), [float(cell) for cell in cells if cell]
+    except (ValueError, KeyError):
+        raise ValueError(
+            f"{where}: not a row of numbers, the file is damaged. Put a copy back, or delete it: the run then goes on "
+            "without the curves of its earlier iterations."
+        ) from None
+    return row

@@ -77,8 +77,8 @@ def clone_step(
     dialogues = rollout.rollout(key_buyers, env, scenarios, 1, buyer)
 
     def loss(weights: Weights, part: rollout.Trajectory):
-        log_probs, _ = losses.message_log_probs(model, weights, env.layout, part, None, 1.0)
-        return losses.masked(-log_probs, part.sampled_BxKxW), {}
+        scores = losses.score_messages(model, weights, env.layout, part, None, 1.0)
+        return losses.masked(-scores.log_probs, part.sampled_BxKxW.reshape(scores.log_probs.shape)), {}
 
     (weights, opt_state, skipped), metrics = learner.apply_gradients(
         config.optimizer.make(config.steps),

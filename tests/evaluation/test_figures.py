@@ -40,7 +40,7 @@ def test_reward_intervals_mark_the_reference_and_grow_with_the_rows(tmp_path):
     def draw(rows):
         path = tmp_path / f"{rows}.png"
         metrics = {f"row {i}": {"reward": Interval(i / 9, i / 9 - 0.1, i / 9 + 0.1, 8)} for i in range(rows)}
-        figures.reward_intervals(Summary(metrics, {}, "row 0"), path)
+        figures.reward_intervals(Summary(metrics, {}, {}, {}, "row 0"), path)
         return path
 
     one, nine = draw(1), draw(9)

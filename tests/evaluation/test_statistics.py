@@ -125,3 +125,15 @@ def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
     loaded = statistics.load_totals(tmp_path / "totals.npz")
     assert list(loaded) == list(rows)
     jax.tree.map(np.testing.assert_array_equal, loaded, rows)
+
+
+def test_gap_and_headroom_against_the_best_response():
+    rewards = normal(0)
+    rows = {"trained": rewards, "tuned linear(0.4, 0.8)": rewards - 0.2, "best response": rewards + 0.3}
+    summary = statistics.summarise([run_of(**rows)])
+    gap, share = summary.gaps["trained"], summary.headroom["trained"]
+    np.testing.assert_allclose([gap.value, gap.low, gap.high], 0.3, atol=1e-9)  # Paired: nothing is left to chance.
+    np.testing.assert_allclose([share.value, share.low, share.high], 0.2 / 0.5, atol=1e-9)
+    assert list(summary.gaps) == ["trained", "tuned linear(0.4, 0.8)"] and list(summary.headroom) == ["trained"]
+    without = statistics.summarise([run_of(trained=rewards)])
+    assert without.gaps == {} and without.headroom == {}

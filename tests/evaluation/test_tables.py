@@ -21,7 +21,8 @@ SETTINGS = tables.Settings(
     seeds=(0, 1, 2),
     command="python -m experiments.evaluate --workdir=runs/quickstart",
 )
-NAMES = [metric for columns in tables.TABLES.values() for metric, _ in columns.values() if metric != tables.DIFFERENCE]
+COMPARED = (tables.DIFFERENCE, tables.GAP, tables.HEADROOM)
+NAMES = [metric for columns in tables.TABLES.values() for metric, _ in columns.values() if metric not in COMPARED]
 RATE, MEAN = Interval(0.998, 0.995, 1.0, 1024), Interval(-0.9, -0.955, -0.845, 1024)
 
 
@@ -30,7 +31,7 @@ def summary():
     trained = {name: Interval(0.5, 0.4, 0.6, 1024) for name in NAMES}
     styles = {metric: style for columns in tables.TABLES.values() for metric, style in columns.values()}
     baseline = {name: RATE if styles[name] is tables.percent else MEAN for name in NAMES} | {"bargained_ratio": None}
-    return Summary({"trained": trained, "a|b": baseline}, {"a|b": Interval(-1.4, -1.5, 0.01, 1024)}, "trained")
+    return Summary({"trained": trained, "a|b": baseline}, {"a|b": Interval(-1.4, -1.5, 0.01, 1024)}, {}, {}, "trained")
 
 
 def test_every_column_is_a_metric_of_the_game():
@@ -80,10 +81,9 @@ def test_text_keeps_to_the_terminal_and_keeps_every_number(summary):
 def test_markdown_rows_have_as_many_cells_as_the_header(summary):
     markdown = tables.markdown(summary, SETTINGS)
     lines = [line.replace(r"\|", "") for line in markdown.splitlines() if line.startswith("|")]
-    assert len(lines) == len(tables.TABLES) * (2 + 2)
-    assert [line.count("|") for line in lines] == [
-        len(columns) + 2 for columns in tables.TABLES.values() for _ in range(4)
-    ]
+    shown = tables.shown(summary).values()
+    assert len(lines) == len(shown) * (2 + 2)
+    assert [line.count("|") for line in lines] == [len(columns) + 2 for columns in shown for _ in range(4)]
     assert f"`{SETTINGS.command}`" in markdown
 
 
@@ -109,3 +109,13 @@ def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
     summary.metrics["trained"]["reward"] = Interval(float("nan"), 0.0, 0.0, 1)
     with pytest.raises(ValueError):
         tables.save(tmp_path, summary, SETTINGS)
+
+
+def test_the_best_response_has_a_table_where_it_was_played(summary):
+    assert "headroom" not in tables.text(summary, SETTINGS)
+    gap, share = Interval(0.1, 0.05, 0.15, 1024), Interval(0.42, 0.2, 0.6, 1024)
+    solved = dataclasses.replace(summary, gaps={"trained": gap}, headroom={"trained": share})
+    settings = dataclasses.replace(SETTINGS, bounds=(0.4, 0.45, 0.6))
+    written = tables.markdown(solved, settings)
+    assert "0.100 [.050, .150]" in written and "42.0 [20, 60]" in written
+    assert "it earns 0.400" in written and "more than 0.450" in written and "more than 0.600" in written

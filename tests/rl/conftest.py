@@ -15,7 +15,7 @@ from negot_jax.game.types import Scenario
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl import environment, learner, rollout
+from negot_jax.rl import environment, rollout
 from negot_jax.rl.learner import Learner, OptimizerConfig
 from negot_jax.training.warm_start import WarmStartConfig, warm_start
 
@@ -69,7 +69,7 @@ def world() -> World:
         config=config,
         catalog=catalog,
         tokenizer=tokenizer,
-        learner=learner.Learner(model, config.learner, config.sampling, config.optimizer, iterations=10),
+        learner=Learner(model, config.learner, config.algorithm, config.sampling, config.optimizer, iterations=10),
         constrained=constrained,
         free=free,
         weights=warm_start(cloning, model, jax.random.key(1), start, constrained),

@@ -1,22 +1,97 @@
-"""Advantages against numpy."""
+"""Advantages against numpy, episode by episode and token by token."""
 
 import hypothesis
+from hypothesis import strategies as st
 import hypothesis.extra.numpy as npst
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.rl.advantages import group_advantages
+from negot_jax.rl import advantages
+
+B, N, GROUP = 6, 7, 3
+shares = st.floats(0, 1, width=32)
 
 
-@pytest.mark.parametrize("divide", [False, True])
-@hypothesis.given(rewards=npst.arrays(np.float32, (3, 4), elements={"min_value": -1, "max_value": 1}))
-def test_group_advantages(rewards, divide):
-    expected = rewards.astype(np.float64) - rewards.astype(np.float64).mean(axis=1, keepdims=True)
-    if divide:
-        expected = expected / (rewards.astype(np.float64).std(axis=1, keepdims=True) + 1e-4)
-    ours = group_advantages(rewards.reshape(-1), 4, divide)
-    np.testing.assert_allclose(ours, expected.reshape(-1), atol=2e-3 if divide else 1e-6)
+@st.composite
+def episodes(draw):
+    """Rewards, values and masks with at least one token an episode: float32 [B, N] twice, bool [B, N]."""
+    numbers = npst.arrays(np.float32, (B, N), elements=st.floats(-1, 1, width=32))
+    mask = draw(npst.arrays(bool, (B, N)))
+    mask[:, draw(st.integers(0, N - 1))] = True
+    return draw(numbers), draw(numbers), mask
 
 
-def test_a_group_of_equals_teaches_nothing():
-    np.testing.assert_array_equal(group_advantages(np.full(8, 0.5, np.float32), 4, True), 0)
+@hypothesis.given(episodes())
+def test_the_reward_stands_at_the_last_token(played):
+    rewards, _, mask = played
+    placed = np.asarray(advantages.token_rewards(jnp.array(rewards[:, 0]), jnp.array(mask)))
+    for row in range(B):
+        last = np.flatnonzero(mask[row])[-1]
+        expected = np.zeros(N, np.float32)
+        expected[last] = rewards[row, 0]
+        np.testing.assert_array_equal(placed[row], expected)
+
+
+def _gae(rewards, values, mask, gamma, gae_lambda) -> np.ndarray:
+    rewards, values, mask = map(jnp.array, (rewards, values, mask))
+    return np.asarray(advantages.gae(rewards, mask, values_BxN=values, gamma=gamma, gae_lambda=gae_lambda))
+
+
+@hypothesis.given(episodes(), shares, shares)
+def test_gae(played, gamma, gae_lambda):
+    """Schulman et al. 2016, eq. 16, over the sampled tokens alone: sum over l of (gamma lambda)^l delta_(t + l)."""
+    rewards, values, mask = played
+    ours = _gae(rewards, values, mask, gamma, gae_lambda)
+    assert (ours[~mask] == 0).all()
+    for row in range(B):
+        r, v = rewards[row][mask[row]].astype(np.float64), values[row][mask[row]].astype(np.float64)
+        delta = r + gamma * np.append(v[1:], 0) - v
+        powers = (gamma * gae_lambda) ** np.arange(delta.size)
+        expected = [np.sum(powers[: delta.size - t] * delta[t:]) for t in range(delta.size)]
+        np.testing.assert_allclose(ours[row][mask[row]], expected, rtol=1e-4, atol=1e-5)
+
+
+@hypothesis.given(episodes())
+def test_gae_with_lambda_1_is_the_monte_carlo_return_less_the_value(played):
+    rewards, values, mask = played
+    ours = _gae(rewards, values, mask, 1.0, 1.0)
+    for row in range(B):
+        own = mask[row]
+        to_go = np.cumsum(rewards[row][own][::-1].astype(np.float64))[::-1]
+        np.testing.assert_allclose(ours[row][own], to_go - values[row][own], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+@hypothesis.given(episodes())
+def test_group_mean(scale, played):
+    """Shao et al. 2024, section 4.1.2: (r_i - mean(r)) / std(r), and Dr. GRPO's without the division."""
+    rewards, _, mask = played
+    at_end = advantages.token_rewards(jnp.array(rewards[:, 0]), jnp.array(mask))
+    ours = advantages.group_mean(at_end, jnp.array(mask), group=GROUP)
+    ours = np.asarray(advantages.SCALES[scale](ours, jnp.array(mask), GROUP))
+    grouped = rewards[:, 0].astype(np.float64).reshape(-1, GROUP)
+    expected = grouped - grouped.mean(axis=1, keepdims=True)
+    if scale == "group":
+        expected /= grouped.std(axis=1, keepdims=True) + 1e-4
+    np.testing.assert_allclose(
+        ours, np.where(mask, expected.reshape(-1, 1), 0), atol=3e-3 if scale == "group" else 1e-6
+    )
+
+
+@hypothesis.given(episodes())
+def test_scaled_by_the_batch(played):
+    values, _, mask = played
+    ours = np.asarray(advantages.SCALES["batch"](jnp.array(values), jnp.array(mask), GROUP))
+    own = values[mask].astype(np.float64)
+    hypothesis.assume(own.std() > 1e-3)
+    np.testing.assert_allclose(ours[mask], (own - own.mean()) / own.std(), rtol=1e-2, atol=1e-3)
+    assert (ours[~mask] == 0).all()
+
+
+def test_equal_groups_are_found_and_teach_nothing():
+    rewards = jnp.array([0.5, 0.5, 0.5, 0.1, 0.5, 0.5])
+    np.testing.assert_array_equal(advantages.unequal_groups(rewards, 3), [False] * 3 + [True] * 3)
+    mask = jnp.ones((6, 2), bool)
+    ours = advantages.group_mean(advantages.token_rewards(rewards, mask), mask, group=3)
+    assert (np.asarray(advantages.SCALES["group"](ours, mask, 3))[:3] == 0).all()

@@ -10,7 +10,8 @@ import pytest
 
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import learner
-from negot_jax.rl.learner import LearnerConfig, OptimizerConfig
+from negot_jax.rl.algorithms import preset
+from negot_jax.rl.learner import LearnerConfig, OptimizerConfig, Skipped
 
 
 def _learner(world, **changes) -> learner.Learner:
@@ -20,7 +21,7 @@ def _learner(world, **changes) -> learner.Learner:
 
 def _state(world, statics) -> learner.TrainState:
     weights = jax.tree.map(jnp.copy, world.weights)  # The step donates its state.
-    return learner.init_state(jax.random.key(5), weights, statics.make_optimizer())
+    return statics.init_state(jax.random.key(5), weights)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +53,28 @@ def test_metrics_are_sums_and_weights(steps):
     assert metrics["sampler_gap"][0] / metrics["sampler_gap"][1] <= 1e-5
     assert metrics["loss"][1] == metrics["buyer_tokens"][0]
     assert 0 < metrics["padding_efficiency"][0] <= metrics["padding_efficiency"][1]
-    assert int(state.iteration) == 3 and int(state.skipped) == 0
+    assert int(state.iteration) == 3 and state.skipped == (0, 0)
 
 
-def test_micro_batches_add_up(world, steps):
-    """The update and every metric of one micro-batch are those of four."""
-    statics = _learner(world, micro_batches=4)
-    state, metrics = learner.train_step(statics, _state(world, statics), world.constrained)
-    expected = steps[1][0][1]
-    assert metrics.keys() == expected.keys()
-    for name, pair in metrics.items():
-        np.testing.assert_allclose(pair, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_micro_batches_add_up(name, world):
+    """One micro-batch or eight: the same loss, gradient and metrics, and so the same weights."""
+
+    def step(micro_batches):
+        statics = dataclasses.replace(_learner(world, micro_batches=micro_batches), algorithm=preset(name))
+        return learner.train_step(statics, _state(world, statics), world.constrained)
+
+    (whole, expected), (cut, ours) = step(1), step(8)
+    assert ours.keys() == expected.keys()
+    for metric, (total, weight) in ours.items():
+        assert weight == expected[metric][1], metric
+        # By the mean: a loss is a sum of terms that cancel, and keeps their rounding.
+        np.testing.assert_allclose(
+            total / max(weight, 1), expected[metric][0] / max(weight, 1), rtol=1e-4, atol=1e-5, err_msg=metric
+        )
+    # Adam divides each gradient by its size, so where there is almost none rounding is what is left of it.
+    for one, other in zip(jax.tree.leaves(whole.weights), jax.tree.leaves(cut.weights), strict=True):
+        assert np.quantile(np.abs(one - other), 0.99) < 1e-5
 
 
 def test_the_update_is_that_of_one_whole_gradient():
@@ -79,23 +91,23 @@ def test_the_update_is_that_of_one_whole_gradient():
 
     whole = jax.grad(lambda w: jnp.square(x[mask] @ w["w"] - 1).mean())(weights)["w"]
     for parts in (1, 4):
-        carry = (weights, optimizer.init(weights), jnp.int32(0))
+        carry = (weights, optimizer.init(weights), Skipped(jnp.int32(2), jnp.int32(2)))
         (updated, _, skipped), metrics = learner.apply_gradients(optimizer, loss, carry, (x, mask), parts)
         np.testing.assert_allclose(updated["w"], weights["w"] - 0.1 * whole, rtol=1e-5)
         np.testing.assert_allclose(metrics["grad_norm"][0], jnp.linalg.norm(whole), rtol=1e-5)
-        assert skipped == 0
+        assert skipped == (2, 0)
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted():
     optimizer = optax.adam(0.1)
     weights = {"w": jnp.ones(2)}
-    carry = (weights, optimizer.init(weights), jnp.int32(0))
+    carry = (weights, optimizer.init(weights), Skipped(jnp.int32(2), jnp.int32(1)))
 
     def loss(weights, batch):
         return ((weights["w"] * batch[:, None]).sum(), jnp.float32(2)), {}
 
     (updated, opt_state, skipped), _ = learner.apply_gradients(optimizer, loss, carry, jnp.array([1.0, jnp.nan]), 1)
-    assert skipped == 1
+    assert skipped == (3, 2)
     np.testing.assert_array_equal(updated["w"], weights["w"])
     jax.tree.map(np.testing.assert_array_equal, opt_state, carry[1])
 
@@ -103,15 +115,24 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"group": 1}, "learner.group=1"),
+        ({"group": 0}, "learner.group=0"),
         ({"scenarios": 3, "minibatches": 5}, "do not divide"),
         ({"epochs": 0}, "learner.epochs=0"),
-        ({"clip": (0.2,)}, "learner.clip"),
     ],
 )
 def test_impossible_sizes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         LearnerConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"scenarios": 12}, "scenarios = 12"), ({"micro_batches": 32}, "a micro-batch = 4")]
+)
+def test_sizes_that_devices_cannot_share_are_refused(changes, message):
+    config = LearnerConfig(**{"scenarios": 16, "group": 8, **changes})
+    with pytest.raises(ValueError, match=message):
+        config.require_devices(8)
+    config.require_devices(1)
 
 
 @pytest.mark.parametrize("sampling", [{"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}])

@@ -29,22 +29,25 @@ def played(request, world):
 
 def test_the_sampler_is_the_trainer(played, world):
     env, trajectory = played
-    recomputed, entropy = jax.jit(losses.message_log_probs, static_argnums=(0, 2, 5))(
+    scores = jax.jit(losses.score_messages, static_argnums=(0, 2, 5))(
         world.learner.model, world.weights, env.layout, trajectory, env.form, TEMPERATURE
     )
-    mask = np.asarray(trajectory.sampled_BxKxW)
-    assert mask[:, 1:].any(axis=(1, 2)).mean() > 0.5  # The comparison spans turns.
-    gap = np.abs(np.asarray(recomputed - trajectory.log_probs_BxKxW))[mask]
-    assert gap.max() <= 1e-4
-    assert np.asarray(trajectory.log_probs_BxKxW)[mask].std() > 0.1
-    assert (np.asarray(entropy)[mask] >= -1e-6).all()
+    sampled = np.asarray(trajectory.sampled_BxKxW)
+    assert sampled[:, 1:].any(axis=(1, 2)).mean() > 0.5  # The comparison spans turns.
+    ours, theirs = (np.asarray(x).reshape(sampled.shape) for x in (scores.log_probs, trajectory.log_probs_BxKxW))
+    assert np.abs(ours - theirs)[sampled].max() <= 1e-4
+    assert theirs[sampled].std() > 0.1
+    assert (np.asarray(scores.entropies) >= -1e-6).all()
+    for values in scores:
+        assert (np.asarray(values).reshape(sampled.shape)[~sampled] == 0).all()
 
 
 def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
     """Against one plain pass that holds [batch, time, vocabulary]."""
     env, trajectory = played
     model, layout, valid = world.learner.model, env.layout, trajectory.valid_BxT
-    ours, _ = losses.message_log_probs(model, world.weights, layout, trajectory, None, 1.0)
+    scores = losses.score_messages(model, world.weights, layout, trajectory, None, 1.0)
+    ours = scores.log_probs.reshape(trajectory.sampled_BxKxW.shape)
     hidden, _ = forward(model, world.weights, trajectory.tokens_BxT, jnp.cumsum(valid, axis=1) - 1, valid)
     whole = log_probs(logits(model, world.weights, hidden), 1.0)[:, :-1]
     chosen = jnp.take_along_axis(whole, trajectory.tokens_BxT[:, 1:, None], axis=2)[..., 0]

@@ -1,6 +1,8 @@
-"""Checkpoints: bit-equal resume, which ones are kept, host facts in the same commit, and clear mismatches."""
+"""Checkpoints: bit-equal resume, which ones are kept, damage of any file, full disks, and clear mismatches."""
 
 import math
+import resource
+import shutil
 
 from flax import struct
 import jax
@@ -9,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from negot_jax.training.checkpoint import Checkpoints
+from negot_jax.training import checkpoint
+from negot_jax.training.checkpoint import CheckpointError, Checkpoints
 
 
 @struct.dataclass
@@ -52,23 +55,22 @@ def abstract(state):
 
 
 def save_all(directory, state, rewards, **options):
-    checkpoints = Checkpoints(directory, **options)
+    checkpoints = Checkpoints(directory, "a run", **options)
     for iteration, reward in enumerate(rewards):
-        checkpoints.save(iteration, state, {"reward": reward}, {})
+        checkpoints.save(iteration, state, {"reward": reward})
     checkpoints.wait()
     return checkpoints
 
 
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, start):
     state = advance(start)
-    first = Checkpoints(tmp_path)
-    first.save(1, state, {"reward": 0.5}, {"next": 2, "seen": [1, 2]})
+    first = Checkpoints(tmp_path, "a run")
+    first.save(1, state, {"reward": 0.5})
     first.close()
 
-    second = Checkpoints(tmp_path)
-    restored, host = second.restore(second.latest, abstract(state))
+    second = Checkpoints(tmp_path, "a run")
+    restored = second.restore(second.latest, abstract(state))
     second.close()
-    assert host == {"next": 2, "seen": [1, 2]}
     assert_bit_equal(restored, state)
     assert_bit_equal(advance(restored), advance(state))
 
@@ -76,12 +78,12 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, start):
 def test_the_saved_state_may_be_donated_at_once(tmp_path, start):
     state = advance(start)
     expected = jax.device_get(state.weights)
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state, {"reward": 0.0}, {})
+    checkpoints = Checkpoints(tmp_path, "a run")
+    checkpoints.save(1, state, {"reward": 0.0})
     zeros = jax.jit(lambda weights: jax.tree.map(jax.numpy.zeros_like, weights), donate_argnums=0)
     jax.block_until_ready(zeros(state.weights))  # writes into the donated buffers
     checkpoints.wait()
-    restored, _ = checkpoints.restore(1, abstract(start))
+    restored = checkpoints.restore(1, abstract(start))
     checkpoints.close()
     assert_bit_equal(restored.weights, jax.tree.map(jax.numpy.asarray, expected))
 
@@ -91,7 +93,7 @@ def test_restores_into_the_shardings_of_the_target(tmp_path, start):
     sharding = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     target = abstract(start)
     target.weights["w"] = jax.ShapeDtypeStruct((8, 4), jax.numpy.bfloat16, sharding=sharding)
-    restored, _ = checkpoints.restore(0, target)
+    restored = checkpoints.restore(0, target)
     checkpoints.close()
     assert restored.weights["w"].sharding == sharding
 
@@ -106,22 +108,22 @@ def test_restores_into_the_shardings_of_the_target(tmp_path, start):
 )
 def test_the_last_and_the_best_are_kept(tmp_path, start, rewards, kept, best):
     save_all(tmp_path, start.weights, rewards, keep=2).close()
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(tmp_path, "a run", keep=2)
     assert (checkpoints.latest, checkpoints.best) == (4, best)
     checkpoints.close()
     assert {int(path.name) for path in tmp_path.iterdir()} == kept
 
 
 def test_an_empty_directory_has_neither_latest_nor_best(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "none")
+    checkpoints = Checkpoints(tmp_path / "none", "a run")
     assert checkpoints.latest is None and checkpoints.best is None
     checkpoints.close()
 
 
 def test_a_save_without_the_best_metric_is_refused(tmp_path, start):
-    checkpoints = Checkpoints(tmp_path, best_metric="deal_rate")
+    checkpoints = Checkpoints(tmp_path, "a run", best_metric="deal_rate")
     with pytest.raises(ValueError, match=r"checkpoint 3: metrics \['reward'\] lack 'deal_rate'"):
-        checkpoints.save(3, start, {"reward": 1.0}, {})
+        checkpoints.save(3, start, {"reward": 1.0})
     checkpoints.close()
 
 
@@ -129,7 +131,7 @@ def test_another_tree_is_refused_by_directory_and_leaf(tmp_path, start):
     checkpoints = save_all(tmp_path, start, [0.0])
 
     def refusal(**changes):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(CheckpointError) as error:
             checkpoints.restore(0, abstract(start.replace(**changes)))
         assert str(tmp_path / "0") in str(error.value)
         return str(error.value)
@@ -149,3 +151,104 @@ def test_another_tree_is_refused_by_directory_and_leaf(tmp_path, start):
         key=jax.random.split(jax.random.key(0), 2)
     )
     checkpoints.close()
+
+
+def test_another_run_is_refused(tmp_path, start):
+    save_all(tmp_path, start, [0.0]).close()
+    checkpoints = Checkpoints(tmp_path, "another run")
+    with pytest.raises(
+        CheckpointError, match=f"{tmp_path}/0 is of another run: a run in the checkpoint, another run by"
+    ):
+        checkpoints.restore(0, abstract(start))
+    checkpoints.close()
+
+
+def test_one_checkpoint_is_written_in_place_of_another(tmp_path, start):
+    for state in (start, advance(start)):
+        checkpoint.write(tmp_path / "one", state, "a run")
+        assert checkpoint.damage(tmp_path / "one") is None
+        assert_bit_equal(checkpoint.read(tmp_path / "one", abstract(start), "a run"), state)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, start):
+    """Checkpoints 0 and 1."""
+    directory = tmp_path_factory.mktemp("saved")
+    save_all(directory, start, [0.1, 0.2]).close()
+    return directory
+
+
+DAMAGES = {
+    "lost": lambda path, content: path.unlink(),
+    "empty": lambda path, content: path.write_bytes(b""),
+    "torn": lambda path, content: path.write_bytes(content[: len(content) // 2]),
+    "zeroed": lambda path, content: path.write_bytes(bytes(len(content))),
+    "zeroed in part": lambda path, content: path.write_bytes(content[:-9] + bytes(9)),
+    "garbage": lambda path, content: path.write_bytes(np.random.default_rng(0).bytes(len(content))),
+    "other JSON": lambda path, content: path.write_bytes(b"[1]"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_whichever_file_is_damaged_the_checkpoint_before_takes_over(saved, tmp_path, start, kind, capsys):
+    names = [path.relative_to(saved) for path in (saved / "1").rglob("*") if path.is_file()]
+    assert len(names) > 8
+    for name in (name for name in names if name.name != "commit_success.txt"):  # Which nobody reads.
+        directory = tmp_path / str(name).replace("/", "_")
+        shutil.copytree(saved, directory)
+        DAMAGES[kind](directory / name, (saved / name).read_bytes())
+        checkpoints = Checkpoints(directory, "a run")
+        assert checkpoints.latest == checkpoints.best == 0, name
+        assert_bit_equal(checkpoints.restore(0, abstract(start)), start)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"{directory}/1 is damaged: it") and "whole one is 0." in line
+        checkpoints.save(1, start, {"reward": 0.3})
+        checkpoints.close()
+        assert {path.name for path in directory.iterdir()} == {"0", "1", "1.damaged"}
+
+
+def test_a_missing_sum_is_a_save_that_was_not_finished(saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    assert checkpoint.damage(tmp_path / "1") is None
+    (tmp_path / "1/SHA256SUMS").unlink()
+    assert checkpoint.survey(tmp_path) == ([0], {1: "it has no SHA256SUMS"})
+
+
+def test_damage_is_told_by_file(saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "1/facts/metadata").write_text("{}")
+    (tmp_path / "0/facts/metadata").unlink()
+    assert checkpoint.damage(tmp_path / "1") == "its file facts/metadata is not what was saved"
+    assert checkpoint.damage(tmp_path / "0") == "its file facts/metadata is missing"
+
+
+def test_where_none_is_whole_nothing_starts_anew(saved, tmp_path):
+    """Not at once, and not when it is tried again."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "1/facts/metadata").unlink()
+    Checkpoints(tmp_path, "a run").close()  # Puts 1 aside.
+    (tmp_path / "0/facts/metadata").unlink()
+    for told in (r"0 \(its file facts/metadata is missing\), 1.damaged",) * 2:
+        with pytest.raises(CheckpointError, match=f"no checkpoint in {tmp_path} can be read: {told}. Put a copy back"):
+            Checkpoints(tmp_path, "a run")
+    shutil.rmtree(tmp_path / "0")
+    with pytest.raises(CheckpointError, match="can be read: 1.damaged. "):
+        Checkpoints(tmp_path, "a run")
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1000])
+def test_a_save_that_cannot_be_written_leaves_the_others_alone(saved, tmp_path, start, limit):
+    """No file may grow beyond `limit` bytes, which fails Orbax's and TensorStore's writes as a full disk does."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="File too large"), Checkpoints(tmp_path, "a run") as checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            checkpoints.save(2, start, {"reward": 0.3})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoint.survey(tmp_path) == ([0, 1], {})
+    checkpoints = Checkpoints(tmp_path, "a run")
+    checkpoints.save(2, start, {"reward": 0.3})
+    checkpoints.close()
+    assert checkpoint.survey(tmp_path) == ([0, 1, 2], {})

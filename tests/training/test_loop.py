@@ -1,144 +1,237 @@
-"""The whole command on a small run: artifacts, resume bit for bit, one look at the device an iteration."""
+"""The loop on a small run: one look at the device an iteration, and every way in which it stops and goes on."""
 
 import dataclasses
-import json
+import math
 import pathlib
+import resource
+import shutil
 
-from absl import flags
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluate, setup, train
+from experiments import setup, train
 from experiments.configs import quickstart
 from negot_jax.config import from_config_dict
 from negot_jax.rl import learner
-from negot_jax.training import loop, manifest
-from negot_jax.training.checkpoint import Checkpoints
+from negot_jax.training import checkpoint, loop, manifest
+from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
+from tests import tiny_run
+
+RUN_ID = "a run"
+LAST = 4
 
 
-def _config(iterations: int) -> setup.Config:
-    config = quickstart.get_config()
-    config.catalog.test = 8
-    config.game.turns = 2
-    config.language.update(vocab_size=512, text_tokens=2, message_tokens=32)
-    config.model.update(layers=1, width=16, heads=1, head_dim=16, mlp=32)
-    config.warm_start.update(steps=3, episodes=16, micro_batches=1)
-    config.learner.update(scenarios=4, group=2, micro_batches=1)
-    config.training.update(iterations=iterations, checkpoint_every=2)
-    config.evaluation.update(episodes=2, batch=16, transcripts=2, tuning_draws=1, buyers=("linear",))
-    return from_config_dict(setup.Config, config)
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """The parts of a run, and what it left behind when nothing interrupted it."""
+
+    run: setup.Run
+    workdir: pathlib.Path
+    fetches: int
+
+    def state(self) -> learner.TrainState:
+        return self.run.learner.init_state(jax.random.key(2), self.run.init_weights())
+
+    def train(self, workdir: pathlib.Path, state: learner.TrainState | None = None, run_id=RUN_ID, **options):
+        config = dataclasses.replace(self.run.config.training, **options.pop("config", {}))
+        return loop.train(
+            config, self.run.learner, state or self.state(), self.run.train_env, workdir, run_id, **options
+        )
+
+    def assert_same(self, workdir: pathlib.Path) -> None:
+        """Bit for bit: the last checkpoint, and the metrics but for their timing."""
+        path = f"checkpoints/{LAST}"
+        ours, expected = (checkpoint.read(folder / path, self.state(), RUN_ID) for folder in (workdir, self.workdir))
+        unwrap = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(unwrap(a), unwrap(b)), ours, expected)
+        ours, expected = (read_csv(folder / "metrics.csv") for folder in (workdir, self.workdir))
+        assert ours.keys() == expected.keys()
+        for name in (name for name in ours if not name.startswith("perf/")):
+            np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of four iterations without a break."""
+def small(tmp_path_factory) -> Small:
     workdir = tmp_path_factory.mktemp("whole")
-    run = setup.prepare(_config(4), workdir, print_line=lambda line: None)
+    run = setup.prepare(tiny_run.config(training__iterations=LAST), workdir, print_line=lambda line: None)
     fetches = []
     device_get = jax.device_get
+    Small(run, workdir, 0).train(tmp_path_factory.mktemp("compiled"))
     with pytest.MonkeyPatch.context() as patch:
-        train.train(run, workdir)  # Compiles; the count is made on a second, equal run.
         patch.setattr(loop.jax, "device_get", lambda tree: fetches.append(1) or device_get(tree))
-        other = tmp_path_factory.mktemp("counted")
-        state = learner.init_state(jax.random.key(0), run.init_weights(), run.learner.make_optimizer())
-        loop.train(run.config.training, run.learner, state, run.train_env, other)
-    return run, workdir, len(fetches)
+        Small(run, workdir, 0).train(workdir)
+    return Small(run, workdir, len(fetches))
 
 
-def _last(run, workdir):
-    target = learner.init_state(run.key, run.init_weights(), run.learner.make_optimizer())
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return checkpoints.restore(checkpoints.latest, target)
+def test_one_device_get_an_iteration(small):
+    assert small.fetches == LAST
 
 
-def test_one_device_get_an_iteration(finished):
-    assert finished[2] == 4
+@pytest.mark.parametrize("played", [1, 2, 3])
+def test_asked_to_stop_it_saves_and_goes_on_later(small, tmp_path, played):
+    asked = iter([False] * played + [True])
+    state = small.train(tmp_path, stop=lambda: next(asked))
+    assert int(state.iteration) == played
+    assert checkpoint.survey(tmp_path / "checkpoints")[0][-1] == played
+    small.train(tmp_path)
+    small.assert_same(tmp_path)
 
 
-def test_metrics_are_written_for_every_iteration(finished):
-    run, workdir, _ = finished
-    curves = read_csv(workdir / "metrics.csv")
-    np.testing.assert_array_equal(curves["iteration"], np.arange(4))
-    for name in ("reward", "loss", "sampler_gap", "padding_efficiency", "perf/step_seconds"):
-        assert np.isfinite(curves[name]).all(), name
-    assert list((workdir / "tensorboard").glob("events*"))
+def test_asked_to_stop_at_once_it_does_nothing(small, tmp_path):
+    assert int(small.train(tmp_path, stop=lambda: True).iteration) == 0
+    assert checkpoint.survey(tmp_path / "checkpoints") == ([], {})
 
 
-def test_resumed_is_uninterrupted(finished, tmp_path):
-    """Stopped after two of four iterations and run again: the same state and metrics to the last bit."""
-    run, workdir, _ = finished
-
-    class Stop(Exception):
+def test_what_died_between_two_checkpoints_is_played_again(small, tmp_path):
+    class Death(Exception):
         pass
 
-    def stop_after(count, step):
-        def limited(*args):
-            nonlocal count
-            count -= 1
-            if count < 0:
-                raise Stop
-            return step(*args)
+    def dies(*args, step=learner.train_step):
+        if int(args[1].iteration) == 3:
+            raise Death
+        return step(*args)
 
-        return limited
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(loop.learner, "train_step", stop_after(3, learner.train_step))
-        train.train(run, tmp_path)
-    train.train(run, tmp_path)
-    ours, host = _last(run, tmp_path)
-    expected, _ = _last(run, workdir)
-    assert host == {"next_iteration": 4}
-    unwrap = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(unwrap(a), unwrap(b)), ours, expected)
-    for name in ("reward", "loss", "entropy"):
-        np.testing.assert_array_equal(
-            read_csv(tmp_path / "metrics.csv")[name], read_csv(workdir / "metrics.csv")[name], err_msg=name
-        )
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
+        patch.setattr(loop.learner, "train_step", dies)
+        small.train(tmp_path)
+    assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
+    small.train(tmp_path)
+    small.assert_same(tmp_path)
 
 
-def test_the_report_holds_what_it_should(finished):
-    run, workdir, _ = finished
-    text = evaluate.report(run, workdir)
-    report = workdir / "report"
-    for name in ("evaluation.json", "table.md", "learning_curves.png", "rewards.png", "transcripts.md", "totals.npz"):
-        assert (report / name).stat().st_size > 0, name
-    for row in ("warm start", "trained", "linear", "tuned linear"):
-        assert row in text
-        assert row in (report / "table.md").read_text()
-    numbers = json.loads((report / "evaluation.json").read_text())
-    assert "NaN" not in (report / "evaluation.json").read_text()
-    assert numbers
-    transcript = (report / "transcripts.md").read_text()
-    assert "Turn 1, Buyer" in transcript and "Turn 1, Seller" in transcript
+def test_a_damaged_checkpoint_costs_its_iterations_alone(small, tmp_path, capsys):
+    shutil.copytree(small.workdir, tmp_path, dirs_exist_ok=True)
+    (tmp_path / f"checkpoints/{LAST}/state/manifest.ocdbt").write_bytes(bytes(100))
+    small.train(tmp_path)
+    assert f"checkpoints/{LAST} is damaged: " in capsys.readouterr().out
+    small.assert_same(tmp_path)
 
 
-def test_the_config_file_is_complete_and_documented():
+def test_checkpoints_of_another_run_are_refused(small, tmp_path):
+    shutil.copytree(small.workdir, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(
+        CheckpointError, match=f"checkpoints/{LAST} is of another run: a run in the checkpoint, another"
+    ):
+        small.train(tmp_path, run_id="another")
+
+
+def test_a_full_disk_ends_it_and_nothing_saved_is_lost(small, tmp_path):
+    """No file may grow beyond 20 kB, which a checkpoint does and the table does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    asked = iter([False] * 2 + [True])
+    small.train(tmp_path, stop=lambda: next(asked))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with pytest.raises(OSError, match="File too large"):
+            small.train(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
+    small.train(tmp_path)
+    small.assert_same(tmp_path)
+
+
+def test_weights_that_are_not_finite_stop_it(small, tmp_path):
+    state = small.state()
+    state = state.replace(weights=jax.tree.map(lambda x: x * jnp.nan, state.weights))
+    message = r"iteration 1: the last 4 updates .*max_skipped_updates=3.* First bad quantity: sampling gap\."
+    with pytest.raises(loop.NotFiniteError, match=message):
+        small.train(tmp_path, state, config={"max_skipped_updates": 3})
+    assert checkpoint.survey(tmp_path / "checkpoints") == ([], {})
+    assert np.isnan(read_csv(tmp_path / "metrics.csv")["loss"]).all()
+
+
+def test_updates_that_would_break_the_weights_stop_it(small, tmp_path):
+    """The optimizer's state is not finite, and all else is."""
+    state = small.state()
+    spoil = lambda x: x * jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else x
+    state = state.replace(opt_state=jax.tree.map(spoil, state.opt_state))
+    with pytest.raises(loop.NotFiniteError, match=r"iteration 0: the last 2 updates .* First bad quantity: weights\."):
+        small.train(tmp_path, state, config={"max_skipped_updates": 2})
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (("sampler_gap", "reward", "loss", "grad_norm"), "sampling gap"),
+        (("reward", "loss", "grad_norm"), "reward"),
+        (("loss", "grad_norm"), "loss"),
+        (("grad_norm",), "gradient norm"),
+        ((), "weights"),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_first_bad_quantity_is_named(bad, named, value):
+    metrics = ("sampler_gap", "reward", "loss", "grad_norm")
+    scalars = {name: value if name in bad else 0.5 for name in metrics} | {"skipped_in_a_row": 5.0}
+    with pytest.raises(loop.NotFiniteError, match=f"First bad quantity: {named}"):
+        loop.require_progress(7, scalars, 5)
+    loop.require_progress(7, scalars, 6)
+    del scalars["loss"]  # No token counted, so it has no value.
+    loop.require_progress(7, scalars, 6)
+
+
+def _spoiled(spoilt: int, step=learner.train_step):
+    """`train_step`, with a loss that is not finite in one iteration."""
+
+    def stepped(*args):
+        iteration = int(args[1].iteration)
+        state, metrics = step(*args)
+        if iteration == spoilt:
+            metrics["loss"] = (jnp.float32(jnp.nan), metrics["loss"][1])
+        return state, metrics
+
+    return stepped
+
+
+def test_a_state_whose_metrics_are_not_finite_is_not_saved(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.learner, "train_step", _spoiled(1))
+    small.train(tmp_path)
+    assert checkpoint.survey(tmp_path / "checkpoints") == ([LAST], {})
+
+
+def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.learner, "train_step", _spoiled(LAST - 1))
+    message = "iteration 3, the last, is not saved. First quantity that is not finite: loss. .* latest checkpoint is 2;"
+    for _ in range(2):
+        with pytest.raises(loop.NotFiniteError, match=message):
+            small.train(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["iterations", "checkpoint_every", "keep", "max_skipped_updates"])
+def test_impossible_settings_are_refused(name):
+    with pytest.raises(ValueError, match=f"training.{name}=0 must be at least 1"):
+        loop.TrainingConfig(**{name: 0})
+
+
+def test_the_config_file_is_complete():
     config = from_config_dict(setup.Config, quickstart.get_config())
     assert config.catalog.prices == "normalised" and config.language.decoding == "constrained"
-    assert flags.FLAGS["config"].help and flags.FLAGS["workdir"].help
 
 
-def test_another_config_needs_another_workdir(finished, tmp_path):
-    manifest.record_start(tmp_path, _config(4), 0, {})
+def test_another_config_needs_another_workdir(tmp_path):
+    manifest.record_start(tmp_path, tiny_run.config(), 0, {}, b"model")
     with pytest.raises(ValueError, match="training.iterations"):
-        manifest.record_start(pathlib.Path(tmp_path), _config(6), 0, {})
+        manifest.record_start(tmp_path, tiny_run.config(training__iterations=99), 0, {}, b"model")
 
 
 def test_real_dollars_and_free_decoding(tmp_path):
     """What the quickstart simplifies is a flag away."""
-    config = _config(1)
-    config = dataclasses.replace(
-        config,
-        catalog=dataclasses.replace(config.catalog, prices="dollars"),
-        language=dataclasses.replace(config.language, decoding="free", prompts="full", message_tokens=40),
-        warm_start=dataclasses.replace(config.warm_start, steps=0),
+    config = tiny_run.config(
+        training__iterations=1,
+        catalog__prices="dollars",
+        language__decoding="free",
+        language__prompts="full",
+        language__message_tokens=40,
+        warm_start__steps=0,
     )
-    run = setup.prepare(config, tmp_path, print_line=lambda line: None)
+    run, run_id = train.start(config, tmp_path)
     assert run.train_env.form is None
     assert np.ptp(run.train.price) > 100_000
-    train.train(run, tmp_path)
+    train.train(run, tmp_path, run_id)
     curves = read_csv(tmp_path / "metrics.csv")
     # Random weights cannot keep the form, and the trainer sees every broken message.
     assert curves["format_error"] == 1 and curves["reward"] == -1

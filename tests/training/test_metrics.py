@@ -2,6 +2,7 @@
 
 import csv
 import math
+import resource
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +85,32 @@ def test_the_table_is_plain_csv(tmp_path):
     write(tmp_path, [(0, {"a,b": 1.0})])
     with (tmp_path / "metrics.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["iteration", "a,b"], ["0", "1"]]
+
+
+@pytest.mark.parametrize("row", ["1", "1,2,3", "x,2", "1,\0\0", "\0\0,\0", "1,two", ","])
+def test_a_damaged_table_is_refused_by_line(tmp_path, row):
+    """Reading it, and before anything of it is overwritten."""
+    path = tmp_path / "metrics.csv"
+    path.write_text(damaged := f"iteration,reward\n0,1\n{row}\n2,3\n")
+    with pytest.raises(ValueError, match=f"{path}, line 3: .*damaged. Put a copy back, or delete it"):
+        metrics.read_csv(path)
+    with pytest.raises(ValueError, match="line 3"):
+        write(tmp_path, [], start=3)
+    assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize("limit", [200, 2000])
+def test_a_full_disk_is_an_error_at_once_and_costs_no_row_but_the_torn_one(tmp_path, limit):
+    """TensorBoard's file, which grows faster, and the table: no file may grow beyond `limit` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    names = [f"metric/{i}" for i in range(9)] if limit == 200 else ["a"]
+    row = lambda i: {name: i / 7 for name in names}
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        with pytest.raises(OSError, match="File too large"):
+            write(tmp_path, [(i, row(i)) for i in range(1000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    written = len(metrics.read_csv(tmp_path / "metrics.csv").get("iteration", []))
+    write(tmp_path, [(i, row(i)) for i in range(written, 300)], start=written)
+    np.testing.assert_array_equal(metrics.read_csv(tmp_path / "metrics.csv")["iteration"], np.arange(300))

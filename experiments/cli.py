@@ -1,0 +1,145 @@
+"""What the commands share: how they read flags, how they say what is wrong, how they end.
+
+A command ends with 0 when it is done; with 1 and one line, `error: ...`, when something that it was given is wrong or
+something that it needs fails; with PREEMPTED when it was asked to leave and the same command will go on. Anything else,
+a traceback, is a fault of the program.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import errno
+import fcntl
+import functools
+import logging as standard_logging
+import os
+import pathlib
+import re
+import runpy
+import signal
+import sys
+import traceback
+
+from absl import app, flags, logging
+from ml_collections import config_dict
+
+from negot_jax import config as door
+from negot_jax.training import preemption
+from negot_jax.training.checkpoint import CheckpointError
+from negot_jax.training.loop import NotFiniteError
+
+# EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
+PREEMPTED = os.EX_TEMPFAIL
+MARKER = "PREEMPTED"  # In the workdir, from the preemption to the next start.
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class InputError(Exception):
+    """Something that a command was given is wrong; the message names it and the way out."""
+
+
+def run(main: Callable[[], None], config: type | None = None) -> None:
+    """Runs a command: its whole `if __name__ == "__main__"`.
+
+    Args:
+      main: reads the flags, checks its input within `checking_input`, then works.
+      config: the class of the `--config` flag, where there is one.
+    """
+    app.run(lambda _: guard(main), flags_parser=functools.partial(_parse, config))
+
+
+def guard(main: Callable[[], None]) -> None:
+    """Runs a command's `main`. What it is expected to fail with ends it with one line and the exit code 1."""
+    # Of libraries: what goes wrong comes to us as an exception, and what we say is printed.
+    logging.set_verbosity(logging.FATAL)
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    try:
+        main()
+    except OSError as error:
+        _fail(
+            f"{error}. Make room, then the same command goes on from what is saved." if error.errno in _FULL else error
+        )
+    except (InputError, CheckpointError, NotFiniteError) as error:
+        _fail(error)
+
+
+@contextlib.contextmanager
+def checking_input() -> Iterator[None]:
+    """Within it, values and types that are wrong are the user's, and end the command with one line."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def sole_use(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the folder of a run if it is not there, and keeps other processes from training in it.
+
+    Raises:
+      InputError: it cannot be made or written to, or another process is in it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} is no folder that can be written to: {error.strerror}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Gone with the process, however it ends.
+        except BlockingIOError as error:
+            raise InputError(f"--workdir={workdir}: another process is training there. Use another folder.") from error
+        yield
+
+
+@contextlib.contextmanager
+def preemptible(workdir: pathlib.Path) -> Iterator[None]:
+    """Within it, SIGTERM ends the command with the exit code and the marker of a preemption: see `preemption`."""
+    try:
+        with preemption.raised():
+            yield
+    except preemption.Preempted:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # We are leaving.
+        with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
+            (workdir / MARKER).write_text("Preempted by SIGTERM. The same command goes on from what is saved.\n")
+        print(f"preempted: the same command goes on from what is saved in {workdir}", file=sys.stderr)
+        sys.exit(PREEMPTED)
+
+
+def _fail(error: object) -> None:
+    sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _parse(config: type | None, argv: list[str]) -> None:
+    try:
+        if config is not None:
+            _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+        rest = flags.FLAGS(argv)[1:]
+        if rest:
+            raise InputError(f"unexpected arguments {' '.join(rest)}: options are written --name=value")
+    except (flags.Error, InputError) as error:
+        _fail(error)
+
+
+def _check_config(config: type, arguments: list[str]) -> None:
+    """Finds what is wrong with --config and the names of --config.x.y, which `config_flags` answers by tracebacks."""
+    with checking_input():
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
+                door.require_field(config, override[1])
+            elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):
+                _check_config_file(given[1] or following)
+
+
+def _check_config_file(value: str) -> None:
+    path, *argument = value.split(":", 1)
+    if not os.path.isfile(path):
+        raise ValueError(f"--config={value}: there is no file {path}")
+    try:
+        made = runpy.run_path(path)["get_config"](*argument)
+    except Exception as error:  # The file is the user's program, and may raise anything.
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise ValueError(f"--config={value}: {type(error).__name__}{where}: {error}") from error
+    if not isinstance(made, config_dict.ConfigDict):
+        raise ValueError(f"--config={value}: get_config() returned a {type(made).__name__}, not a ConfigDict")

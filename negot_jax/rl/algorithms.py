@@ -1,0 +1,126 @@
+"""What an iteration's episodes teach: the configuration of the objective, and the published algorithms as settings.
+
+docs/algorithms.md ties every option to its paper. To add one, write its function beside its like in `advantages` or
+`losses` and enter it in the table there.
+"""
+
+import dataclasses
+import difflib
+
+from negot_jax.config import field
+from negot_jax.rl.advantages import ADVANTAGES, SCALES
+from negot_jax.rl.losses import AGGREGATIONS, KL_LOSSES, RATIOS
+
+_KL = ("none", "k1", *KL_LOSSES)
+_TABLES = {"advantage": ADVANTAGES, "scale": SCALES, "ratio": RATIOS, "aggregation": AGGREGATIONS, "kl": _KL}
+_CRITIC = ("gamma", "gae_lambda", "value_coefficient", "value_clip")  # Fields that only a critic reads.
+
+
+def _one_of(table) -> str:
+    return "one of " + ", ".join(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlgorithmConfig:
+    """The objective. The default is GRPO without a deviation, a KL term or a weight for length: see `PRESETS`."""
+
+    advantage: str = field("group", f"against the group's mean (GRPO) or a critic (PPO): {_one_of(ADVANTAGES)}")
+    scale: str = field("none", f"what advantages are divided by the deviation of: {_one_of(SCALES)}")
+    ratio: str = field("token", f"whose probability ratio is clipped: {_one_of(RATIOS)} (GSPO)")
+    clip: tuple[float, ...] = field((0.2, 0.2), "how far the ratio may leave 1, downwards and upwards")
+    aggregation: str = field(
+        "token", f"what is averaged: every token, every episode, or slots: {_one_of(AGGREGATIONS)}"
+    )
+    mask_equal_groups: bool = field(False, "leave out groups whose episodes all earned the same")
+    entropy: float = field(0.0, "weight of an entropy bonus")
+    kl: str = field("none", f"divergence from the warm start: {_one_of(_KL)} (k1 as a reward, k2 and k3 as a loss)")
+    kl_coefficient: float = field(0.0, "weight of the divergence")
+    importance_cap: float = field(0.0, "correct sampling by trainer/sampler weights up to this cap; 0: no correction")
+    gamma: float = field(1.0, "discount from one of the buyer's tokens to its next (gae)")
+    gae_lambda: float = field(1.0, "lambda of generalised advantage estimation (gae)")
+    value_coefficient: float = field(0.05, "weight of the critic's loss, whose gradient the trunk shares (gae)")
+    value_clip: float = field(0.2, "how far a value may move from its old one in an iteration (gae)")
+
+    def __post_init__(self):
+        tables = {
+            "advantage": ("group", "gae"),
+            "scale": SCALES,
+            "ratio": RATIOS,
+            "aggregation": AGGREGATIONS,
+            "kl": _KL,
+        }
+        for name, table in tables.items():
+            if (value := getattr(self, name)) not in table:
+                near = difflib.get_close_matches(value, table, n=1, cutoff=0.0)[0]
+                raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")
+        if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] >= 1:
+            raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first below 1.")
+        for name in ("entropy", "kl_coefficient", "importance_cap", "value_coefficient"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"algorithm.{name}={getattr(self, name)} is negative. Use 0 (off) or more.")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"algorithm.{name}={getattr(self, name)} is not in [0, 1].")
+        if self.value_clip <= 0:
+            raise ValueError(f"algorithm.value_clip={self.value_clip} must be above 0.")
+        if (self.kl == "none") != (self.kl_coefficient == 0):
+            raise ValueError(
+                f"algorithm.kl={self.kl!r} with algorithm.kl_coefficient={self.kl_coefficient} does nothing. "
+                "Set both, or leave both out."
+            )
+        if self.critic:
+            self._require_no_group()
+        else:
+            self._require_no_critic()
+
+    @property
+    def critic(self) -> bool:
+        return self.advantage == "gae"
+
+    @property
+    def rescores(self) -> bool:
+        """Whether the trainer scores the episodes before it learns from them; else it takes the sampler's word."""
+        return self.critic or self.importance_cap > 0
+
+    def _require_no_group(self):
+        reasons = {
+            "scale": (
+                "group",
+                "tokens of an episode differ in advantage, so a group has no one deviation; use 'batch'",
+            ),
+            "ratio": ("sequence", "one ratio an episode needs one advantage an episode; use 'token'"),
+            "mask_equal_groups": (True, "a critic learns from groups of equal rewards as well; leave it out"),
+        }
+        for name, (value, reason) in reasons.items():
+            if getattr(self, name) == value:
+                raise ValueError(f"algorithm.{name}={value!r} does not go with algorithm.advantage='gae': {reason}.")
+
+    def _require_no_critic(self):
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        for name in _CRITIC:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"algorithm.{name}={getattr(self, name)} is read by algorithm.advantage='gae' alone, which is not "
+                    f"set. Leave it at {defaults[name]}, or set algorithm.advantage='gae'."
+                )
+
+
+PRESETS = {
+    "grpo": AlgorithmConfig(),
+    "grpo_2024": AlgorithmConfig(scale="group", aggregation="episode", kl="k3", kl_coefficient=0.04),
+    "dr_grpo": AlgorithmConfig(aggregation="constant"),
+    "dapo": AlgorithmConfig(scale="group", clip=(0.2, 0.28), mask_equal_groups=True),
+    "gspo": AlgorithmConfig(scale="group", ratio="sequence", clip=(3e-4, 4e-4), aggregation="episode"),
+    "ppo": AlgorithmConfig(advantage="gae", scale="batch"),
+}
+
+
+def preset(name: str) -> AlgorithmConfig:
+    """A published algorithm's settings by name.
+
+    Raises:
+      ValueError: the name is unknown; the known ones are listed.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"No algorithm is called {name!r}; there are {', '.join(PRESETS)}.")
+    return PRESETS[name]

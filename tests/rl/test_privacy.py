@@ -1,0 +1,167 @@
+"""Privacy as non-interference: with every visible token equal, what one side hides leaves the other side bit-equal.
+
+And credit: what the buyer did not say is no target of its loss.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negot_jax.game.types import Action, End, Kind
+from negot_jax.language import constrain
+from negot_jax.language import tokenizer as tokens
+from negot_jax.models import transformer
+from negot_jax.rl import environment, learner, losses, rollout
+from tests.rl.conftest import TEMPERATURE
+
+
+@dataclasses.dataclass(frozen=True)
+class Stonewall:
+    """A seller of whose cost nothing shows: it asks the list price and takes nothing."""
+
+    margin: float = 0.0
+
+    def draw_type(self, key, scenario):
+        return ()
+
+    def act(self, key, hidden, obs, turns):
+        return Action(kind=jnp.int32(Kind.OFFER), price=obs.price, acts=jnp.int32(0))
+
+
+def _with_costs(world, decoding: str, share: float) -> environment.Environment:
+    """The same products, every cost at a share of the list price."""
+    catalog = world.catalog
+    catalog = dataclasses.replace(catalog, cost=(catalog.price * share).astype(catalog.cost.dtype))
+    language = dataclasses.replace(world.config.language, decoding=decoding)
+    return environment.build(catalog, world.tokenizer, world.config.game, language, world.constrained.grammar)
+
+
+@pytest.mark.parametrize("weights", ["cloned", "random"])
+@pytest.mark.parametrize("decoding", ["constrained", "free"])
+def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
+    """Whole dialogues against a seller who gives nothing away: tokens and log-probabilities are bit-equal."""
+    model = world.learner.model
+    weights = world.weights if weights == "cloned" else transformer.init(jax.random.key(3), model)
+    low, high = (_with_costs(world, decoding, share).replace(seller=Stonewall()) for share in (0.3, 0.6))
+    assert (low.params.products.cost != high.params.products.cost).all()
+    for ours, theirs in zip(
+        jax.tree.leaves((low.prompts_NxL, low.headers_KxH)),
+        jax.tree.leaves((high.prompts_NxL, high.headers_KxH)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    one, other = world.play(low, weights), world.play(high, weights)
+    for name in ("tokens_BxT", "valid_BxT", "log_probs_BxKxW", "choices_BxKxW"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    scores = [
+        losses.score_messages(model, weights, low.layout, played, low.form, TEMPERATURE) for played in (one, other)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *scores)
+
+
+@pytest.mark.parametrize("decoding", ["constrained", "free"])
+def test_the_cost_shows_only_once_the_seller_speaks(decoding, world):
+    """Against the default seller: the buyer's first message is the same to the bit, and later ones are not."""
+    one, other = (world.play(_with_costs(world, decoding, share), world.weights) for share in (0.3, 0.6))
+    end = world.constrained.layout.end(0)
+    np.testing.assert_array_equal(one.tokens_BxT[:, :end], other.tokens_BxT[:, :end])
+    np.testing.assert_array_equal(one.log_probs_BxKxW[:, 0], other.log_probs_BxKxW[:, 0])
+    assert (np.asarray(one.tokens_BxT) != np.asarray(other.tokens_BxT)).any()
+
+
+class Recital(NamedTuple):
+    """A buyer that says given tokens: int32 [K, W], of which the first lengths [K] of a turn's are said."""
+
+    said_KxW: jax.Array
+    lengths_K: jax.Array
+
+    def begin(self, env, prompt, group):
+        return ()
+
+    def speak(self, key, env, memory, turn, state):
+        B = state.turn.size
+        said = jnp.broadcast_to(self.said_KxW[turn], (B, self.said_KxW.shape[1]))
+        lengths = jnp.where(state.end == End.ONGOING, self.lengths_K[turn], 0)
+        return memory, rollout.Message(
+            said, lengths, jnp.zeros(B, bool), jnp.zeros(said.shape), jnp.full(said.shape, constrain.FORCED)
+        )
+
+    def hear(self, env, memory, turn, reply):
+        return memory
+
+
+@jax.jit
+def _recite(env, scenarios, said_KxW, lengths_K):
+    return rollout.rollout(jax.random.key(1), env, scenarios, 1, Recital(said_KxW, lengths_K))
+
+
+@hypothesis.settings(max_examples=25)
+@hypothesis.given(st.data())
+def test_the_seller_does_not_hear_a_thought(world, data):
+    """Two buyers who say and do the same, and think at random: the seller's moves and words are bit-equal."""
+    layout = dataclasses.replace(world.free.layout, message=80)
+    env = world.free.replace(layout=layout)
+    scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
+    # Any tokens but those that end the line, or the message.
+    unbroken = [
+        i for i, said in enumerate(world.tokenizer.token_bytes) if i != tokens.EOT and not set(said) & set(b"\r\n")
+    ]
+    thoughts = data.draw(st.lists(st.lists(st.sampled_from(unbroken), max_size=12), min_size=4, max_size=4))
+
+    def recite(thoughts):
+        said, lengths = np.zeros((layout.turns, layout.message), np.int32), []
+        for turn, thought in enumerate(thoughts):
+            spoken = world.tokenizer.encode(f"\nTalk: Deal?\nAction: [BUY] ${40 + 5 * turn} (1x books_7)")
+            whole = [*world.tokenizer.encode("Thought: "), *thought, *spoken, tokens.EOT]
+            said[turn, : len(whole)] = whole
+            lengths.append(len(whole))
+        return _recite(env, scenarios, jnp.array(said), jnp.array(lengths))
+
+    one, other = recite(thoughts[:2]), recite(thoughts[2:])
+    assert (np.asarray(one.state.kinds)[:, 0] >= 0).all()
+    for name in ("kinds", "prices", "end", "deal_price", "turn"):
+        np.testing.assert_array_equal(getattr(one.state, name), getattr(other.state, name), err_msg=name)
+    for turn in range(layout.turns):
+        reply = slice(layout.end(turn), layout.end(turn) + 1 + layout.reply)
+        np.testing.assert_array_equal(one.tokens_BxT[:, reply], other.tokens_BxT[:, reply])
+        np.testing.assert_array_equal(one.valid_BxT[:, reply], other.valid_BxT[:, reply])
+
+
+@pytest.mark.parametrize("decoding", ["constrained", "free"])
+def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatch):
+    """Prompts, headers, the seller's tokens and padding, all replaced: the loss and its gradient are bit-equal.
+
+    As context they do act on the buyer's tokens, by right; so the trunk is put out of play, and what is left is what
+    they do as targets.
+    """
+    env, statics = getattr(world, decoding), world.learner
+    played = world.play(env, world.weights)
+    fixed = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, statics.model.width))
+    monkeypatch.setattr(
+        transformer, "forward", lambda config, weights, tokens, *_, **__: (fixed[:, : tokens.shape[1]], None)
+    )
+    reward_B = jax.random.uniform(jax.random.key(1), played.state.turn.shape)
+    own = np.zeros(played.tokens_BxT.shape, bool)
+    for turn in range(env.layout.turns):
+        own[:, env.layout.start(turn) : env.layout.end(turn)] = played.sampled_BxKxW[:, turn]
+    assert own.any() and not own.all()
+    other = jax.random.randint(jax.random.key(2), own.shape, 0, statics.model.vocab_size)
+    spoilt = played.replace(
+        tokens_BxT=jnp.where(own, played.tokens_BxT, other),
+        log_probs_BxKxW=jnp.where(played.sampled_BxKxW, played.log_probs_BxKxW, -7.0),
+    )
+
+    def gradient(trajectory):
+        fixed, _ = learner.prepare(statics, world.weights, None, env, trajectory, reward_B)
+        return jax.value_and_grad(lambda w: learner.loss(statics, env, w, (trajectory, fixed))[0][0])(world.weights)
+
+    (loss, slopes), (again, others) = gradient(played), gradient(spoilt)
+    assert loss == again
+    jax.tree.map(np.testing.assert_array_equal, slopes, others)
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes))

@@ -1,0 +1,74 @@
+"""The import graph is the one that the README draws, and no file has grown too long."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ("negot_jax", "experiments", "launch")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+LONGEST = 450  # Lines.
+
+# What each package may import of the project, besides itself. `config` is the door that all of them share.
+MAY_IMPORT = {
+    "config": set(),
+    "game": {"config"},
+    "models": {"config"},
+    "solvers": {"game", "config"},
+    "catalog": {"game", "config"},
+    "language": {"game", "catalog", "config"},
+    "rl": {"game", "catalog", "language", "models", "config"},
+    "training": {"game", "catalog", "language", "models", "rl", "config"},
+    "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config"},
+}
+ABOVE = {"experiments": {*MAY_IMPORT, "experiments"}, "launch": {*MAY_IMPORT, "experiments", "launch"}}
+
+
+def _package(path: pathlib.Path) -> str:
+    """The name by which the table knows a file's package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "negot_jax" and len(parts) > 1 else parts[0]
+
+
+def _imported(path: pathlib.Path) -> set[str]:
+    """The project's packages that a file imports, wherever in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [module.split(".") for module in modules if module.split(".")[0] in PACKAGES]
+    return {names[1] if names[0] == "negot_jax" else names[0] for names in parts}
+
+
+@pytest.mark.parametrize("package", sorted({_package(path) for path in FILES} - {"__init__"}))
+def test_imports_go_one_way(package):
+    allowed = {**MAY_IMPORT, **ABOVE}[package] | {package}
+    for path in FILES:
+        if _package(path) == package:
+            assert _imported(path) <= allowed, path
+
+
+def test_the_graph_has_no_cycle():
+    done: set[str] = set()
+    while rest := {package: needs - done for package, needs in MAY_IMPORT.items() if package not in done}:
+        free = {package for package, needs in rest.items() if not needs}
+        assert free, f"a cycle among {sorted(rest)}"
+        done |= free
+
+
+def test_the_game_knows_no_text_and_no_model():
+    """Only jax, flax.struct and numpy, besides Python itself."""
+    for path in sorted((ROOT / "negot_jax" / "game").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"optax", "sentencepiece", "tensorflow_datasets"}, path
+
+
+def test_no_file_is_too_long():
+    lengths = {path: len(path.read_text().splitlines()) for path in [*FILES, *(ROOT / "tests").rglob("*.py")]}
+    assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
