@@ -20,8 +20,10 @@ from negot_jax.catalog.types import normalise, products
 from negot_jax.evaluation import arena, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.statistics import BEST, TUNED
+from negot_jax.language import hf_tokenizer
 from negot_jax.models import transformer
 from negot_jax.rl import learner
+from negot_jax.rl.learner import Frozen
 from negot_jax.training import checkpoint, manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
@@ -48,7 +50,8 @@ def main() -> None:
             config = dataclasses.replace(config, catalog=other)
             name, options = f"report_{catalog}", [f"--catalog={catalog}"]
             options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
-        manifest.require_tokenizer(saved, workdir / setup.TOKENIZER)
+        folder = config.model.checkpoint
+        manifest.require_tokenizer(saved, hf_tokenizer.find(folder) if folder else workdir / setup.TOKENIZER)
         run = setup.prepare(config, workdir)
     print(report(run, workdir, manifest.run_id(saved), name, options))
 
@@ -67,13 +70,14 @@ def report(
       InputError: the metrics are not there, or damaged.
     """
     config = run.config
-    start, state = _restore(run, workdir, run_id)
+    weights, frozen, state = _restore(run, workdir, run_id)
     with cli.checking_input():
         curves = read_csv(workdir / "metrics.csv")
     # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
     outcomes, trajectories, solution = arena.evaluate(
-        run.learner.model,
-        {"warm start": start, "trained": state.weights},
+        run.learner,
+        weights,
+        frozen,
         config.evaluation,
         run.test_env,
         run.train_env,
@@ -86,16 +90,16 @@ def report(
         episodes=config.evaluation.episodes,
         prices=config.catalog.prices,
         decoding=config.language.decoding,
-        seller=config.game.seller,
+        seller=_seller(config),
         seeds=(config.seed,),
         command=shlex.join(["python", "-m", "experiments.evaluate", f"--workdir={workdir}", *options]),
         bounds=solution and (solution.lower, solution.upper, solution.clairvoyant),
     )
     written = reports.transcribe(
-        "trained", config.evaluation.transcripts, trajectories["trained"], run.test_env, run.test, run.tokenizer
+        "trained", config.evaluation.transcripts, trajectories["trained"], run.test_env, run.test, run.dialect.tokenizer
     )
     landmarks = [row for row in outcomes if row.startswith((TUNED, BEST))]
-    levels = ["warm start", *config.evaluation.buyers[:1], *landmarks]
+    levels = [*list(weights)[:1], *config.evaluation.buyers[:1], *landmarks]
     text = reports.write(workdir / name, outcomes, settings, written, curves, levels)
     if (done := int(state.iteration)) < config.training.iterations:
         note = f"The run is not at its end: this is its buyer after {done} of {config.training.iterations} iterations."
@@ -105,19 +109,40 @@ def report(
     return text
 
 
-def _restore(run: setup.Run, workdir: pathlib.Path, run_id: str) -> tuple[transformer.Weights, learner.TrainState]:
-    """The weights of the warm start and the latest state that is whole. Changes nothing: the run may still go on."""
-    weights = run.init_weights()
-    if damage := checkpoint.damage(workdir / "warm_start"):
-        raise CheckpointError(f"{workdir / 'warm_start'} is damaged: {damage}. The training command makes it anew.")
-    start = checkpoint.read(workdir / "warm_start", weights, run_id)
+def _seller(config: setup.Config) -> str:
+    """Who sells, for the table."""
+    if config.seller.model == "scripted":
+        return config.game.seller
+    named = "the buyer's base" if config.seller.model == "base" else config.seller.checkpoint or "a cloned model"
+    return f"{config.game.persona} ({named}, temperature {config.seller.sampling.temperature:g})"
+
+
+def _restore(
+    run: setup.Run, workdir: pathlib.Path, run_id: str
+) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
+    """The buyer's weights by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""
+    statics, weights, seller = run.learner, run.init_weights(), run.init_seller()
+    if run.clones_seller:
+        seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
+    frozen = Frozen(base=run.base(weights), seller=seller)
+    named, start = "untrained", statics.trained(weights)
+    if run.config.warm_start.steps:
+        named, start = "warm start", _read_warm_start(workdir / setup.WARM_START, start, run_id)
     whole, damaged = checkpoint.survey(workdir / "checkpoints")
     if not whole:
         raise CheckpointError(f"{workdir}/checkpoints is empty: the run has not reached its first checkpoint yet.")
     for iteration, reason in damaged.items():
         print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
-    target = run.learner.init_state(run.key, weights)
-    return start, checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
+    target = statics.init_state(run.key, weights)
+    state = checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
+    rows = {named: statics.whole(start, frozen), "trained": statics.whole(state.weights, frozen)}
+    return rows, frozen, state
+
+
+def _read_warm_start(path: pathlib.Path, target: transformer.Weights, run_id: str) -> transformer.Weights:
+    if damage := checkpoint.damage(path):
+        raise CheckpointError(f"{path} is damaged: {damage}. The training command makes it anew.")
+    return checkpoint.read(path, target, run_id)
 
 
 if __name__ == "__main__":

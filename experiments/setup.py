@@ -1,30 +1,38 @@
 """From a configuration to the parts of a run: catalogue, tokenizer, environments, model, learner."""
 
 import dataclasses
+import functools
+import os
 import pathlib
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
 from negot_jax.config import field
 from negot_jax.evaluation.arena import EvaluationConfig
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.language import prompts, render
+from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
-from negot_jax.models import transformer
+from negot_jax.models import hf_checkpoint, hf_config, lora, transformer
+from negot_jax.models.choice import ModelChoice
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import environment
 from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig
-from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig
+from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig, SellerConfig
+from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig, Seller
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
 
-TOKENIZER = "tokenizer.model"  # In the workdir.
+# In the workdir.
+TOKENIZER = "tokenizer.model"  # Where the model brings none.
+WARM_START, WARM_START_SELLER = "warm_start", "warm_start_seller"
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "negot_jax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +55,8 @@ class Config:
     catalog: CatalogConfig = field(CatalogConfig(), "the products")
     game: GameConfig = field(GameConfig(), "the rules and the seller")
     language: LanguageConfig = field(LanguageConfig(), "prompts and messages")
-    model: ModelConfig = field(ModelConfig(), "the language model")
+    model: ModelChoice = field(ModelChoice(), "the buyer's language model")
+    seller: SellerConfig = field(SellerConfig(), "who sells")
     warm_start: WarmStartConfig = field(WarmStartConfig(), "behaviour cloning before reinforcement learning")
     sampling: SamplingConfig = field(SamplingConfig(), "how the buyer draws its tokens in training")
     learner: LearnerConfig = field(LearnerConfig(), "one iteration of reinforcement learning")
@@ -64,7 +73,7 @@ class Run:
     config: Config
     train: Catalog
     test: Catalog
-    tokenizer: Tokenizer
+    dialect: Dialect
     train_env: Environment
     test_env: Environment
     learner: Learner
@@ -73,36 +82,119 @@ class Run:
     def key(self) -> jax.Array:
         return jax.random.key(self.config.seed)
 
+    @property
+    def clones_seller(self) -> bool:
+        """Whether the warm start has to make the seller."""
+        return self.config.seller.model == "own" and self.config.seller.checkpoint is None
+
     def init_weights(self) -> transformer.Weights:
-        return transformer.init(jax.random.fold_in(self.key, 0), self.learner.model)
+        """All weights that the buyer begins with: a checkpoint's, or random ones; and fresh adapters."""
+        model, folder = self.learner.model, self.config.model.checkpoint
+        key = jax.random.fold_in(self.key, 0)
+        if folder is None:
+            return transformer.init(key, model)
+        # What is trained is kept in float32: small updates would be lost in bfloat16.
+        weights = hf_checkpoint.load(folder, model, dtype=None if model.lora.rank else "float32")
+        return transformer.with_adapters(key, model, weights)
+
+    def init_seller(self) -> transformer.Weights | None:
+        """The weights of a seller of its own: a checkpoint's, or random ones for the warm start; None without one."""
+        if self.config.seller.model != "own":
+            return None
+        if self.clones_seller:
+            return transformer.init(jax.random.fold_in(self.key, 3), self.learner.seller.model)
+        return hf_checkpoint.load(self.config.seller.checkpoint, self.learner.seller.model)
+
+    def base(self, weights: transformer.Weights) -> transformer.Weights | None:
+        """What `Frozen.base` is, of the weights as `init_weights` made them; None where nothing reads it.
+
+        Of a model without adapters a copy: training gives its own arrays up.
+        """
+        if self.learner.model.lora.rank:
+            return lora.split(weights)[1]
+        return jax.tree.map(jnp.copy, weights) if self.config.seller.model == "base" else None
+
+    def reference(self, trained: transformer.Weights) -> transformer.Weights | None:
+        """What `Frozen.reference` is, a copy of what is trained as reinforcement learning begins; None for the base."""
+        is_base = self.config.warm_start.steps == 0 and (
+            self.learner.model.lora.rank > 0 or self.config.seller.model == "base"
+        )
+        needed = self.config.algorithm.kl != "none" and not is_base
+        return jax.tree.map(jnp.copy, trained) if needed else None
 
 
 def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
-    """Builds a run, with the workdir's tokenizer, or a new one where there is none yet. Writes nothing.
+    """Builds a run, with the workdir's tokenizer, or a new one where there is none yet. Writes nothing there.
 
     Raises:
-      ValueError: fields of the configuration that do not fit one another, or the catalogue.
+      ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
     """
+    model = config.model.config()
     catalog = catalogs.load(config.catalog.name, data_dir=config.catalog.data_dir)
     print_line(catalogs.describe(catalog, config.catalog.test))
     if config.catalog.prices == "normalised":
         catalog = catalogs.normalise(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
     config.learner.require_devices(jax.device_count())
-    path = workdir / TOKENIZER
-    tokenizer = tokenizers.load(path) if path.exists() else train_tokenizer(train, config)
-    if config.model.vocab_size not in (None, tokenizer.vocab_size):
+    dialect = make_dialect(config, model, train, workdir)
+    size = dialect.tokenizer.vocab_size
+    if model.vocab_size not in (None, size):
         raise ValueError(
-            f"config.model.vocab_size={config.model.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens. "
+            f"config.model.vocab_size={model.vocab_size}, but the tokenizer has {size} tokens. "
             "Leave it out; config.language.vocab_size sizes the tokenizer."
         )
-    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
-    train_env = environment.build(train, tokenizer, config.game, config.language)
-    test_env = environment.build(test, tokenizer, config.game, config.language, train_env.grammar)
-    learn = Learner(
-        model, config.learner, config.algorithm, config.sampling, config.optimizer, config.training.iterations
+    model = dataclasses.replace(model, vocab_size=size)
+    build = functools.partial(
+        environment.build, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
-    return Run(config, train, test, tokenizer, train_env, test_env, learn)
+    known = grammar_cache.load(dialect.tokenizer.token_bytes, _CACHE) if config.model.checkpoint else None
+    train_env = build(train, token_grammar=known)
+    learn = Learner(
+        model,
+        config.learner,
+        config.algorithm,
+        config.sampling,
+        config.optimizer,
+        config.training.iterations,
+        make_seller(config, model, dialect),
+    )
+    return Run(config, train, test, dialect, train_env, build(test, token_grammar=train_env.grammar), learn)
+
+
+def make_dialect(config: Config, model: ModelConfig, train: Catalog, workdir: pathlib.Path) -> Dialect:
+    """The tokenizer and how it is spoken in: a checkpoint's own, or one of ours."""
+    if folder := config.model.checkpoint:
+        tokenizer = hf_tokenizer.load(folder, model.vocab_size)
+        return Chat(tokenizer, chat.infer(folder, tokenizer))
+    path = workdir / TOKENIZER
+    return Own(tokenizers.load(path) if path.exists() else train_tokenizer(train, config))
+
+
+def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller | None:
+    """The language model that sells, if one does.
+
+    Raises:
+      ValueError: its checkpoint is of another tokenizer than the buyer's.
+    """
+    own, folder = config.seller, config.seller.checkpoint
+    if own.model == "scripted":
+        return None
+    base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
+    if folder is None:
+        return Seller(base, own.sampling, shared=own.model == "base")
+    theirs = dataclasses.replace(hf_config.read(folder), remat="none")
+    spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
+    common = min(theirs.vocab_size, dialect.tokenizer.vocab_size)
+    if (
+        any(spoken[common:])
+        or any(dialect.tokenizer.token_bytes[common:])
+        or (spoken[:common] != dialect.tokenizer.token_bytes[:common])
+    ):
+        raise ValueError(
+            f"seller.checkpoint={folder} has another tokenizer than the buyer's, but both read the same tokens. Use a "
+            "checkpoint of the same family."
+        )
+    return Seller(theirs, own.sampling, shared=False)
 
 
 def train_tokenizer(catalog: Catalog, config: Config) -> Tokenizer:
@@ -114,7 +206,7 @@ def train_tokenizer(catalog: Catalog, config: Config) -> Tokenizer:
         for product in range(len(catalog))
         for role in (BUYER, SELLER)
     ]
-    manners = (render.BUYER_TALK, environment.seller_talk(config.game.seller))
+    manners = (render.BUYER_TALK, render.SELLER_TALK[config.game.persona])
     spoken = [f" {said}" for talk in manners for variants in talk.values() for said in variants]
     # Every dialogue holds a dozen of the phrases, so they weigh as much as the products' texts.
     phrases = spoken * max(1, 12 * len(catalog) // len(spoken))

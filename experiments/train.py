@@ -10,12 +10,13 @@ import sys
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 from ml_collections import config_flags
 
 from experiments import cli, evaluate, setup
 from negot_jax import config as door
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding, transformer
+from negot_jax.rl.learner import Frozen
 from negot_jax.training import checkpoint, loop, manifest, preemption
 from negot_jax.training.metrics import read_csv
 from negot_jax.training.warm_start import warm_start
@@ -53,37 +54,46 @@ def start(config: setup.Config, workdir: pathlib.Path) -> tuple[setup.Run, str]:
         read_csv(workdir / "metrics.csv")
     run = setup.prepare(config, workdir)
     facts = {"train": len(run.train), "test": len(run.test), "train_mutual": int(run.train.mutual.sum())}
-    recorded = manifest.record_start(workdir, config, config.seed, facts, run.tokenizer.model)
-    if not (path := workdir / setup.TOKENIZER).exists():
-        run.tokenizer.save(path)
+    recorded = manifest.record_start(workdir, config, config.seed, facts, run.dialect.tokenizer.model)
+    if config.model.checkpoint is None and not (path := workdir / setup.TOKENIZER).exists():
+        run.dialect.tokenizer.save(path)
     (workdir / cli.MARKER).unlink(missing_ok=True)
     return run, manifest.run_id(recorded)
 
 
 def train(run: setup.Run, workdir: pathlib.Path, run_id: str) -> None:
     """Warm start, unless one is there, and the loop, which SIGTERM ends with a checkpoint."""
-    weights = run.init_weights()
-    print(f"{transformer.parameter_count(weights):,} parameters")
-    weights = _warm_start(run, workdir / "warm_start", weights, run_id)
-    # A divergence is measured from the warm start: a copy, since the loop gives up the state's own arrays.
-    reference = jax.tree.map(jnp.copy, weights) if run.config.algorithm.kl != "none" else None
-    state = run.learner.init_state(jax.random.fold_in(run.key, 2), weights)
+    statics, weights = run.learner, run.init_weights()
+    trained = statics.trained(weights)
+    total, own = map(transformer.parameter_count, (weights, trained))
+    print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
+    base, seller = run.base(weights), run.init_seller()
+    if run.clones_seller:
+        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, run_id)
+    if run.config.warm_start.steps:
+        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, run_id)
+    frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
+    state = statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained})
     with jax.set_mesh(sharding.mesh()), preemption.noted() as stop:
-        state, env, reference = sharding.replicate((state, run.train_env, reference))
-        loop.train(run.config.training, run.learner, state, env, workdir, run_id, reference, stop)
+        state, env, frozen = sharding.replicate((state, run.train_env, frozen))
+        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop)
 
 
-def _warm_start(run: setup.Run, path: pathlib.Path, weights: transformer.Weights, run_id: str) -> transformer.Weights:
+def _warm_start(
+    run: setup.Run, role: int, path: pathlib.Path, weights: transformer.Weights, run_id: str
+) -> transformer.Weights:
+    """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
+    statics = run.learner
+    model, trained = (statics.model, statics.trained(weights)) if role == BUYER else (statics.seller.model, weights)
     if path.exists():
         if (damage := checkpoint.damage(path)) is None:
-            return checkpoint.read(path, weights, run_id)
+            return checkpoint.read(path, trained, run_id)
         print(f"{path} is damaged: {damage}. It is made anew, which gives the same.")
-    weights = warm_start(
-        run.config.warm_start, run.learner.model, jax.random.fold_in(run.key, 1), weights, run.train_env
-    )
+    key = jax.random.fold_in(run.key, 1)
+    trained = warm_start(run.config.warm_start, model, key, weights, run.train_env, role)
     with preemption.noted():
-        checkpoint.write(path, weights, run_id)
-    return weights
+        checkpoint.write(path, trained, run_id)
+    return trained
 
 
 if __name__ == "__main__":

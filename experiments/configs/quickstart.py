@@ -15,7 +15,6 @@ from ml_collections import config_dict
 
 from experiments import setup
 from negot_jax.config import to_config_dict
-from negot_jax.models import presets
 from negot_jax.rl.algorithms import preset
 
 
@@ -25,7 +24,6 @@ def get_config(algorithm: str = "grpo") -> config_dict.ConfigDict:
     config.catalog.prices = "normalised"
     config.game.seller = "neutral(tick=100)"
     config.language.update(vocab_size=576, prompts="compact", text_tokens=8, message_tokens=24, decoding="constrained")
-    config.model = to_config_dict(presets.preset("tiny"))
     config.warm_start.update(steps=800, episodes=32, micro_batches=2)
     config.warm_start.optimizer.update(learning_rate=1e-2, schedule="cosine")
     # Noise makes every price near a schedule's worth a try; which are best is for reinforcement learning to find.

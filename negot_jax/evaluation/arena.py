@@ -1,8 +1,9 @@
 """Buyers on held-out products, all on the same scenario draws (common random numbers)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,11 @@ from negot_jax.config import field
 from negot_jax.evaluation.statistics import BEST, TUNED
 from negot_jax.game import bargaining, buyers, play, rewards
 from negot_jax.game.types import GameParams, Outcome, Products, Scenario
-from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import rollout
+from negot_jax.rl import players, rollout
 from negot_jax.rl.environment import Environment
+from negot_jax.rl.learner import Frozen, Learner
 from negot_jax.solvers import best_response, utilities
 
 
@@ -27,7 +28,7 @@ class EvaluationConfig:
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
     tuning_draws: int = field(4, "episodes a training product on which the tuned linear schedule is chosen")
-    best_response: bool = field(True, "solve for the best buyer against the seller, and measure the others by it")
+    best_response: bool = field(True, "solve for the best buyer against a scripted seller; others are measured by it")
     transcripts: int = field(8, "episodes written out in transcripts.md")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model draws its tokens")
     buyers: tuple[str, ...] = field(
@@ -59,42 +60,73 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
 
 
-def play_scripted(buyer: play.Buyer, env: Environment, drawn: Scenario, key: jax.Array) -> Outcome:
-    """A scripted buyer on all scenarios: outcomes [products, episodes]."""
-    _, outcome = play.play(key, buyer, env.seller, drawn, env.params)
-    return by_product(outcome, env)
-
-
-def play_language_model(
-    model: ModelConfig,
-    weights: Weights,
-    config: EvaluationConfig,
+def play_policies(
+    policies: Sequence[play.Buyer],
+    statics: Learner,
+    frozen: Frozen,
     env: Environment,
     drawn: Scenario,
     key: jax.Array,
+    batch: int,
+) -> list[Outcome]:
+    """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
+
+    A scripted seller plays without text. One that is a language model meets all the buyers in one program, since that
+    takes longest to compile.
+    """
+    if statics.seller is None:
+        played = [play.play(key, policy, env.script, drawn, env.params)[1] for policy in policies]
+        return [by_product(outcome, env) for outcome in played]
+    program = functools.partial(_play_policies, tuple(policies), statics, frozen, env)
+    played = [program(*part) for part in _batches(drawn, max(batch // len(policies), 1), key)]
+    outcome = _joined(played, drawn.product.size)
+    by_policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), outcome)
+    return [by_product(jax.tree.map(operator.itemgetter(i), by_policy), env) for i in range(len(policies))]
+
+
+def play_language_model(
+    statics: Learner,
+    sampling: SamplingConfig,
+    weights: Weights,
+    frozen: Frozen,
+    env: Environment,
+    drawn: Scenario,
+    key: jax.Array,
+    batch: int,
 ) -> tuple[Outcome, rollout.Trajectory]:
     """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
-    count = drawn.product.size
-    starts = range(0, count, config.batch)
-    played = []
-    for start in starts:
-        # The last batch is filled up with scenarios played before, so that one program fits all.
-        rows = (start + jnp.arange(config.batch)) % count
-        played.append(
-            _play(model, config.sampling, weights, env, drawn_at(drawn, rows), jax.random.fold_in(key, start))
-        )
-    outcome = jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *(outcome for outcome, _ in played))
-    return by_product(outcome, env), played[0][1]
+    played = [_play(statics, sampling, weights, frozen, env, *part) for part in _batches(drawn, batch, key)]
+    return by_product(_joined([outcome for outcome, _ in played], drawn.product.size), env), played[0][1]
 
 
 def drawn_at(drawn: Scenario, rows: jax.Array) -> Scenario:
     return jax.tree.map(lambda x: x[rows], drawn)
 
 
+def _batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
+    """A key and so many scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
+    count = drawn.product.size
+    starts = range(0, count, size)
+    return [(jax.random.fold_in(key, start), drawn_at(drawn, (start + jnp.arange(size)) % count)) for start in starts]
+
+
+def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *outcomes)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _play(model, sampling, weights, env, drawn, key):
-    trajectory = rollout.rollout(key, env, drawn, 1, rollout.LanguageModelBuyer(model, weights, sampling))
+def _play(statics, sampling, weights, frozen, env, key, drawn):
+    trajectory = statics.play(key, weights, frozen, env, drawn, 1, sampling)
     return jax.vmap(rewards.outcome)(trajectory.state), trajectory
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _play_policies(policies, statics, frozen, env, key, drawn):
+    """Outcomes [scenarios, policies]."""
+    buyer = players.mixture(policies, key, env.params.turns)
+    trajectory = rollout.rollout(key, env, drawn, len(policies), buyer, statics.seller.player(frozen))
+    outcome = jax.vmap(rewards.outcome)(trajectory.state)
+    return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 
 def by_product(outcome: Outcome, env: Environment) -> Outcome:
@@ -103,9 +135,28 @@ def by_product(outcome: Outcome, env: Environment) -> Outcome:
     return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1), outcome)
 
 
+def tune_linear(
+    statics: Learner, frozen: Frozen, train: Environment, config: EvaluationConfig, key: jax.Array
+) -> buyers.Linear:
+    """The best rising linear schedule on the training products.
+
+    Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch of scenarios.
+    """
+    if statics.seller is None:
+        products, draws = train.params.products, config.tuning_draws
+        return buyers.tune_linear(train.script, products, train.params, key, draws=draws)[0]
+    shares = np.arange(3, 11) / 10
+    grid = tuple(buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:])
+    drawn = rollout.sample_scenarios(key, train, config.batch)
+    parts = _batches(drawn, max(config.batch // len(grid), 1), key)
+    outcome = _joined([_play_policies(grid, statics, frozen, train, *part) for part in parts], config.batch)
+    return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
+
+
 def evaluate(
-    model: ModelConfig,
+    statics: Learner,
     weights: Mapping[str, Weights],
+    frozen: Frozen,
     config: EvaluationConfig,
     test: Environment,
     train: Environment,
@@ -115,7 +166,8 @@ def evaluate(
     """Every row of the table: the named language models, the scripted buyers, the tuned schedule, the best response.
 
     Args:
-      weights: by the row's name. test, train: the held-out products, and those on which the schedule is tuned.
+      statics: of the run. weights: all that the buyer has, by the row's name. frozen: as in training.
+      test, train: the held-out products, and those on which the schedule is tuned.
       prior: the latter at one list price, from which the best response is found.
     Returns:
       outcomes [products, episodes] by row; a batch of each language model's episodes; and the best response, with its
@@ -125,16 +177,16 @@ def evaluate(
     drawn = scenarios(test.params, config.episodes, key_scenarios)
     outcomes, trajectories = {}, {}
     for name, own in weights.items():
-        outcomes[name], trajectories[name] = play_language_model(model, own, config, test, drawn, key_buyers)
-    for spec in config.buyers:
-        outcomes[spec] = play_scripted(buyers.make(spec), test, drawn, key_buyers)
-    tuned, _ = buyers.tune_linear(
-        train.seller, train.params.products, train.params, key_tuning, draws=config.tuning_draws
-    )
-    outcomes[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = play_scripted(tuned, test, drawn, key_buyers)
-    if not config.best_response:
-        return outcomes, trajectories, None
-    key_solver = jax.random.fold_in(key, 3)
-    solution = best_response.solve(key_solver, train.seller, prior, train.params.turns, utilities.reward)
-    outcomes[BEST] = play_scripted(solution.buyer, test, drawn, key_buyers)
-    return outcomes, trajectories, solution
+        outcomes[name], trajectories[name] = play_language_model(
+            statics, config.sampling, own, frozen, test, drawn, key_buyers, config.batch
+        )
+    tuned = tune_linear(statics, frozen, train, config, key_tuning)
+    scripted = {spec: buyers.make(spec) for spec in config.buyers}
+    scripted[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = tuned
+    solution = None
+    if config.best_response and statics.seller is None:
+        key_solver = jax.random.fold_in(key, 3)
+        solution = best_response.solve(key_solver, train.script, prior, train.params.turns, utilities.reward)
+        scripted[BEST] = solution.buyer
+    played = play_policies(list(scripted.values()), statics, frozen, test, drawn, key_buyers, config.batch)
+    return outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution

@@ -16,7 +16,7 @@ from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Outcome, Scen
 from negot_jax.language import prompts
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl import rollout
-from negot_jax.rl.environment import Environment
+from negot_jax.rl.environment import Environment, Side
 
 
 def write(
@@ -69,35 +69,55 @@ def _row(trajectory: rollout.Trajectory, row: int) -> rollout.Trajectory:
 def _transcript(
     name: str, episode: rollout.Trajectory, env: Environment, catalog: Catalog, tokenizer: Tokenizer
 ) -> transcripts.Transcript:
-    state, layout = episode.state, env.layout
+    state = episode.state
     product = int(state.scenario.product)
-    kinds_Kx2, prices_Kx2, tokens_T = jax.device_get((state.kinds, state.prices, episode.tokens_BxT))
-    messages = []
-    for turn in range(layout.turns):
-        end = layout.end(turn)
-        # Padding and control tokens have no bytes, so the slots can be decoded whole; a reply follows its header.
-        slots = {BUYER: tokens_T[layout.start(turn) : end], SELLER: tokens_T[end + 1 : end + 1 + layout.reply]}
-        messages += [
-            transcripts.Message(
-                role=role,
-                text=tokenizer.decode(slot),
-                action=Action(kind=kinds_Kx2[turn, role], price=prices_Kx2[turn, role], acts=0),
-            )
-            for role, slot in slots.items()
-            if kinds_Kx2[turn, role] != NONE
-        ]
+    kinds_Kx2, prices_Kx2 = jax.device_get((state.kinds, state.prices))
+    said = _messages(jax.device_get((episode.buyer, episode.seller)), env, tokenizer)
+    messages = [
+        transcripts.Message(
+            role=role,
+            text=text,
+            action=Action(kind=kinds_Kx2[turn, role], price=prices_Kx2[turn, role], acts=0),
+        )
+        for turn, texts in enumerate(said)
+        for role, text in texts.items()
+        if kinds_Kx2[turn, role] != NONE
+    ]
     return transcripts.Transcript(
         title=catalog.titles[product],
         buyer=name,
         price=int(catalog.price[product]),
         budget=int(catalog.budget[product]),
         cost=int(catalog.cost[product]),
-        hidden=_hidden(env.seller, state.scenario),
+        hidden=_hidden(env.script, state.scenario) if episode.seller is None else {},
         messages=messages,
         end=End(int(state.end)),
         deal_price=int(state.deal_price),
         reward=float(rewards.outcome(state).reward),
     )
+
+
+def _messages(
+    dialogues: tuple[rollout.Dialogue, rollout.Dialogue | None], env: Environment, tokenizer: Tokenizer
+) -> list[dict[int, str]]:
+    """Turn by turn, the text of both sides' messages, Thoughts included.
+
+    Of a seller that reads no text, or whose message was withdrawn, it is what the buyer heard.
+    """
+    buyer, seller = dialogues
+    layout, turns = env.buyer.layout, []
+
+    def own(side: Side, dialogue: rollout.Dialogue, turn: int) -> np.ndarray:
+        slot = dialogue.tokens_BxT[side.layout.start(turn) : side.layout.end(turn)]
+        return slot[dialogue.sampled_BxKxW[turn]]
+
+    for turn in range(layout.turns):
+        heard = buyer.tokens_BxT[layout.end(turn) + layout.closing + layout.withdrawn + layout.other :][: layout.reply]
+        said = {BUYER: own(env.buyer, buyer, turn), SELLER: heard[: np.argmax(heard == env.end)]}
+        if seller is not None and seller.sampled_BxKxW[turn].any():
+            said[SELLER] = own(env.seller, seller, turn)
+        turns.append({role: tokenizer.decode(ids) for role, ids in said.items()})
+    return turns
 
 
 def _hidden(seller: sellers.Seller, scenario: Scenario) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Stream(enum.IntEnum):
     NOISE = 1  # the seller's noise, folded once more with the turn
     REPAIR = 2  # the margin of the replacement moves
     WORDING = 3  # how a scripted side words its action, folded once more with the turn
+    SPEECH = 4  # the tokens of a seller that is a language model, folded once more with the turn
 
 
 def read(action: Action) -> Action:

@@ -6,6 +6,8 @@ spell one, and a message's tokens can be put between them one by one.
 
 from collections.abc import Sequence
 import dataclasses
+import json
+import pathlib
 from typing import Literal, NamedTuple
 
 from negot_jax.language.hf_tokenizer import PublishedTokenizer
@@ -62,6 +64,33 @@ FORMATS = {
 }
 
 
+def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatFormat:
+    """The chat format of the checkpoint in a folder: by its template, or, where it has none, by its control tokens.
+
+    Raises:
+      ValueError: neither is of a known format.
+    """
+    template = _template(pathlib.Path(folder))
+    told = template if template else " ".join(tokenizer.controls)
+    if "<|im_start|>" in told:
+        return FORMATS["qwen3" if "enable_thinking" in told else "qwen3-instruct"]
+    if "<start_of_turn>" in told:
+        return FORMATS["gemma3"]
+    raise ValueError(
+        f"{folder}: its chat format is not known, by {'its template' if template else 'the control tokens'}. Known: "
+        f"{', '.join(FORMATS)}."
+    )
+
+
+def _template(folder: pathlib.Path) -> str:
+    """The chat template that came with a checkpoint, in either of the places where it may be; empty for none."""
+    if (path := folder / "chat_template.jinja").exists():
+        return path.read_text(encoding="utf-8")
+    if (path := folder / "tokenizer_config.json").exists():
+        return str(json.loads(path.read_text(encoding="utf-8")).get("chat_template") or "")
+    return ""
+
+
 def parts(form: ChatFormat, messages: Sequence[Message]) -> list[Control | str]:
     """A conversation up to where the model is to reply: control tokens, and the texts between them.
 
@@ -95,7 +124,12 @@ def _as_read(form: ChatFormat, role: Role, content: str) -> str:
 
 def encode(form: ChatFormat, tokenizer: PublishedTokenizer, messages: Sequence[Message]) -> list[int]:
     """The token ids of `parts`; what a message spells is text, even if it is the name of a control token."""
+    return encode_parts(tokenizer, parts(form, messages))
+
+
+def encode_parts(tokenizer: PublishedTokenizer, pieces: Sequence[Control | str]) -> list[int]:
+    """The token ids of control tokens and texts in a row."""
     ids = []
-    for part in parts(form, messages):
-        ids += [tokenizer.control(part)] if isinstance(part, Control) else tokenizer.encode(part)
+    for piece in pieces:
+        ids += [tokenizer.control(piece)] if isinstance(piece, Control) else tokenizer.encode(piece)
     return ids

@@ -118,7 +118,9 @@ class _Builder:
         )
 
 
-def constraint(tokenizer: Tokenizer, role: int, code_tokens: int, digits: int, force_deal_price: bool) -> Constraint:
+def constraint(
+    tokenizer: Tokenizer, role: int, code_tokens: int, digits: int, force_deal_price: bool, eot: int = tokens.EOT
+) -> Constraint:
     """The automaton for one side: an optional Thought, a Talk, and an Action that is complete.
 
     DEAL is possible only while the other side's offer stands.
@@ -126,6 +128,7 @@ def constraint(tokenizer: Tokenizer, role: int, code_tokens: int, digits: int, f
     Args:
       code_tokens: the most tokens a codename takes. digits: the most digits before a price's point.
       force_deal_price: whether a DEAL repeats the standing offer by force; else it may name any price.
+      eot: the token that ends a message.
     """
     encode, build = tokenizer.encode, _Builder(tokenizer.vocab_size)
     header, thought_header, action_header = encode("Talk:"), encode("Thought:"), encode("Action:")
@@ -134,8 +137,8 @@ def constraint(tokenizer: Tokenizer, role: int, code_tokens: int, digits: int, f
     text = np.flatnonzero([len(piece) > 0 and b"\n" not in piece for piece in tokenizer.token_bytes])
 
     done, end, closed = build.node(), build.node(), build.node()
-    build.step(done, [tokens.EOT], done)
-    build.step(end, [tokens.EOT], done)
+    build.step(done, [eot], done)
+    build.step(end, [eot], done)
     build.literal(closed, closing, end)
     code = build.node(_CODE, closed)
     amount = _price(build, tokenizer, digits, unit, code)

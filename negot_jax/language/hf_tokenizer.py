@@ -23,11 +23,15 @@ class PublishedTokenizer:
     """A vocabulary, with what the game needs to know of it.
 
     Attributes:
+      model: the file that it was read from.
       token_bytes: the byte string of every token; empty for control tokens and for ids that no token has.
       controls: the ids of control tokens by name, such as "<|im_end|>".
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], token_bytes: Iterable[bytes], controls: dict[str, int]):
+    def __init__(
+        self, model: bytes, encode: Callable[[str], list[int]], token_bytes: Iterable[bytes], controls: dict[str, int]
+    ):
+        self.model = model
         self._encode = encode
         self.token_bytes = tuple(token_bytes)
         self.controls = controls
@@ -59,11 +63,15 @@ def load(folder: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
     Args:
       vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes.
     """
-    folder = pathlib.Path(folder)
-    if (folder / "tokenizer.json").exists():
-        return from_json(folder / "tokenizer.json", vocab_size)
-    if (folder / "tokenizer.model").exists():
-        return from_sentencepiece(folder / "tokenizer.model", vocab_size)
+    path = find(folder)
+    return (from_json if path.suffix == ".json" else from_sentencepiece)(path, vocab_size)
+
+
+def find(folder: str | pathlib.Path) -> pathlib.Path:
+    """The file of the tokenizer in a checkpoint's folder."""
+    for path in (pathlib.Path(folder) / "tokenizer.json", pathlib.Path(folder) / "tokenizer.model"):
+        if path.exists():
+            return path
     raise ValueError(f"{folder} has neither tokenizer.json nor tokenizer.model. Copy the model's own there.")
 
 
@@ -72,7 +80,8 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
 
     A text passes as its normaliser leaves it: Qwen3's composes characters (Unicode's NFC), Gemma 3's changes nothing.
     """
-    settings = json.loads(pathlib.Path(path).read_text())
+    path = pathlib.Path(path)
+    settings = json.loads(path.read_text())
     library = tokenizers.Tokenizer.from_file(str(path))
     library.encode_special_tokens = True  # What a text spells is text.
     library.no_padding()
@@ -87,7 +96,8 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
         if added["special"]:
             controls[added["content"]] = added["id"]
     encode = lambda text: library.encode(text, add_special_tokens=False).ids
-    return PublishedTokenizer(encode if bytes_of is _byte_level else _spell(encode, token_bytes), token_bytes, controls)
+    spelt = encode if bytes_of is _byte_level else _spell(encode, token_bytes)
+    return PublishedTokenizer(path.read_bytes(), spelt, token_bytes, controls)
 
 
 def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
@@ -96,7 +106,8 @@ def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> PublishedTo
     Raises:
       ValueError: its normaliser changes texts.
     """
-    model = sentencepiece_model_pb2.ModelProto.FromString(pathlib.Path(path).read_bytes())
+    content = pathlib.Path(path).read_bytes()
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
     normaliser = model.normalizer_spec
     if normaliser.name != "identity" or normaliser.remove_extra_whitespaces:
         raise ValueError(
@@ -110,7 +121,7 @@ def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> PublishedTo
     token_bytes = [b"" if control[token] else _byte_fallback(processor.id_to_piece(token)) for token in range(size)]
     token_bytes += [b""] * (_fitting(size, vocab_size, str(path)) - size)
     controls = {processor.id_to_piece(token): token for token in range(size) if control[token]}
-    return PublishedTokenizer(_spell(processor.encode, token_bytes), token_bytes, controls)
+    return PublishedTokenizer(content, _spell(processor.encode, token_bytes), token_bytes, controls)
 
 
 def _fitting(size: int, vocab_size: int, path: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from negot_jax.catalog.types import Catalog
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import tokenizer as tokens
-from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.language.dialect import Dialect
 
 _FORM = """\
 Write every message in this form, each part on its own line:
@@ -33,13 +33,21 @@ _FULL = {
     "budget is not enough, every dollar saved below it counts. An offer or a deal above the budget is a failure, worse "
     "than no deal at all.\n" + _FORM,
     SELLER: "You are the seller in a negotiation over the price of one product. The buyer speaks first, then you take "
-    "turns; after {turns} messages of each side it is over.\n"
+    "turns; after {turns} messages of each side it is over. The number before each of your messages says how many you "
+    "have left.\n"
     "The product costs you {private}, and the buyer does not know it. Aim to sell for as much as you can, and never "
-    "below your cost: no deal is better than a loss.\n" + _FORM,
+    "below your cost: no deal is better than a loss.{persona}\n" + _FORM,
 }
 _COMPACT = {
     BUYER: "Buy {codename} cheaply.\nList {price}, budget {private}, {turns} turns.\n",
-    SELLER: "Sell {codename} dearly.\nList {price}, cost {private}, {turns} turns.\n",
+    SELLER: "Sell {codename} dearly.\nList {price}, cost {private}, {turns} turns.{persona}\n",
+}
+# How a seller is to behave, by persona: those of arXiv 2604.09855, table 3, in our words.
+PERSONAS = {
+    "neutral": "",
+    "begging": "You are desperate for this sale. Sound sad, speak of your hardship, plead with the buyer every time.",
+    "insulting": "You are aggressive and curt. Belittle the buyer and their offers, and threaten to end the talk.",
+    "unyielding": "You are sure that your price is right. Turn down nearly every offer; come down rarely and little.",
 }
 _STYLES = {"full": _FULL, "compact": _COMPACT}
 _TAGS = {BUYER: "BUY", SELLER: "SELL"}
@@ -51,8 +59,13 @@ def money(cents: int) -> str:
     return f"${dollars}.{rest:02d}" if rest else f"${dollars}"
 
 
-def rules(catalog: Catalog, product: int, role: int, turns: int, style: str) -> str:
-    """The first part of one side's prompt, with its own private number and never the other's."""
+def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: str = "neutral") -> str:
+    """The first part of one side's prompt, with its own private number and never the other's.
+
+    Args:
+      persona: of `PERSONAS`; how the seller is to behave.
+    """
+    manner = PERSONAS[persona] if style == "full" else persona * (persona != "neutral")
     private = catalog.budget if role == BUYER else catalog.cost
     return _STYLES[style][role].format(
         codename=catalog.codenames[product],
@@ -60,6 +73,7 @@ def rules(catalog: Catalog, product: int, role: int, turns: int, style: str) -> 
         private=money(private[product]),
         turns=turns,
         tag=_TAGS[role],
+        persona=manner and f" {manner}",
     )
 
 
@@ -70,23 +84,25 @@ def about(catalog: Catalog, product: int) -> str:
 
 
 def tokenise(
-    catalog: Catalog, tokenizer: Tokenizer, turns: int, style: str, text_tokens: int
+    catalog: Catalog,
+    dialect: Dialect,
+    role: int,
+    turns: int,
+    style: str,
+    text_tokens: int,
+    persona: str = "neutral",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every prompt, once.
+    """Every prompt of one side, once.
 
     Args:
       text_tokens: at most so many tokens of a product's text are kept; the rules are never cut.
     Returns:
-      tokens int32[products, role, L], padded on the right, and lengths int32[products, role]; L is the longest.
+      tokens int32[products, L], padded on the right, and lengths int32[products]; L is the longest.
     """
-    rows = []
-    for product in range(len(catalog)):
-        text = tokenizer.encode(about(catalog, product))[:text_tokens]
-        for role in (BUYER, SELLER):
-            told = tokenizer.encode(rules(catalog, product, role, turns, style))
-            rows.append([tokens.BOS, *told, *text, tokens.EOT])
-    lengths = np.array([len(row) for row in rows], np.int32)
-    padded = np.full((len(rows), lengths.max()), tokens.PAD, np.int32)
-    for row, ids in zip(padded, rows, strict=True):
-        row[: len(ids)] = ids
-    return padded.reshape(len(catalog), 2, -1), lengths.reshape(len(catalog), 2)
+    rows = [
+        dialect.prompt(
+            role, rules(catalog, product, role, turns, style, persona), about(catalog, product), text_tokens, turns
+        )
+        for product in range(len(catalog))
+    ]
+    return tokens.pad(rows), np.array([len(row) for row in rows], np.int32)

@@ -70,14 +70,17 @@ class Phrasebook:
     width: int = struct.field(pytree_node=False)
 
 
-def phrasebook(talk: Talk, role: int, tokenizer: Tokenizer, code_tokens: int, digits: int) -> Phrasebook:
+def phrasebook(
+    talk: Talk, role: int, tokenizer: Tokenizer, code_tokens: int, digits: int, end: int = tokens.EOT
+) -> Phrasebook:
     """Templates of every kind of action, its talk first.
 
     Args:
       code_tokens: the most tokens that a codename takes. digits: the most digits before a price's point.
+      end: the token that ends a message.
     """
     lines = [[_line(said, tokenizer) for said in talk[kind]] for kind in _KINDS]
-    actions = [_action(kind, role, tokenizer) for kind in _KINDS]
+    actions = [[*_action(kind, role, tokenizer), end] for kind in _KINDS]
     rows = [[line + action for line in variants] for variants, action in zip(lines, actions, strict=True)]
     length = max(len(template) for variants in rows for template in variants)
     padded = [[template + [_PAD] * (length - len(template)) for template in variants] for variants in rows]
@@ -103,7 +106,7 @@ def _action(kind: Kind, role: int, tokenizer: Tokenizer) -> list[int]:
         said = [*encode(tag), _PRICE, *encode(" (1x "), _CODE, *encode(")")]
     else:
         said = encode(f" [{kind.name}]")
-    return [*encode("Action:"), *said, tokens.EOT]
+    return [*encode("Action:"), *said]
 
 
 def spell_price(book: Phrasebook, cents: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -129,7 +132,7 @@ def render(
       variant: int32, any number; which of the kind's wordings is taken. width: static, columns of the result, at least
       `book.width`.
     Returns:
-      tokens int32[width], padded on the right, and the length; the last token is EOT.
+      tokens int32[width], padded on the right, and the length; the last token ends the message.
     """
     variants = book.templates.shape[1]
     template = book.templates[jnp.clip(action.kind, 0, len(_KINDS) - 1), variant % variants]

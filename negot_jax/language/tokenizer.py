@@ -115,6 +115,14 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         ) from error
 
 
+def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of token ids as one array, int32[rows, L], padded on the right to the longest."""
+    padded = np.full((len(rows), max(map(len, rows))), PAD, np.int32)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    return padded
+
+
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:
     """A tokenizer of at most `vocab_size` tokens, with byte fallback and every digit apart.
 

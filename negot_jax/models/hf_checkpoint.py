@@ -118,7 +118,8 @@ def load(
     """The weights of the checkpoint in a folder, without adapters.
 
     Args:
-      config: of the folder, by `hf_config.read`; how it computes (dtype, remat, lora) may be changed.
+      config: of the folder, by `hf_config.read`; how it computes (dtype, remat, lora) may be changed, and of fewer
+      layers the first ones are read.
       shardings: a pytree of shardings like the weights; None puts all on the default device. The axis of layers is
       whole on every device.
       dtype: type of the weights; None keeps the stored one.
@@ -129,6 +130,9 @@ def load(
     folder = pathlib.Path(folder)
     sources = _sources(config)
     found = _find(folder)
+    layers = hf_config.read(folder).layers
+    left_out = tuple(_LAYER.format(layer=layer) for layer in range(config.layers, layers))
+    found = {name: stored for name, stored in found.items() if not name.startswith(left_out)}
     _check(folder, config, sources, found)
     if shardings is None:
         default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -185,6 +189,8 @@ def save(
         if path.name != _INDEX:
             shutil.copy(path, folder)
     settings = hf_config.text_settings(json.loads((original / "config.json").read_text()))
+    if config.layers < hf_config.read(original).layers:
+        settings = hf_config.first_layers(settings, config.layers)
     if settings["model_type"] == "gemma3_text":
         settings["architectures"] = ["Gemma3ForCausalLM"]
     settings.pop("torch_dtype", None)

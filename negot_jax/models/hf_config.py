@@ -61,9 +61,11 @@ def read(folder: str | pathlib.Path) -> ModelConfig:
     """The architecture of the checkpoint in a folder; its stored type becomes the type of activations.
 
     Raises:
-      ValueError: a setting or a model type that is not supported, named with its value.
+      ValueError: a setting or a model type that is not supported, named with its value; or there is no such file.
     """
     path = pathlib.Path(folder) / "config.json"
+    if not path.exists():
+        raise ValueError(f"{folder} holds no checkpoint: no config.json. Name the folder that was downloaded.")
     whole = json.loads(path.read_text())
     return _parse(text_settings(whole), str(path), whole.get("dtype", whole.get("torch_dtype")))
 
@@ -73,6 +75,12 @@ def text_settings(whole: dict[str, Any]) -> dict[str, Any]:
     if whole.get("model_type") != "gemma3":
         return whole
     return {"model_type": "gemma3_text", **whole["text_config"]}
+
+
+def first_layers(settings: dict[str, Any], count: int) -> dict[str, Any]:
+    """The settings of a model that is the first layers of another one."""
+    kinds = {"layer_types": settings["layer_types"][:count]} if settings.get("layer_types") else {}
+    return {**settings, "num_hidden_layers": count, **kinds}
 
 
 def _parse(settings: dict[str, Any], path: str, stored: str | None) -> ModelConfig:

@@ -42,8 +42,8 @@ def log_probs(logits: jax.Array, temperature: float, mask: jax.Array | None = No
     return jax.nn.log_softmax(scaled if mask is None else jnp.where(mask, scaled, _NEVER))
 
 
-def sample(key: jax.Array, log_probs_BxV: jax.Array, config: SamplingConfig) -> jax.Array:
-    """One token a row, int32[B]."""
+def sample(uniform_2xB: jax.Array, log_probs_BxV: jax.Array, config: SamplingConfig) -> jax.Array:
+    """One token a row, int32[B], by two numbers a row that are uniform in [0, 1)."""
     kept = log_probs_BxV
     if config.temperature == 0:
         return jnp.argmax(kept, axis=-1).astype(jnp.int32)
@@ -55,10 +55,10 @@ def sample(key: jax.Array, log_probs_BxV: jax.Array, config: SamplingConfig) -> 
         mass_before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
         smallest = jnp.min(jnp.where(mass_before < config.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
         kept = jnp.where(kept >= smallest, kept, _NEVER)
-    return _draw(key, jax.nn.softmax(kept))
+    return _draw(uniform_2xB, jax.nn.softmax(kept))
 
 
-def _draw(key: jax.Array, weights_BxV: jax.Array) -> jax.Array:
+def _draw(uniform_2xB: jax.Array, weights_BxV: jax.Array) -> jax.Array:
     """A token a row, as likely as its share of the weights, int32[B]; one of weight 0 never.
 
     Two random numbers a row in place of the Gumbel trick's V, and sums over blocks of about sqrt(V) tokens in place of
@@ -67,7 +67,7 @@ def _draw(key: jax.Array, weights_BxV: jax.Array) -> jax.Array:
     B, V = weights_BxV.shape
     block = math.ceil(math.sqrt(V))
     blocks = jnp.pad(weights_BxV, ((0, 0), (0, -V % block))).reshape(B, -1, block)
-    for_block, for_token = jax.random.uniform(key, (2, B))
+    for_block, for_token = uniform_2xB
     chosen = _invert(for_block, blocks.sum(axis=-1))
     inside = jnp.take_along_axis(blocks, chosen[:, None, None], axis=1)[:, 0]
     return chosen * block + _invert(for_token, inside)

@@ -179,9 +179,14 @@ def init(key: jax.Array, config: ModelConfig) -> Weights:
     weights_of = lambda module, key: nnx.split(module(config, nnx.Rngs(key)))[1]
     stacked = jax.vmap(functools.partial(weights_of, Block))(jax.random.split(blocks, config.layers))
     weights = {"ends": weights_of(Ends, ends), "blocks": stacked}
-    if config.lora.rank:
-        weights["lora"] = lora.init(jax.random.fold_in(key, 1), config.lora, weights)
-    return weights
+    return with_adapters(key, config, weights)
+
+
+def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights:
+    """The weights of a base, and fresh adapters if the model has any."""
+    if not config.lora.rank:
+        return base
+    return {**base, "lora": lora.init(jax.random.fold_in(key, 1), config.lora, base)}
 
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:

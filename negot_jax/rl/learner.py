@@ -12,11 +12,12 @@ import optax
 
 from negot_jax.config import field
 from negot_jax.game import rewards
-from negot_jax.models import sharding, value_head
+from negot_jax.game.types import BUYER, SELLER, Scenario
+from negot_jax.models import lora, sharding, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import losses, objective, rollout
+from negot_jax.rl import losses, objective, players, rollout
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.environment import Environment
 from negot_jax.rl.objective import Metrics
@@ -91,7 +92,9 @@ class Skipped(NamedTuple):
 
 @struct.dataclass
 class TrainState:
-    """What an update changes. iteration: int32. key: the run's PRNG key, folded with the iteration."""
+    """What an update changes. weights: those that are trained, see `Learner.trained`. iteration: int32. key: the run's
+    PRNG key, folded with the iteration.
+    """
 
     weights: Weights
     opt_state: optax.OptState
@@ -106,9 +109,38 @@ def init_state(key: jax.Array, weights: Weights, optimizer: optax.GradientTransf
     return TrainState(weights, optimizer.init(weights), iteration, Skipped(total, in_a_row), key)
 
 
+@struct.dataclass
+class Frozen:
+    """Weights that no update changes; an entry that nothing reads is None.
+
+    base: the buyer's model as it came, which its adapters adapt, and which may sell. seller: a seller's own weights.
+    reference: what is trained, as it was before the first update, where that is not the base.
+    """
+
+    base: Weights | None = None
+    seller: Weights | None = None
+    reference: Weights | None = None
+
+
+NOTHING_FROZEN = Frozen()
+
+
+@dataclasses.dataclass(frozen=True)
+class Seller:
+    """A language model that sells: its shape, how it draws its tokens, and whether it is the buyer's base."""
+
+    model: ModelConfig
+    sampling: SamplingConfig
+    shared: bool
+
+    def player(self, frozen: Frozen) -> players.LanguageModelPlayer:
+        weights = frozen.base if self.shared else frozen.seller
+        return players.LanguageModelPlayer(SELLER, self.model, weights, self.sampling)
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """Everything static about the program."""
+    """Everything static about the program. seller: None for a scripted one."""
 
     model: ModelConfig
     config: LearnerConfig
@@ -116,6 +148,7 @@ class Learner:
     sampling: SamplingConfig
     optimizer: OptimizerConfig
     iterations: int
+    seller: Seller | None = None
 
     def __post_init__(self):
         self.sampling.require_full_support("learner.sampling")
@@ -132,34 +165,63 @@ class Learner:
         """Where training begins: the language model's weights, and a critic where the algorithm has one."""
         if self.algorithm.critic:
             weights = value_head.attach(weights, self.model)
-        return init_state(key, weights, self.make_optimizer())
+        return init_state(key, self.trained(weights), self.make_optimizer())
 
-    def score(self, weights: Weights, env: Environment, trajectory: rollout.Trajectory) -> losses.Scores:
-        return losses.score_messages(self.model, weights, env.layout, trajectory, env.form, self.sampling.temperature)
+    def trained(self, weights: Weights) -> Weights:
+        """Of all weights those that are trained: with adapters these and the critic alone. No array is copied."""
+        return lora.split(weights)[0] if self.model.lora.rank else weights
+
+    def whole(self, trained: Weights, frozen: Frozen) -> Weights:
+        """All weights of the buyer; undoes `trained`."""
+        return lora.join(trained, frozen.base) if self.model.lora.rank else trained
+
+    def reference(self, frozen: Frozen) -> Weights:
+        """The weights that a divergence is measured from."""
+        if frozen.base is None and frozen.reference is None:
+            raise ValueError(f"algorithm.kl={self.algorithm.kl!r} measures from a reference, and there is none.")
+        return frozen.base if frozen.reference is None else self.whole(frozen.reference, frozen)
+
+    def play(
+        self,
+        key: jax.Array,
+        weights: Weights,
+        frozen: Frozen,
+        env: Environment,
+        scenarios: Scenario,
+        group: int,
+        sampling: SamplingConfig,
+    ) -> rollout.Trajectory:
+        """Episodes of the buyer, with all these weights, against the seller."""
+        buyer = players.LanguageModelPlayer(BUYER, self.model, weights, sampling)
+        seller = None if self.seller is None else self.seller.player(frozen)
+        return rollout.rollout(key, env, scenarios, group, buyer, seller)
+
+    def score(self, weights: Weights, env: Environment, dialogue: rollout.Dialogue) -> losses.Scores:
+        """As the trainer sees the buyer's messages, with all its weights."""
+        side = env.buyer
+        return losses.score_messages(self.model, weights, side.layout, dialogue, side.form, self.sampling.temperature)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def train_step(
-    learner: Learner, state: TrainState, env: Environment, reference: Weights | None = None
+    learner: Learner, state: TrainState, env: Environment, frozen: Frozen = NOTHING_FROZEN
 ) -> tuple[TrainState, Metrics]:
-    """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs.
-
-    Args:
-      reference: the weights that `algorithm.kl` measures the divergence from; None without a divergence.
-    """
+    """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs."""
     config = learner.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.scenarios))
-    buyer = rollout.LanguageModelBuyer(learner.model, state.weights, learner.sampling)
-    trajectory = rollout.rollout(key_rollout, env, scenarios, config.group, buyer)
+    whole = learner.whole(state.weights, frozen)
+    trajectory = learner.play(key_rollout, whole, frozen, env, scenarios, config.group, learner.sampling)
     outcome = jax.vmap(rewards.outcome)(trajectory.state)
-    fixed, fixed_metrics = prepare(learner, state.weights, reference, env, trajectory, outcome.reward)
+    dialogue = trajectory.buyer
+    fixed, fixed_metrics = prepare(learner, state.weights, frozen, env, dialogue, outcome.reward)
 
     optimizer = learner.make_optimizer()
 
     def update(carry, rows):
-        part = jax.tree.map(lambda x: x[rows], (trajectory, fixed))
-        return apply_gradients(optimizer, functools.partial(loss, learner, env), carry, part, config.micro_batches)
+        part = jax.tree.map(lambda x: x[rows], (dialogue, fixed))
+        part_loss = functools.partial(loss, learner, env, frozen)
+        return apply_gradients(optimizer, part_loss, carry, part, config.micro_batches)
 
     B = config.scenarios * config.group
     orders = [jax.random.permutation(jax.random.fold_in(key_order, epoch), B) for epoch in range(config.epochs)]
@@ -171,9 +233,9 @@ def train_step(
     metrics = rewards.metrics(outcome) | fixed_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
     metrics["sampler_gap"] = jax.tree.map(lambda x: x[0], update_metrics["ratio_gap"])
-    read = trajectory.valid_BxT[:, : env.layout.columns]
+    read = dialogue.valid_BxT[:, : env.buyer.layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
-    metrics["buyer_tokens"] = (trajectory.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
+    metrics["buyer_tokens"] = (dialogue.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
     metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
@@ -183,35 +245,37 @@ def train_step(
 
 def prepare(
     learner: Learner,
-    weights: Weights,
-    reference: Weights | None,
+    trained: Weights,
+    frozen: Frozen,
     env: Environment,
-    trajectory: rollout.Trajectory,
+    dialogue: rollout.Dialogue,
     rewards_B: jax.Array,
 ) -> tuple[objective.Batch, Metrics]:
     """What is held fixed while episodes are learned from; the model is asked for no more than the algorithm needs."""
     config, algorithm = learner.config, learner.algorithm
-    if algorithm.kl != "none" and reference is None:
-        raise ValueError(f"algorithm.kl={algorithm.kl!r} measures from a reference, and there is none.")
-    sampled, sampler = _slots(trajectory.sampled_BxKxW), _slots(trajectory.log_probs_BxKxW)
+    sampled, sampler = _slots(dialogue.sampled_BxKxW), _slots(dialogue.log_probs_BxKxW)
 
     def score(weights):
         """In parts as large as a micro-batch, since a whole batch need not fit."""
-        parts = cut(trajectory, config.minibatches * config.micro_batches)
+        parts = cut(dialogue, config.minibatches * config.micro_batches)
         scores = jax.lax.map(lambda part: learner.score(weights, env, part), parts)
         return jax.tree.map(lambda x: x.reshape(sampled.shape), scores)
 
-    old = score(weights) if algorithm.rescores else None
-    reference_BxN = None if algorithm.kl == "none" else score(reference).log_probs
+    old = score(learner.whole(trained, frozen)) if algorithm.rescores else None
+    reference_BxN = None if algorithm.kl == "none" else score(learner.reference(frozen)).log_probs
     return objective.prepare(algorithm, config.group, rewards_B, sampled, sampler, old, reference_BxN)
 
 
 def loss(
-    learner: Learner, env: Environment, weights: Weights, batch: tuple[rollout.Trajectory, objective.Batch]
+    learner: Learner,
+    env: Environment,
+    frozen: Frozen,
+    trained: Weights,
+    batch: tuple[rollout.Dialogue, objective.Batch],
 ) -> tuple[losses.Pair, Metrics]:
     """The objective on some episodes, as `objective.loss`."""
-    trajectory, fixed = batch
-    return objective.loss(learner.algorithm, learner.score(weights, env, trajectory), fixed)
+    dialogue, fixed = batch
+    return objective.loss(learner.algorithm, learner.score(learner.whole(trained, frozen), env, dialogue), fixed)
 
 
 def cut(batch: object, parts: int) -> object:

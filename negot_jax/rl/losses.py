@@ -15,13 +15,13 @@ from negot_jax.language import constrain
 from negot_jax.models import sampling, transformer, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.environment import Layout
-from negot_jax.rl.rollout import Trajectory
+from negot_jax.rl.rollout import Dialogue
 
 Pair = tuple[jax.Array, jax.Array]
 
 
 class Scores(NamedTuple):
-    """What the trainer thinks of the buyer's token slots, float32 [B, N] each; 0 where none was sampled.
+    """What the trainer thinks of a side's token slots, float32 [B, N] each; 0 where none was sampled.
 
     log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, of the state
     before each token; 0 without a critic.
@@ -36,26 +36,27 @@ def score_messages(
     config: ModelConfig,
     weights: transformer.Weights,
     layout: Layout,
-    trajectory: Trajectory,
+    dialogue: Dialogue,
     form: constrain.Constraint | None,
     temperature: float,
 ) -> Scores:
-    """Scores the buyer's messages teacher-forced: one forward pass reads the whole dialogue.
+    """Scores a side's messages teacher-forced: one forward pass reads the whole dialogue.
 
     Scores over the vocabulary are made one turn at a time and recomputed in the backward pass, never held for the
     whole context.
 
     Args:
-      form: the masks that `trajectory.choices_BxKxW` index; None scores every token of the vocabulary.
+      layout: of the side whose dialogue it is. form: the masks that `dialogue.choices_BxKxW` index; None scores every
+      token of the vocabulary.
     """
-    context, valid = (x[:, : layout.columns] for x in (trajectory.tokens_BxT, trajectory.valid_BxT))
+    context, valid = (x[:, : layout.columns] for x in (dialogue.tokens_BxT, dialogue.valid_BxT))
     positions = jnp.cumsum(valid, axis=1) - 1
     blocks = tuple(layout.end(k) for k in range(layout.turns))
     hidden, _ = transformer.forward(config, weights, context, positions, valid, blocks=blocks)
-    # A message's first token is predicted at the buyer's header, one column before its slot.
+    # A message's first token is predicted at the side's header, one column before its slot.
     before = jnp.stack([hidden[:, layout.start(k) - 1 : layout.end(k) - 1] for k in range(layout.turns)])
     tokens = jnp.stack([context[:, layout.start(k) : layout.end(k)] for k in range(layout.turns)])
-    choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (trajectory.choices_BxKxW, trajectory.sampled_BxKxW))
+    choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (dialogue.choices_BxKxW, dialogue.sampled_BxKxW))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def turn(inputs):

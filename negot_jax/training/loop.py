@@ -13,7 +13,6 @@ import time
 import jax
 
 from negot_jax.config import field
-from negot_jax.models.transformer import Weights
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
 from negot_jax.training.checkpoint import Checkpoints
@@ -50,7 +49,7 @@ def train(
     env: Environment,
     workdir: str | os.PathLike,
     run_id: str,
-    reference: Weights | None = None,
+    frozen: learner.Frozen = learner.NOTHING_FROZEN,
     stop: Callable[[], bool] = lambda: False,
 ) -> learner.TrainState:
     """Runs what is left of the iterations.
@@ -60,7 +59,7 @@ def train(
         had never stopped.
       workdir: gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
       run_id: names the run that the checkpoints are of: see `manifest.run_id`.
-      reference: as in `learner.train_step`.
+      frozen: as in `learner.train_step`.
       stop: asked before every iteration whether to checkpoint and return now.
 
     Returns:
@@ -101,7 +100,7 @@ def train(
 
             pending = None
             while done < config.iterations and not stop():
-                state, metrics = learner.train_step(statics, state, env, reference)
+                state, metrics = learner.train_step(statics, state, env, frozen)
                 if pending:
                     fetch(*pending)
                 pending = (done, metrics)

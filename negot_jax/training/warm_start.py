@@ -1,7 +1,7 @@
-"""A warm start: behaviour cloning of scripted buyers, so that reinforcement learning begins with one that can speak.
+"""A warm start: behaviour cloning of scripted players, so that reinforcement learning begins with one that can speak.
 
-The dialogues are played and written inside the compiled program, in the same columns as any rollout; the buyer's own
-tokens are the targets. Scores are over the whole vocabulary, so the buyer learns the form of a message even where
+The dialogues are played and written inside the compiled program, in the same columns as any rollout; a side's own
+tokens are the targets. Scores are over the whole vocabulary, so a model learns the form of a message even where
 decoding would force it.
 """
 
@@ -9,15 +9,15 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import tqdm
 
 from negot_jax.config import field
-from negot_jax.game import bargaining, buyers
-from negot_jax.game.types import BUYER, GameState
+from negot_jax.game import buyers
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.models import lora
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import learner, losses, rollout
+from negot_jax.rl import learner, losses, players, rollout
 from negot_jax.rl.environment import Environment
 from negot_jax.training.metrics import reduce
 
@@ -49,35 +49,27 @@ class WarmStartConfig:
             buyers.make(spec)
 
 
-def mixture(specs: tuple[str, ...], key: jax.Array, turns: int) -> rollout.ScriptedBuyer:
-    """A buyer whose rows follow the given policies in turn: row i the policy i modulo their number."""
-    policies = [buyers.make(spec) for spec in specs]
-
-    def act(state: GameState):
-        rows = jnp.arange(state.turn.size)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
-        observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
-        said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
-        return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
-
-    return rollout.ScriptedBuyer(act)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def clone_step(
     config: WarmStartConfig,
     model: ModelConfig,
+    role: int,
     state: learner.TrainState,
+    base: Weights,
     env: Environment,
 ) -> tuple[learner.TrainState, learner.Metrics]:
-    """One update on fresh dialogues."""
+    """One update on fresh dialogues. base: the weights that stay as they are, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
     scenarios = rollout.sample_scenarios(key_scenarios, env, config.episodes)
-    buyer = mixture(config.buyers, key_buyers, env.layout.turns)
-    dialogues = rollout.rollout(key_buyers, env, scenarios, 1, buyer)
+    policies = tuple(map(buyers.make, config.buyers))
+    buyer = players.mixture(policies, key_buyers, env.params.turns)
+    seller = players.scripted_seller(env) if role == SELLER else None
+    played = rollout.rollout(key_buyers, env, scenarios, 1, buyer, seller)
+    dialogues = played.seller if role == SELLER else played.buyer
 
-    def loss(weights: Weights, part: rollout.Trajectory):
-        scores = losses.score_messages(model, weights, env.layout, part, None, 1.0)
+    def loss(trained: Weights, part: rollout.Dialogue):
+        weights = lora.join(trained, base)
+        scores = losses.score_messages(model, weights, env.side(role).layout, part, None, 1.0)
         return losses.masked(-scores.log_probs, part.sampled_BxKxW.reshape(scores.log_probs.shape)), {}
 
     (weights, opt_state, skipped), metrics = learner.apply_gradients(
@@ -91,13 +83,26 @@ def clone_step(
 
 
 def warm_start(
-    config: WarmStartConfig, model: ModelConfig, key: jax.Array, weights: Weights, env: Environment
+    config: WarmStartConfig,
+    model: ModelConfig,
+    key: jax.Array,
+    weights: Weights,
+    env: Environment,
+    role: int = BUYER,
 ) -> Weights:
-    """Clones for `config.steps` updates. Deterministic in its arguments: an interrupted one is simply run again."""
-    state = learner.init_state(key, weights, config.optimizer.make(config.steps))
-    bar = tqdm.trange(config.steps, desc="warm start", unit="it", dynamic_ncols=True)
+    """Clones a side for `config.steps` updates, of a model with adapters these alone.
+
+    Deterministic in its arguments: an interrupted one is simply run again. Arrays that are trained are given up.
+
+    Returns:
+      The weights that were trained.
+    """
+    trained, base = lora.split(weights) if model.lora.rank else (weights, {})
+    state = learner.init_state(key, trained, config.optimizer.make(config.steps))
+    named = {BUYER: "warm start", SELLER: "warm start of the seller"}[role]
+    bar = tqdm.trange(config.steps, desc=named, unit="it", dynamic_ncols=True)
     for step in bar:
-        state, metrics = clone_step(config, model, state, env)
+        state, metrics = clone_step(config, model, role, state, base, env)
         if step % 20 == 19 or step == config.steps - 1:
             bar.set_postfix({"loss": f"{reduce(jax.device_get(metrics))['loss']:.3g}"})
     return state.weights

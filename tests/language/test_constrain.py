@@ -71,7 +71,9 @@ def _walk(form, spellings, standing, caps, scores, given):
         lone = (mask.sum(axis=-1) == 1) & (mask != form.allowed_NxV[follow.node]).any(axis=-1)
         sound = jnp.where(choice == constrain.FORCED, lone, equal)
         log_probs = sampling.log_probs(scores, 1.0, mask)
-        token = sampling.sample(jax.random.key(column), log_probs, sampling.SamplingConfig())
+        token = sampling.sample(
+            jax.random.uniform(jax.random.key(column), (2, ROWS)), log_probs, sampling.SamplingConfig()
+        )
         token = jnp.where(given[:, column] < 0, token, given[:, column])
         possible = jnp.take_along_axis(mask, token[:, None], axis=1)[:, 0]
         follow = jax.vmap(functools.partial(constrain.advance, form))(follow, spellings, token, standing)

@@ -9,6 +9,7 @@ from negot_jax.catalog import synthetic
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts
 from negot_jax.language import tokenizer as tokens
+from negot_jax.language.dialect import Own
 
 CATALOG = synthetic.load(24)
 TOKENIZER = tokens.train([*CATALOG.titles, *CATALOG.descriptions], 500)
@@ -18,10 +19,9 @@ ROLES = (BUYER, SELLER)
 
 def _rows(catalog, style="full", text_tokens=30, turns=6):
     """The prompts without padding, by product and role."""
-    padded, lengths = prompts.tokenise(catalog, TOKENIZER, turns, style, text_tokens)
-    return [
-        [row[:length].tolist() for row, length in zip(*pair, strict=True)] for pair in zip(padded, lengths, strict=True)
-    ]
+    sides = [prompts.tokenise(catalog, Own(TOKENIZER), role, turns, style, text_tokens) for role in ROLES]
+    cut = [[row[:length].tolist() for row, length in zip(*side, strict=True)] for side in sides]
+    return list(zip(*cut, strict=True))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -62,8 +62,8 @@ def test_texts_are_cut_at_the_budget_and_rules_never(style, text_tokens):
 
 
 def test_prompts_are_padded_on_the_right_to_the_longest():
-    padded, lengths = prompts.tokenise(CATALOG, TOKENIZER, 6, "full", 30)
-    assert padded.shape == (len(CATALOG), 2, lengths.max())
+    padded, lengths = prompts.tokenise(CATALOG, Own(TOKENIZER), BUYER, 6, "full", 30)
+    assert padded.shape == (len(CATALOG), lengths.max())
     assert padded.dtype == lengths.dtype == np.int32
     beyond = np.arange(lengths.max()) >= lengths[..., None]
     assert ((padded == tokens.PAD) == beyond).all()

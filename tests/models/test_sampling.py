@@ -1,5 +1,7 @@
 """Sampling: draws follow the distribution they are scored by, and never leave it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,11 @@ def _logits(shape, spread=2.0, seed=0):
 
 
 PLAIN = SamplingConfig()
-_sample = jax.jit(sampling.sample, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _sample(key, log_probs_BxV, config):
+    return sampling.sample(jax.random.uniform(key, (2, log_probs_BxV.shape[0])), log_probs_BxV, config)
 
 
 def _counts(log_probs_V, config=PLAIN, draws=10_000):
@@ -99,7 +105,9 @@ def test_a_large_vocabulary():
     """Rows of one token, of two far apart, and of all: the parts of the range are met by their share."""
     V, rows = 262_144, 96
     few = jnp.full(V, -jnp.inf).at[jnp.array([5, V - 1])].set(0.0)
-    draw = jax.jit(lambda key, x: sampling.sample(key, jnp.broadcast_to(x, (rows, V)), PLAIN))
+    draw = jax.jit(
+        lambda key, x: sampling.sample(jax.random.uniform(key, (2, rows)), jnp.broadcast_to(x, (rows, V)), PLAIN)
+    )
     counts = np.bincount(draw(jax.random.key(0), few), minlength=V)
     assert counts[[5, V - 1]].sum() == rows and counts[[5, V - 1]].min() > rows / 4
     even = np.asarray(draw(jax.random.key(0), jnp.zeros(V)))
@@ -152,7 +160,7 @@ def test_top_p_stays_within_the_mask():
 
 def test_temperature_zero_is_greedy():
     log_probs = sampling.log_probs(_logits((100, 30)), 0.0)
-    drawn = sampling.sample(jax.random.key(0), log_probs, SamplingConfig(temperature=0.0))
+    drawn = sampling.sample(jnp.zeros((2, log_probs.shape[0])), log_probs, SamplingConfig(temperature=0.0))
     assert drawn.dtype == jnp.int32 and (drawn == np.argmax(log_probs, axis=-1)).all()
 
 

@@ -11,12 +11,14 @@ from experiments.configs import quickstart
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.config import from_config_dict
-from negot_jax.game.types import Scenario
+from negot_jax.game.types import BUYER, Scenario
+from negot_jax.language.dialect import Own
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import environment, rollout
 from negot_jax.rl.learner import Learner, OptimizerConfig
+from negot_jax.rl.players import LanguageModelPlayer
 from negot_jax.training.warm_start import WarmStartConfig, warm_start
 
 TEMPERATURE = 0.8
@@ -41,7 +43,7 @@ class World:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _play(model, weights, env: environment.Environment, scenarios: Scenario) -> rollout.Trajectory:
-    buyer = rollout.LanguageModelBuyer(model, weights, SamplingConfig(temperature=TEMPERATURE))
+    buyer = LanguageModelPlayer(BUYER, model, weights, SamplingConfig(temperature=TEMPERATURE))
     return rollout.rollout(jax.random.key(4), env, scenarios, 4, buyer)
 
 
@@ -57,10 +59,10 @@ def world() -> World:
     catalog = catalogs.normalise(synthetic.load(size=40))
     catalog = dataclasses.replace(catalog, codenames=("books_7",) * len(catalog))
     tokenizer = setup.train_tokenizer(catalog, config)
-    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
-    constrained = environment.build(catalog, tokenizer, config.game, config.language)
+    model = dataclasses.replace(config.model.config(), vocab_size=tokenizer.vocab_size)
+    constrained = environment.build(catalog, Own(tokenizer), config.game, config.language)
     language = dataclasses.replace(config.language, decoding="free")
-    free = environment.build(catalog, tokenizer, config.game, language, constrained.grammar)
+    free = environment.build(catalog, Own(tokenizer), config.game, language, token_grammar=constrained.grammar)
     cloning = WarmStartConfig(
         steps=70, episodes=24, buyers=config.warm_start.buyers, optimizer=OptimizerConfig(learning_rate=2e-2, warmup=5)
     )

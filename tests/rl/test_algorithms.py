@@ -107,7 +107,7 @@ def _moved(weights, scale, seed):
 
 @pytest.fixture(scope="module")
 def played(world):
-    return world.play(world.constrained, world.weights)
+    return world.play(world.constrained, world.weights).buyer
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -117,11 +117,12 @@ def test_the_objective_is_the_papers(name, world, played):
     start = statics.init_state(jax.random.key(0), world.weights).weights
     old, new, reference = (_moved(start, scale, seed) for scale, seed in ((0.003, 1), (0.02, 2), (0.02, 3)))
     # Rewards of our own, a group of equal ones among them.
-    reward_B = np.random.default_rng(0).choice([-1.0, 0.0, 0.4], played.state.turn.size).astype(np.float32)
+    reward_B = np.random.default_rng(0).choice([-1.0, 0.0, 0.4], len(played.tokens_BxT)).astype(np.float32)
     reward_B[:GROUP] = 0.0
 
-    fixed, _ = learner.prepare(statics, old, reference, env, played, jnp.array(reward_B))
-    (total, weight), metrics = learner.loss(statics, env, new, (played, fixed))
+    frozen = learner.Frozen(reference=reference)
+    fixed, _ = learner.prepare(statics, old, frozen, env, played, jnp.array(reward_B))
+    (total, weight), metrics = learner.loss(statics, env, frozen, new, (played, fixed))
 
     double = lambda scores: jax.tree.map(lambda x: np.asarray(x, np.float64), scores)
     scores = [double(statics.score(weights, env, played)) for weights in (old, new, reference)]
@@ -169,4 +170,5 @@ def test_an_unknown_preset_names_the_known_ones():
 def test_a_divergence_needs_a_reference(world, played):
     statics = _statics(world, VARIANTS["k2"])
     with pytest.raises(ValueError, match="reference"):
-        learner.prepare(statics, world.weights, None, world.constrained, played, jnp.zeros(played.state.turn.size))
+        nothing, rewards_B = learner.NOTHING_FROZEN, jnp.zeros(len(played.tokens_BxT))
+        learner.prepare(statics, world.weights, nothing, world.constrained, played, rewards_B)

@@ -4,23 +4,28 @@ import dataclasses
 
 import pytest
 
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts
+from negot_jax.language.dialect import Own
 from negot_jax.rl import environment
 from negot_jax.rl.environment import GameConfig, Layout
 
 
 def test_columns_follow_one_another():
-    layout = Layout(prompt=10, header=2, message=5, reply=4, turns=3)
-    assert layout.start(0) == 12  # Prompt, then the buyer's header.
-    assert [layout.start(k + 1) - layout.end(k) for k in range(2)] == [7, 7]  # Seller's header, reply, buyer's header.
-    assert layout.columns == layout.end(2) == 12 + 3 * 5 + 2 * 7
+    buyer = Layout(role=BUYER, prompt=10, own=2, message=5, closing=0, withdrawn=0, other=1, reply=4, turns=3)
+    assert buyer.start(0) == 12  # Prompt, then the buyer's header.
+    assert [buyer.start(k + 1) - buyer.end(k) for k in range(2)] == [7, 7]  # Seller's header, reply, buyer's header.
+    assert buyer.columns == buyer.end(2) == 12 + 3 * 5 + 2 * 7
+    seller = dataclasses.replace(buyer, role=SELLER, closing=1, withdrawn=3)
+    assert seller.start(0) == 10 + 11  # Prompt, then what the buyer says, which it always hears first.
+    assert seller.columns == 10 + 3 * (11 + 5)
 
 
 def test_prompts_and_codes_are_the_catalogues(world):
     env, catalog, tokenizer = world.constrained, world.catalog, world.tokenizer
     for product in (0, len(catalog) - 1):
-        prompt = tokenizer.decode(env.prompts_NxL[product, : env.prompt_lengths_N[product]].tolist())
-        assert prompt.startswith(prompts.rules(catalog, product, 0, env.layout.turns, "compact"))
+        prompt = tokenizer.decode(env.buyer.prompts_NxL[product, : env.buyer.prompt_lengths_N[product]].tolist())
+        assert prompt.startswith(prompts.rules(catalog, product, 0, env.params.turns, "compact"))
         code = tokenizer.decode(env.codes_NxC[product, : env.code_lengths_N[product]].tolist())
         assert code == catalog.codenames[product]
 
@@ -28,7 +33,7 @@ def test_prompts_and_codes_are_the_catalogues(world):
 def test_a_message_needs_room(world):
     language = dataclasses.replace(world.config.language, message_tokens=12)
     with pytest.raises(ValueError, match=r"language.message_tokens=12 .* Set language.message_tokens >= \d+"):
-        environment.build(world.catalog, world.tokenizer, world.config.game, language, world.free.grammar)
+        environment.build(world.catalog, Own(world.tokenizer), world.config.game, language)
 
 
 @pytest.mark.parametrize(

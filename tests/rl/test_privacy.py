@@ -16,8 +16,9 @@ import pytest
 from negot_jax.game.types import Action, End, Kind
 from negot_jax.language import constrain
 from negot_jax.language import tokenizer as tokens
+from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
-from negot_jax.rl import environment, learner, losses, rollout
+from negot_jax.rl import environment, learner, losses, players, rollout
 from tests.rl.conftest import TEMPERATURE
 
 
@@ -39,7 +40,9 @@ def _with_costs(world, decoding: str, share: float) -> environment.Environment:
     catalog = world.catalog
     catalog = dataclasses.replace(catalog, cost=(catalog.price * share).astype(catalog.cost.dtype))
     language = dataclasses.replace(world.config.language, decoding=decoding)
-    return environment.build(catalog, world.tokenizer, world.config.game, language, world.constrained.grammar)
+    return environment.build(
+        catalog, Own(world.tokenizer), world.config.game, language, token_grammar=world.constrained.grammar
+    )
 
 
 @pytest.mark.parametrize("weights", ["cloned", "random"])
@@ -48,19 +51,20 @@ def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
     """Whole dialogues against a seller who gives nothing away: tokens and log-probabilities are bit-equal."""
     model = world.learner.model
     weights = world.weights if weights == "cloned" else transformer.init(jax.random.key(3), model)
-    low, high = (_with_costs(world, decoding, share).replace(seller=Stonewall()) for share in (0.3, 0.6))
+    low, high = (_with_costs(world, decoding, share).replace(script=Stonewall()) for share in (0.3, 0.6))
     assert (low.params.products.cost != high.params.products.cost).all()
     for ours, theirs in zip(
-        jax.tree.leaves((low.prompts_NxL, low.headers_KxH)),
-        jax.tree.leaves((high.prompts_NxL, high.headers_KxH)),
+        jax.tree.leaves((low.buyer.prompts_NxL, low.buyer.own_KxH)),
+        jax.tree.leaves((high.buyer.prompts_NxL, high.buyer.own_KxH)),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
-    one, other = world.play(low, weights), world.play(high, weights)
+    one, other = world.play(low, weights).buyer, world.play(high, weights).buyer
     for name in ("tokens_BxT", "valid_BxT", "log_probs_BxKxW", "choices_BxKxW"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     scores = [
-        losses.score_messages(model, weights, low.layout, played, low.form, TEMPERATURE) for played in (one, other)
+        losses.score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE)
+        for played in (one, other)
     ]
     jax.tree.map(np.testing.assert_array_equal, *scores)
 
@@ -68,8 +72,8 @@ def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
 @pytest.mark.parametrize("decoding", ["constrained", "free"])
 def test_the_cost_shows_only_once_the_seller_speaks(decoding, world):
     """Against the default seller: the buyer's first message is the same to the bit, and later ones are not."""
-    one, other = (world.play(_with_costs(world, decoding, share), world.weights) for share in (0.3, 0.6))
-    end = world.constrained.layout.end(0)
+    one, other = (world.play(_with_costs(world, decoding, share), world.weights).buyer for share in (0.3, 0.6))
+    end = world.constrained.buyer.layout.end(0)
     np.testing.assert_array_equal(one.tokens_BxT[:, :end], other.tokens_BxT[:, :end])
     np.testing.assert_array_equal(one.log_probs_BxKxW[:, 0], other.log_probs_BxKxW[:, 0])
     assert (np.asarray(one.tokens_BxT) != np.asarray(other.tokens_BxT)).any()
@@ -88,11 +92,11 @@ class Recital(NamedTuple):
         B = state.turn.size
         said = jnp.broadcast_to(self.said_KxW[turn], (B, self.said_KxW.shape[1]))
         lengths = jnp.where(state.end == End.ONGOING, self.lengths_K[turn], 0)
-        return memory, rollout.Message(
+        return memory, players.Message(
             said, lengths, jnp.zeros(B, bool), jnp.zeros(said.shape), jnp.full(said.shape, constrain.FORCED)
         )
 
-    def hear(self, env, memory, turn, reply):
+    def hear(self, env, memory, turn, heard):
         return memory
 
 
@@ -105,8 +109,8 @@ def _recite(env, scenarios, said_KxW, lengths_K):
 @hypothesis.given(st.data())
 def test_the_seller_does_not_hear_a_thought(world, data):
     """Two buyers who say and do the same, and think at random: the seller's moves and words are bit-equal."""
-    layout = dataclasses.replace(world.free.layout, message=80)
-    env = world.free.replace(layout=layout)
+    layout = dataclasses.replace(world.free.buyer.layout, message=80)
+    env = world.free.replace(buyer=world.free.buyer.replace(layout=layout))
     scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
     # Any tokens but those that end the line, or the message.
     unbroken = [
@@ -129,8 +133,8 @@ def test_the_seller_does_not_hear_a_thought(world, data):
         np.testing.assert_array_equal(getattr(one.state, name), getattr(other.state, name), err_msg=name)
     for turn in range(layout.turns):
         reply = slice(layout.end(turn), layout.end(turn) + 1 + layout.reply)
-        np.testing.assert_array_equal(one.tokens_BxT[:, reply], other.tokens_BxT[:, reply])
-        np.testing.assert_array_equal(one.valid_BxT[:, reply], other.valid_BxT[:, reply])
+        np.testing.assert_array_equal(one.buyer.tokens_BxT[:, reply], other.buyer.tokens_BxT[:, reply])
+        np.testing.assert_array_equal(one.buyer.valid_BxT[:, reply], other.buyer.valid_BxT[:, reply])
 
 
 @pytest.mark.parametrize("decoding", ["constrained", "free"])
@@ -141,15 +145,16 @@ def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatc
     they do as targets.
     """
     env, statics = getattr(world, decoding), world.learner
-    played = world.play(env, world.weights)
+    played = world.play(env, world.weights).buyer
     fixed = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, statics.model.width))
     monkeypatch.setattr(
         transformer, "forward", lambda config, weights, tokens, *_, **__: (fixed[:, : tokens.shape[1]], None)
     )
-    reward_B = jax.random.uniform(jax.random.key(1), played.state.turn.shape)
+    reward_B = jax.random.uniform(jax.random.key(1), played.tokens_BxT.shape[:1])
     own = np.zeros(played.tokens_BxT.shape, bool)
-    for turn in range(env.layout.turns):
-        own[:, env.layout.start(turn) : env.layout.end(turn)] = played.sampled_BxKxW[:, turn]
+    layout = env.buyer.layout
+    for turn in range(layout.turns):
+        own[:, layout.start(turn) : layout.end(turn)] = played.sampled_BxKxW[:, turn]
     assert own.any() and not own.all()
     other = jax.random.randint(jax.random.key(2), own.shape, 0, statics.model.vocab_size)
     spoilt = played.replace(
@@ -157,9 +162,12 @@ def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatc
         log_probs_BxKxW=jnp.where(played.sampled_BxKxW, played.log_probs_BxKxW, -7.0),
     )
 
-    def gradient(trajectory):
-        fixed, _ = learner.prepare(statics, world.weights, None, env, trajectory, reward_B)
-        return jax.value_and_grad(lambda w: learner.loss(statics, env, w, (trajectory, fixed))[0][0])(world.weights)
+    frozen = learner.NOTHING_FROZEN
+
+    def gradient(dialogue):
+        fixed, _ = learner.prepare(statics, world.weights, frozen, env, dialogue, reward_B)
+        loss = lambda weights: learner.loss(statics, env, frozen, weights, (dialogue, fixed))[0][0]
+        return jax.value_and_grad(loss)(world.weights)
 
     (loss, slopes), (again, others) = gradient(played), gradient(spoilt)
     assert loss == again

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from negot_jax.game import buyers, play, rewards
-from negot_jax.game.types import End
+from negot_jax.game.types import BUYER, End
 from negot_jax.language import tokenizer as tokens
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig, log_probs
 from negot_jax.models.transformer import forward, logits
-from negot_jax.rl import losses, rollout
-from negot_jax.training import warm_start
+from negot_jax.rl import losses, players, rollout
 from tests.rl.conftest import TEMPERATURE
 
 POLICIES = ("linear(start=0.4, end=1.0)", "concession")
@@ -24,13 +23,14 @@ POLICIES = ("linear(start=0.4, end=1.0)", "concession")
 def played(request, world):
     """A batch of episodes of the model that can speak."""
     env = getattr(world, request.param)
-    return env, world.play(env, world.weights)
+    trajectory = world.play(env, world.weights)
+    return env, trajectory.buyer, trajectory.state
 
 
 def test_the_sampler_is_the_trainer(played, world):
-    env, trajectory = played
+    env, trajectory, _ = played
     scores = jax.jit(losses.score_messages, static_argnums=(0, 2, 5))(
-        world.learner.model, world.weights, env.layout, trajectory, env.form, TEMPERATURE
+        world.learner.model, world.weights, env.buyer.layout, trajectory, env.buyer.form, TEMPERATURE
     )
     sampled = np.asarray(trajectory.sampled_BxKxW)
     assert sampled[:, 1:].any(axis=(1, 2)).mean() > 0.5  # The comparison spans turns.
@@ -44,8 +44,8 @@ def test_the_sampler_is_the_trainer(played, world):
 
 def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
     """Against one plain pass that holds [batch, time, vocabulary]."""
-    env, trajectory = played
-    model, layout, valid = world.learner.model, env.layout, trajectory.valid_BxT
+    env, trajectory, _ = played
+    model, layout, valid = world.learner.model, env.buyer.layout, trajectory.valid_BxT
     scores = losses.score_messages(model, world.weights, layout, trajectory, None, 1.0)
     ours = scores.log_probs.reshape(trajectory.sampled_BxKxW.shape)
     hidden, _ = forward(model, world.weights, trajectory.tokens_BxT, jnp.cumsum(valid, axis=1) - 1, valid)
@@ -58,15 +58,15 @@ def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
 
 
 def test_columns_hold_what_was_said(played, world):
-    env, trajectory = played
-    layout = env.layout
+    env, trajectory, _ = played
+    layout = env.buyer.layout
     context, valid = np.asarray(trajectory.tokens_BxT), np.asarray(trajectory.valid_BxT)
     sampled = np.asarray(trajectory.sampled_BxKxW)
     for turn in range(layout.turns):
         own = valid[:, layout.start(turn) : layout.end(turn)]
         np.testing.assert_array_equal(own, sampled[:, turn])
         spoke = own.any(axis=1)
-        header = context[:, layout.start(turn) - layout.header : layout.start(turn)]
+        header = context[:, layout.start(turn) - layout.own : layout.start(turn)]
         assert (header == [tokens.BUYER_TURN, *world.tokenizer.single_bytes(str(layout.turns - turn))]).all()
         np.testing.assert_array_equal(valid[:, layout.start(turn) - 1], spoke)
         # A message is one stretch from the slot's first column, and ends with the only EOT it holds, if any.
@@ -86,7 +86,7 @@ def test_constrained_messages_keep_the_form(world):
 
 
 def test_a_cloned_buyer_speaks_freely(played):
-    malformed = np.isin(np.asarray(played[1].state.end), rewards.FORMAT_ERRORS)
+    malformed = np.isin(np.asarray(played[2].end), rewards.FORMAT_ERRORS)
     assert malformed.mean() < 0.5
 
 
@@ -95,7 +95,7 @@ def written(world):
     """Scripted dialogues, rendered, tokenised, parsed and played: 16 scenarios x 4, rows of two policies in turn."""
     env = world.constrained
     scenarios = rollout.sample_scenarios(jax.random.key(7), env, 16)
-    buyer = warm_start.mixture(POLICIES, jax.random.key(0), env.layout.turns)
+    buyer = players.mixture(tuple(map(buyers.make, POLICIES)), jax.random.key(0), env.params.turns)
     return scenarios, rollout.rollout(jax.random.key(8), env, scenarios, 4, buyer).state
 
 
@@ -104,7 +104,7 @@ def test_written_dialogues_end_as_the_pure_game_does(row, world, written):
     """The same outcomes as the policies playing without a word."""
     scenarios, state = written
     env = world.constrained
-    silent, _ = play.play(jax.random.key(9), buyers.make(POLICIES[row]), env.seller, scenarios, env.params)
+    silent, _ = play.play(jax.random.key(9), buyers.make(POLICIES[row]), env.script, scenarios, env.params)
     for name in ("end", "deal_price", "kinds", "prices", "turn"):
         ours = np.asarray(getattr(state, name)).reshape(16, 4, *np.shape(getattr(silent, name))[1:])
         np.testing.assert_array_equal(ours[:, row], getattr(silent, name), err_msg=name)
@@ -123,9 +123,9 @@ def test_a_group_meets_one_seller(written):
 def test_prompt_prefill_is_shared_without_a_trace(world):
     """A group's cache, read once and copied, is what each member would have read."""
     env = world.constrained
-    buyer = rollout.LanguageModelBuyer(world.learner.model, world.weights, SamplingConfig())
-    C = env.layout.prompt + env.layout.header
-    prompt = rollout.Chunk(jnp.pad(env.prompts_NxL[:3], ((0, 0), (0, 2))), jnp.ones((3, C), bool))
+    buyer = players.LanguageModelPlayer(BUYER, world.learner.model, world.weights, SamplingConfig())
+    C = env.buyer.layout.prompt + env.buyer.layout.own
+    prompt = players.Chunk(jnp.pad(env.buyer.prompts_NxL[:3], ((0, 0), (0, 2))), jnp.ones((3, C), bool))
     shared = buyer.begin(env, prompt, 2)
     alone = buyer.begin(env, jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), prompt), 1)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), shared, alone)

@@ -229,7 +229,7 @@ def test_real_dollars_and_free_decoding(tmp_path):
         warm_start__steps=0,
     )
     run, run_id = train.start(config, tmp_path)
-    assert run.train_env.form is None
+    assert run.train_env.buyer.form is None
     assert np.ptp(run.train.price) > 100_000
     train.train(run, tmp_path, run_id)
     curves = read_csv(tmp_path / "metrics.csv")

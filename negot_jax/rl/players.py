@@ -1,0 +1,276 @@
+"""Who speaks for a side: a scripted policy that fills in templates, or a language model.
+
+Shape suffixes as in `rollout`.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import NamedTuple, Protocol
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from negot_jax.game import bargaining, sellers
+from negot_jax.game.play import Buyer
+from negot_jax.game.regulation import Stream
+from negot_jax.game.types import BUYER, SELLER, Action, End, GameState
+from negot_jax.language import constrain, render
+from negot_jax.models import sampling, transformer
+from negot_jax.models.presets import ModelConfig
+from negot_jax.rl.environment import Environment
+
+
+@struct.dataclass
+class Message:
+    """One message a row, in a slot of W columns.
+
+    tokens_BxW: int32, padded on the right. lengths_B: int32, 0 where the row is silent. cut_B: bool, whether the cap
+    ended it. log_probs_BxW: float32, under the distribution that each token was drawn from. choices_BxW: int32, that
+    distribution's mask (a row of `Constraint.allowed_NxV`, or `FORCED`).
+    """
+
+    tokens_BxW: jax.Array
+    lengths_B: jax.Array
+    cut_B: jax.Array
+    log_probs_BxW: jax.Array
+    choices_BxW: jax.Array
+
+
+class Chunk(NamedTuple):
+    """New columns of a context: tokens int32[B, C] and valid bool[B, C]."""
+
+    tokens: jax.Array
+    valid: jax.Array
+
+
+class Player(Protocol):
+    """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next."""
+
+    def begin(self, env: Environment, prompt: Chunk, group: int) -> object:
+        """Reads the prompts [P, C]; the memory has a row for each of the P * group episodes."""
+
+    def speak(
+        self, key: jax.Array, env: Environment, memory: object, turn: jax.Array, state: GameState
+    ) -> tuple[object, Message]:
+        """The messages of a turn, [B]; silent where the game is over."""
+
+    def hear(self, env: Environment, memory: object, turn: jax.Array, heard: Chunk) -> object:
+        """Reads what comes before its message of a turn; after the last one, nothing."""
+
+    def withdraw(self, env: Environment, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
+        """Forgets its message of a turn where regulation has put another in its place."""
+
+
+class ScriptedPlayer(NamedTuple):
+    """A scripted policy that speaks in templates: act(state [B]) -> Action [B]."""
+
+    role: int
+    act: Callable[[GameState], Action]
+
+    def begin(self, env, prompt, group):
+        return ()
+
+    def speak(self, key, env, memory, turn, state):
+        said, lengths = render_action(env, self.role, self.act(state), state, env.side(self.role).layout.message)
+        lengths = jnp.where(state.end == End.ONGOING, lengths, 0)
+        return memory, Message(
+            tokens_BxW=said,
+            lengths_B=lengths,
+            cut_B=jnp.zeros(lengths.shape, bool),
+            log_probs_BxW=jnp.zeros(said.shape),
+            choices_BxW=jnp.full(said.shape, constrain.FORCED),
+        )
+
+    def hear(self, env, memory, turn, heard):
+        return memory
+
+    def withdraw(self, env, memory, turn, withdrawn_B):
+        return memory
+
+
+def mixture(policies: Sequence[Buyer], key: jax.Array, turns: int) -> ScriptedPlayer:
+    """A buyer whose rows follow the given policies in turn: row i the policy i modulo their number."""
+
+    def act(state: GameState):
+        rows = jnp.arange(state.turn.size)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
+        observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
+        said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
+        return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
+
+    return ScriptedPlayer(BUYER, act)
+
+
+def scripted_seller(env: Environment) -> ScriptedPlayer:
+    """The environment's scripted seller, as one that reads and writes."""
+    return ScriptedPlayer(SELLER, jax.vmap(lambda state: sellers.respond(env.script, state, env.params)))
+
+
+def render_action(
+    env: Environment, role: int, action: Action, state: GameState, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """Scripted messages [B, width] and their lengths; like a scripted seller's noise, the wording depends on the
+    scenario and the turn alone.
+    """
+    book = env.buyer_book if role == BUYER else env.seller_book
+    wording = jax.vmap(lambda key, turn: jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn))
+    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(wording(state.scenario.key, state.turn))
+    product = state.scenario.product
+    return jax.vmap(functools.partial(render.render, book, width=width))(
+        action, env.codes_NxC[product], env.code_lengths_N[product], variant
+    )
+
+
+@struct.dataclass
+class Memory:
+    """A language model's: its cache, how many valid tokens each row holds, and the last column's hidden states."""
+
+    cache: transformer.Cache
+    seen_B: jax.Array
+    hidden_BxD: jax.Array
+
+
+class LanguageModelPlayer(NamedTuple):
+    """A language model that reads the dialogue through its cache and samples its messages token by token.
+
+    What reads the cache is compiled once a turn, so that each turn attends to the columns filled so far and no more;
+    everything around it is compiled once.
+    """
+
+    role: int
+    config: ModelConfig
+    weights: transformer.Weights
+    sampling: sampling.SamplingConfig
+
+    def begin(self, env, prompt, group):
+        """Reads each prompt once and hands every member of the group a copy."""
+        P, C = prompt.tokens.shape
+        cache = transformer.init_cache(P, C, self.config)
+        positions = jnp.cumsum(prompt.valid, axis=1) - 1
+        hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
+        memory = Memory(cache=cache, seen_B=prompt.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
+
+        def widen(whole, batch_axis):
+            """A group of each row, with room for all columns, which follow the rows."""
+            room = [(0, 0)] * whole.ndim
+            room[batch_axis + 1] = (0, env.side(self.role).layout.columns - C)
+            return jnp.pad(jnp.repeat(whole, group, axis=batch_axis), room)
+
+        return Memory(
+            cache=transformer.Cache(widen(cache.keys, 1), widen(cache.values, 1), widen(cache.valid_BxS, 0)),
+            seen_B=jnp.repeat(memory.seen_B, group),
+            hidden_BxD=jnp.repeat(memory.hidden_BxD, group, axis=0),
+        )
+
+    def hear(self, env, memory, turn, heard):
+        layout = env.side(self.role).layout
+
+        def read(start, memory):
+            positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
+            cursor = start - heard.tokens.shape[1]
+            hidden, cache = transformer.forward(
+                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor, start
+            )
+            return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
+
+        first = 1 if self.role == BUYER else 0  # The buyer's first message comes right after its prompt.
+        reads = [functools.partial(read, layout.start(k)) for k in range(first, layout.turns)]
+        return jax.lax.switch(turn - first, [*reads, lambda memory: memory], memory)
+
+    def withdraw(self, env, memory, turn, withdrawn_B):
+        layout, cache = env.side(self.role).layout, memory.cache
+        start = layout.start(turn)
+        slot_BxW = jax.lax.dynamic_slice_in_dim(cache.valid_BxS, start, layout.message, axis=1)
+        kept_BxW = slot_BxW & ~withdrawn_B[:, None]
+        valid_BxS = jax.lax.dynamic_update_slice_in_dim(cache.valid_BxS, kept_BxW, start, axis=1)
+        seen_B = memory.seen_B - slot_BxW.sum(axis=1) + kept_BxW.sum(axis=1)
+        return memory.replace(cache=cache.replace(valid_BxS=valid_BxS), seen_B=seen_B)
+
+    def speak(self, key, env, memory, turn, state):
+        layout = env.side(self.role).layout
+        spans = [layout.end(k) for k in range(layout.turns)]
+        turns = [functools.partial(self._decode, key, env, span, turn, state) for span in spans]
+        return jax.lax.switch(turn, turns, memory)
+
+    def _uniforms(self, key, turn, state):
+        """By column, the two random numbers a row that draw a token there: [2, B].
+
+        A seller's depend on the scenario and the turn alone: the members of a group meet the same one.
+        """
+        if self.role == BUYER:
+            return lambda column: jax.random.uniform(jax.random.fold_in(key, column), (2, state.turn.size))
+        own = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, Stream.SPEECH), turn))
+        keys_B = own(state.scenario.key)
+        return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
+
+    def _decode(self, key, env, span, turn, state, memory):
+        """Samples until every row has ended its message or filled its slot."""
+        side, B = env.side(self.role), state.turn.size
+        form, W = side.form, side.layout.message
+        standing = state.offers[:, 1 - self.role]
+        spellings = _spellings(env, state.scenario.product, standing)
+        talking_B = state.end == End.ONGOING
+        uniforms = self._uniforms(key, turn, state)
+
+        def sample(column, hidden_BxD, follow):
+            logits = transformer.logits(self.config, self.weights, hidden_BxD)
+            mask, choice = None, jnp.zeros(B, jnp.int32)
+            if form is not None:
+                allowed = functools.partial(constrain.allowed, form, left=W - column)
+                mask, choice = jax.vmap(allowed)(follow, spellings)
+            log_probs = sampling.log_probs(logits, self.sampling.temperature, mask)
+            token = sampling.sample(uniforms(column), log_probs, self.sampling)
+            if form is not None:
+                follow = jax.vmap(functools.partial(constrain.advance, form))(follow, spellings, token, standing)
+            return token, jnp.take_along_axis(log_probs, token[:, None], axis=1)[:, 0], choice, follow
+
+        def step(carry):
+            column, talking_B, follow, memory, message = carry
+            token, log_prob, choice, follow = sample(column, memory.hidden_BxD, follow)
+            ended_B = token == env.end
+
+            def write(whole, new):
+                new = jnp.where(talking_B, new, 0).astype(whole.dtype)
+                return jax.lax.dynamic_update_slice(whole, new[:, None], (0, column))
+
+            message = Message(
+                tokens_BxW=write(message.tokens_BxW, token),
+                lengths_B=message.lengths_B + talking_B,
+                cut_B=message.cut_B & ~ended_B,
+                log_probs_BxW=write(message.log_probs_BxW, log_prob),
+                choices_BxW=write(message.choices_BxW, choice),
+            )
+            hidden, cache = transformer.forward(
+                self.config,
+                self.weights,
+                token[:, None],
+                memory.seen_B[:, None],
+                talking_B[:, None],
+                memory.cache,
+                side.layout.start(turn) + column,
+                span,
+            )
+            memory = Memory(cache=cache, seen_B=memory.seen_B + talking_B, hidden_BxD=hidden[:, 0])
+            return column + 1, talking_B & ~ended_B, follow, memory, message
+
+        nothing = jnp.zeros((B, W), jnp.int32)
+        message = Message(nothing, jnp.zeros(B, jnp.int32), talking_B, nothing.astype(jnp.float32), nothing)
+        follow = None
+        if form is not None:
+            follow = jax.tree.map(lambda x: jnp.broadcast_to(x, (B,)), constrain.begin(form))
+        carry = (jnp.zeros((), jnp.int32), talking_B, follow, memory, message)
+        carry = jax.lax.while_loop(lambda carry: (carry[0] < W) & carry[1].any(), step, carry)
+        return carry[3], carry[4]
+
+
+def _spellings(env: Environment, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
+    """What constrained decoding may have to spell out for each row: its codename and the other side's offer."""
+    price, price_length = jax.vmap(functools.partial(render.spell_price, env.buyer_book))(jnp.maximum(standing, 0))
+    codes = env.codes_NxC[product]
+    width = max(price.shape[1], codes.shape[1])
+    pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))
+    return constrain.Spellings(
+        tokens_2xC=jnp.stack([pad(codes), pad(price)], axis=1),
+        lengths_2=jnp.stack([env.code_lengths_N[product], price_length], axis=1),
+    )
