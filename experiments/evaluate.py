@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 import shlex
+from typing import Any
 
 from absl import flags
 import jax
@@ -39,10 +40,7 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
 def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     with cli.checking_input():
-        if not (workdir / manifest.FILE).exists():
-            raise ValueError(f"--workdir={workdir} holds no run: no {manifest.FILE}. Train one with experiments.train.")
-        saved = manifest.read(workdir)
-        config = door.from_config_dict(setup.Config, saved["config"])
+        saved, config = read_run(workdir)
         name, options = "report", []
         if _CATALOG.value or _DATA_DIR.value:
             catalog = _CATALOG.value or config.catalog.name
@@ -50,10 +48,31 @@ def main() -> None:
             config = dataclasses.replace(config, catalog=other)
             name, options = f"report_{catalog}", [f"--catalog={catalog}"]
             options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
-        folder = config.model.checkpoint
-        manifest.require_tokenizer(saved, hf_tokenizer.find(folder) if folder else workdir / setup.TOKENIZER)
-        run = setup.prepare(config, workdir)
-    print(report(run, workdir, manifest.run_id(saved), name, options))
+        run, run_id = prepare(saved, config, workdir)
+    print(report(run, workdir, run_id, name, options))
+
+
+def read_run(workdir: pathlib.Path) -> tuple[dict[str, Any], setup.Config]:
+    """The manifest of the run in a folder, and its configuration.
+
+    Raises:
+      ValueError: there is no run, or its manifest is damaged.
+    """
+    if not (workdir / manifest.FILE).exists():
+        raise ValueError(f"--workdir={workdir} holds no run: no {manifest.FILE}. Train one with experiments.train.")
+    saved = manifest.read(workdir)
+    return saved, door.from_config_dict(setup.Config, saved["config"])
+
+
+def prepare(saved: dict[str, Any], config: setup.Config, workdir: pathlib.Path) -> tuple[setup.Run, str]:
+    """The parts of a saved run, and the name by which its checkpoints know it.
+
+    Raises:
+      ValueError: its tokenizer is not the one that it was trained with.
+    """
+    folder = config.model.checkpoint
+    manifest.require_tokenizer(saved, hf_tokenizer.find(folder) if folder else workdir / setup.TOKENIZER)
+    return setup.prepare(config, workdir), manifest.run_id(saved)
 
 
 def report(
@@ -70,7 +89,7 @@ def report(
       InputError: the metrics are not there, or damaged.
     """
     config = run.config
-    weights, frozen, state = _restore(run, workdir, run_id)
+    weights, frozen, state = restore(run, workdir, run_id)
     with cli.checking_input():
         curves = read_csv(workdir / "metrics.csv")
     # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
@@ -117,7 +136,7 @@ def _seller(config: setup.Config) -> str:
     return f"{config.game.persona} ({named}, temperature {config.seller.sampling.temperature:g})"
 
 
-def _restore(
+def restore(
     run: setup.Run, workdir: pathlib.Path, run_id: str
 ) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
     """The buyer's weights by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""

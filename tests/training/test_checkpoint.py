@@ -245,7 +245,10 @@ def test_a_save_that_cannot_be_written_leaves_the_others_alone(saved, tmp_path, 
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(OSError, match="File too large|Directory not empty"), Checkpoints(tmp_path, "a run") as checkpoints:
+        with (
+            pytest.raises(OSError, match="File too large|Directory not empty"),
+            Checkpoints(tmp_path, "a run") as checkpoints,
+        ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
             checkpoints.save(2, start, {"reward": 0.3})
     finally:

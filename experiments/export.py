@@ -1,0 +1,57 @@
+"""Writes a trained buyer as a Hugging Face checkpoint, which `transformers` and serving engines load.
+
+  python -m experiments.export --workdir=DIR --output=FOLDER
+
+For runs that began with a checkpoint (--config.model.checkpoint), whose configuration and tokenizer files are copied.
+Adapters are merged into their matrices; weights are written in the type that the checkpoint had.
+"""
+
+import pathlib
+
+from absl import flags
+import jax
+
+from experiments import cli, evaluate, setup
+from negot_jax.models import hf_checkpoint, hf_config, lora
+
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
+
+
+def export(run: setup.Run, workdir: pathlib.Path, run_id: str, output: pathlib.Path) -> int:
+    """Writes the latest whole checkpoint's buyer; returns the iteration that it is of.
+
+    Raises:
+      ValueError: the output is not empty.
+      CheckpointError: there is no checkpoint, or none that is whole.
+    """
+    original, model = run.config.model.checkpoint, run.learner.model
+    rows, _, state = evaluate.restore(run, workdir, run_id)
+    weights = rows["trained"]
+    if model.lora.rank:
+        weights = lora.merge(model.lora, weights)
+    stored = hf_config.read(original).dtype
+    weights = {name: jax.tree.map(lambda x: x.astype(stored), weights[name]) for name in ("ends", "blocks")}
+    hf_checkpoint.save(output, model, weights, original)
+    return int(state.iteration)
+
+
+def main() -> None:
+    workdir, output = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value)
+    with cli.checking_input():
+        saved, config = evaluate.read_run(workdir)
+        if config.model.checkpoint is None:
+            raise ValueError(
+                f"--workdir={workdir}: its model is none of the published ones, so there is nothing to write it as. "
+                "Export is for runs with --config.model.checkpoint."
+            )
+        if output.exists() and any(output.iterdir()):
+            raise ValueError(f"--output={output} is not empty. Name a new folder.")
+        run, run_id = evaluate.prepare(saved, config, workdir)
+    iteration = export(run, workdir, run_id, output)
+    print(f"The buyer after {iteration} iterations is in {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
