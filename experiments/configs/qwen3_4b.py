@@ -3,8 +3,8 @@
   python -m experiments.train --config=experiments/configs/qwen3_4b.py --config.model.checkpoint=FOLDER \\
       --workdir=DIR
 
-`qwen3_4b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been run
-at its size yet.
+`qwen3_4b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been
+run at its size yet.
 """
 
 from ml_collections import config_dict

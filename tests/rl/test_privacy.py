@@ -4,7 +4,6 @@ And credit: what the buyer did not say is no target of its loss.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import hypothesis
 from hypothesis import strategies as st
@@ -13,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.game.types import Action, End, Kind
-from negot_jax.language import constrain
+from negot_jax.game.types import Action, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
-from negot_jax.rl import environment, learner, losses, players, rollout
+from negot_jax.rl import environment, learner, losses, rollout
 from tests.rl.conftest import TEMPERATURE
+from tests.rl.recital import Recital
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,27 +76,6 @@ def test_the_cost_shows_only_once_the_seller_speaks(decoding, world):
     np.testing.assert_array_equal(one.tokens_BxT[:, :end], other.tokens_BxT[:, :end])
     np.testing.assert_array_equal(one.log_probs_BxKxW[:, 0], other.log_probs_BxKxW[:, 0])
     assert (np.asarray(one.tokens_BxT) != np.asarray(other.tokens_BxT)).any()
-
-
-class Recital(NamedTuple):
-    """A buyer that says given tokens: int32 [K, W], of which the first lengths [K] of a turn's are said."""
-
-    said_KxW: jax.Array
-    lengths_K: jax.Array
-
-    def begin(self, env, prompt, group):
-        return ()
-
-    def speak(self, key, env, memory, turn, state):
-        B = state.turn.size
-        said = jnp.broadcast_to(self.said_KxW[turn], (B, self.said_KxW.shape[1]))
-        lengths = jnp.where(state.end == End.ONGOING, self.lengths_K[turn], 0)
-        return memory, players.Message(
-            said, lengths, jnp.zeros(B, bool), jnp.zeros(said.shape), jnp.full(said.shape, constrain.FORCED)
-        )
-
-    def hear(self, env, memory, turn, heard):
-        return memory
 
 
 @jax.jit

@@ -1,0 +1,134 @@
+"""From a published checkpoint to a training run and back: trained here, exported, and loaded by `transformers`."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tokenizers
+
+from experiments import evaluate, export, setup, train
+from experiments.configs import gemma3_27b, paper_30b, qwen3_4b
+from negot_jax.config import from_config_dict
+from negot_jax.game.types import BUYER
+from negot_jax.language import chat
+from negot_jax.models.sampling import SamplingConfig
+from negot_jax.rl import players, rollout
+from negot_jax.training.metrics import read_csv
+from tests.language import vocabularies
+from tests.models import published
+from tests.models.published import torch, transformers
+
+TOKENS = 64
+OVERRIDES = {
+    "catalog.name": "generated",
+    "catalog.test": 8,
+    "game.turns": 2,
+    "language.text_tokens": 8,
+    "language.prompts": "compact",
+    "language.message_tokens": TOKENS,
+    "language.decoding": "constrained",
+    "seller.message_tokens": TOKENS,
+    "model.dtype": "float32",
+    "learner.scenarios": 4,
+    "learner.group": 2,
+    "learner.micro_batches": 2,
+    "optimizer.learning_rate": 0.01,
+    "training.iterations": 3,
+    "training.checkpoint_every": 3,
+}
+CASES = {
+    "moe-lora": ("qwen3-moe-8", vocabularies.qwen3, paper_30b, "lora"),
+    "gemma3-full": ("gemma3-7-layers", vocabularies.gemma3, gemma3_27b, "full"),
+    "qwen3-lora": ("qwen3-tied-6-heads", vocabularies.qwen3, qwen3_4b, "lora"),
+}
+
+
+def _checkpoint(case: str, tokenizer, folder: pathlib.Path) -> pathlib.Path:
+    """A random checkpoint with the tokenizer of its family; its vocabulary is padded, as published ones are."""
+    path = tokenizer(folder)
+    size = tokenizers.Tokenizer.from_file(str(path)).get_vocab_size() + 5
+    family, settings = published.CASES[case]
+    return published.save(published.make(published.Case(family, settings | {"vocab_size": size})), folder)
+
+
+def _config(module, method: str, folder: pathlib.Path) -> setup.Config:
+    values = module.get_config(method)
+    values.update_from_flattened_dict(OVERRIDES | {"model.checkpoint": str(folder)})
+    return from_config_dict(setup.Config, values)
+
+
+def _greedy_message(run: setup.Run, weights) -> tuple[list[int], list[int]]:
+    """The most likely first message to a product of the test set: the tokens before it, and its own."""
+    env = run.test_env.replace(buyer=run.test_env.buyer.replace(form=None))
+    scenarios = rollout.sample_scenarios(jax.random.key(0), env, 1)
+    buyer = players.LanguageModelPlayer(BUYER, run.learner.model, weights, SamplingConfig(temperature=0.0))
+    dialogue = jax.jit(lambda: rollout.rollout(jax.random.key(0), env, scenarios, 1, buyer).buyer)()
+    start = env.buyer.layout.start(0)
+    tokens, valid = np.asarray(dialogue.tokens_BxT)[0], np.asarray(dialogue.valid_BxT)[0]
+    said = np.asarray(dialogue.sampled_BxKxW)[0, 0]
+    return tokens[:start][valid[:start]].tolist(), tokens[start : start + TOKENS][said].tolist()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "moe-lora" else pytest.mark.slow) for name in CASES]
+)
+def test_trained_here_and_greedy_there(name, tmp_path):
+    case, tokenizer, module, method = CASES[name]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = _config(module, method, _checkpoint(case, tokenizer, folder))
+    run, run_id = train.start(config, tmp_path / "run")
+    assert run.dialect.form == chat.FORMATS["gemma3" if "gemma3" in name else "qwen3-instruct"]
+    train.train(run, tmp_path / "run", run_id)
+    curves = read_csv(tmp_path / "run/metrics.csv")
+    assert len(curves["loss"]) == 3 and (curves["sampler_gap"] < 1e-4).all()
+    assert "importance_weight" in curves and not (tmp_path / "run/warm_start").exists()
+
+    assert export.export(run, tmp_path / "run", run_id, tmp_path / "exported") == 3
+    rows, _, _ = evaluate.restore(run, tmp_path / "run", run_id)
+    changed = [bool(jnp.any(a != b)) for a, b in zip(*map(jax.tree.leaves, rows.values()), strict=True)]
+    assert any(changed) and (all(changed) or method == "lora")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    assert loaded.dtype == torch.float32 and (tmp_path / "exported/tokenizer.json").exists()
+
+    context, ours = _greedy_message(run, rows["trained"])
+    generated = loaded.generate(
+        torch.tensor([context]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=run.dialect.end, pad_token_id=0
+    )
+    assert generated[0, len(context) :].tolist() == ours and len(ours) > 1
+
+
+def test_a_seller_of_another_tokenizer_is_refused(tmp_path):
+    folders = {name: tmp_path / name for name in ("buyer", "seller")}
+    for (name, folder), make in zip(folders.items(), (vocabularies.qwen3, vocabularies.gemma3), strict=True):
+        folder.mkdir()
+        _checkpoint("qwen3-tied-6-heads" if name == "buyer" else "gemma3-7-layers", make, folder)
+    values = qwen3_4b.get_config()
+    values.update_from_flattened_dict(OVERRIDES | {"model.checkpoint": str(folders["buyer"])})
+    values.seller.update(model="own", checkpoint=str(folders["seller"]))
+    with pytest.raises(ValueError, match="seller.checkpoint=.* has another tokenizer than the buyer's"):
+        setup.prepare(from_config_dict(setup.Config, values), tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
+    values = paper_30b.get_config(method)
+    sizes = dict(layers=2, width=32, heads=4, kv_heads=2, head_dim=8, mlp=16, experts=8, active_experts=2)
+    values.update_from_flattened_dict(OVERRIDES | {f"model.{name}": size for name, size in sizes.items()})
+    run = setup.prepare(from_config_dict(setup.Config, values), tmp_path)
+    assert run.learner.model.vocab_size == run.dialect.tokenizer.vocab_size
+    weights = run.init_weights()
+    trained, base = run.learner.trained(weights), run.base(weights)
+    assert trained.keys() == ({"lora"} if method == "lora" else {"ends", "blocks"})
+    # One copy: the buyer's base, the seller and the reference are the same arrays, unless all weights are trained.
+    for part in ("ends", "blocks"):
+        shared = [a is b for a, b in zip(jax.tree.leaves(base[part]), jax.tree.leaves(weights[part]), strict=True)]
+        assert all(shared) if method == "lora" else not any(shared)
+    assert run.reference(trained) is None
+
+
+def test_an_unknown_way_to_train_is_refused():
+    with pytest.raises(ValueError, match="'fll' is no way to train; write :lora"):
+        qwen3_4b.get_config("fll")
