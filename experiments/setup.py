@@ -18,10 +18,11 @@ from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, rende
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
-from negot_jax.models import hf_checkpoint, hf_config, lora, transformer
+from negot_jax.models import hf_checkpoint, hf_config, lora, sharding, transformer
 from negot_jax.models.choice import ModelChoice
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl import environment
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig, SellerConfig
@@ -57,6 +58,7 @@ class Config:
     language: LanguageConfig = field(LanguageConfig(), "prompts and messages")
     model: ModelChoice = field(ModelChoice(), "the buyer's language model")
     seller: SellerConfig = field(SellerConfig(), "who sells")
+    mesh: MeshConfig = field(MeshConfig(), "how models and batches are spread over the devices")
     warm_start: WarmStartConfig = field(WarmStartConfig(), "behaviour cloning before reinforcement learning")
     sampling: SamplingConfig = field(SamplingConfig(), "how the buyer draws its tokens in training")
     learner: LearnerConfig = field(LearnerConfig(), "one iteration of reinforcement learning")
@@ -135,7 +137,7 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     if config.catalog.prices == "normalised":
         catalog = catalogs.normalise(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
-    config.learner.require_devices(jax.device_count())
+    sharding.require_fit(config.mesh, jax.device_count(), model, config.learner.rows() | config.warm_start.rows())
     dialect = make_dialect(config, model, train, workdir)
     size = dialect.tokenizer.vocab_size
     if model.vocab_size not in (None, size):
@@ -147,6 +149,9 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     build = functools.partial(
         environment.build, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
+    seller = make_seller(config, model, dialect)
+    if seller is not None:
+        sharding.require_fit(config.mesh, jax.device_count(), seller.model, {})
     known = grammar_cache.load(dialect.tokenizer.token_bytes, _CACHE) if config.model.checkpoint else None
     train_env = build(train, token_grammar=known)
     learn = Learner(
@@ -156,7 +161,7 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
         config.sampling,
         config.optimizer,
         config.training.iterations,
-        make_seller(config, model, dialect),
+        seller,
     )
     return Run(config, train, test, dialect, train_env, build(test, token_grammar=train_env.grammar), learn)
 

@@ -74,8 +74,8 @@ def train(run: setup.Run, workdir: pathlib.Path, run_id: str) -> None:
         trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, run_id)
     frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
     state = statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained})
-    with jax.set_mesh(sharding.mesh()), preemption.noted() as stop:
-        state, env, frozen = sharding.replicate((state, run.train_env, frozen))
+    with jax.set_mesh(sharding.make(run.config.mesh)), preemption.noted() as stop:
+        state, env, frozen = sharding.place((state, run.train_env, frozen))
         loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop)
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from negot_jax.models import hf_config, lora, transformer
 from negot_jax.models.presets import ModelConfig
+from negot_jax.models.sharding import leaf_name
 
 _INDEX = "model.safetensors.index.json"
 _LAYER = "model.layers.{layer}."
@@ -139,7 +140,7 @@ def load(
         shardings = jax.tree.map(lambda _: default, _shapes(config))
 
     def read(path, shape, sharding):
-        source = sources[transformer.leaf_name(path)]
+        source = sources[leaf_name(path)]
         types = {_TYPES[found[name].dtype] for name in source.tensors}
         target = np.dtype(dtype) if dtype else functools.reduce(jnp.promote_types, types)
         layers = itertools.groupby(source.tensors.items(), lambda item: item[1][:1])
@@ -175,7 +176,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     if "lora" in weights:
         weights = lora.merge(config.lora, weights)
-    leaves = {transformer.leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
+    leaves = {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
     shards, index = _shards(config, leaves), {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
@@ -209,7 +210,7 @@ def _sources(config: ModelConfig) -> dict[str, _Source]:
     names = _NAMES[config.family] | (_EXPERTS if config.experts else _MLP)
     sources = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
-        weight = transformer.leaf_name(path)
+        weight = leaf_name(path)
         template = names[weight]
         stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]
         places = itertools.product(*map(range, stack))

@@ -1,35 +1,225 @@
-"""How arrays lie on a mesh of devices. So far one axis, `data`: rows of a batch are cut over it, all else is copied.
+"""How arrays lie on a mesh of devices: one table, by the weights' names.
 
-Everything runs on one device without a mesh; `jax.set_mesh(mesh())` spreads the same program over all of them.
+A mesh has four axes. `data` holds copies of the model, each with rows of its own. `fsdp` cuts weights, which are put
+together a layer at a time, and rows as well. `tensor` cuts heads, hidden widths and the vocabulary. `expert` cuts the
+experts, which never move, and rows: between layers every device has rows of its own, so no cache ever moves.
+
+Everything runs on one device without a mesh as well. Axes are of type Auto: what is said here are constraints, and the
+compiler chooses the rest.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+import math
+
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-DATA = "data"
+from negot_jax.config import field
+from negot_jax.models.presets import ModelConfig
+
+AXES = DATA, FSDP, TENSOR, EXPERT = "data", "fsdp", "tensor", "expert"
+ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are cut over all of these.
+
+# How a layer's own array is cut, weights and adapters. In front of it come the layers, whole everywhere, and then the
+# experts, if it has them, over `expert`. The optimizer's state of a weight, whose path ends in its name, lies like it.
+SPECS = {
+    "ends.embedding": P(TENSOR, FSDP),
+    "ends.unembedding": P(TENSOR, FSDP),
+    "ends.norm.scale": P(None),
+    "blocks.attention_norm.scale": P(None),
+    "blocks.attention_out_norm.scale": P(None),
+    "blocks.mlp_norm.scale": P(None),
+    "blocks.mlp_out_norm.scale": P(None),
+    "blocks.attention.query_norm.scale": P(None),
+    "blocks.attention.key_norm.scale": P(None),
+    "blocks.attention.query": P(FSDP, TENSOR, None),
+    "blocks.attention.key": P(FSDP, TENSOR, None),
+    "blocks.attention.value": P(FSDP, TENSOR, None),
+    "blocks.attention.out": P(TENSOR, None, FSDP),
+    "blocks.mlp.router": P(None, None),
+    "blocks.mlp.gate": P(FSDP, TENSOR),
+    "blocks.mlp.up": P(FSDP, TENSOR),
+    "blocks.mlp.down": P(TENSOR, FSDP),
+    "lora.query.a": P(FSDP, None),
+    "lora.query.b": P(None, TENSOR, None),
+    "lora.key.a": P(FSDP, None),
+    "lora.key.b": P(None, TENSOR, None),
+    "lora.value.a": P(FSDP, None),
+    "lora.value.b": P(None, TENSOR, None),
+    "lora.out.a": P(TENSOR, None, None),
+    "lora.out.b": P(None, FSDP),
+    "lora.gate.a": P(FSDP, None),
+    "lora.gate.b": P(None, TENSOR),
+    "lora.up.a": P(FSDP, None),
+    "lora.up.b": P(None, TENSOR),
+    "lora.down.a": P(TENSOR, None),
+    "lora.down.b": P(None, FSDP),
+    "value.kernel": P(None),
+    "value.bias": P(),
+}
+CACHE = P(None, ROWS, None, TENSOR, None)  # Keys and values [layers, B, S, K, H].
 
 
-def mesh() -> jax.sharding.Mesh:
-    """All devices along the data axis."""
-    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The mesh that a run is spread over. It changes no result but by rounding, and may change when a run resumes."""
+
+    data: int = field(-1, "copies of the model, each with rows of its own; -1 takes the devices that are left")
+    fsdp: int = field(1, "parts that weights and rows are cut into; a layer's weights are gathered when it needs them")
+    tensor: int = field(1, "parts that attention heads, hidden widths and the vocabulary are cut into")
+    expert: int = field(1, "parts that experts and rows are cut into; tokens are sent to the experts, which stay")
+
+    def __post_init__(self):
+        sizes = {name: getattr(self, name) for name in AXES}
+        for name, size in sizes.items():
+            if size != -1 and size < 1:
+                raise ValueError(f"mesh.{name}={size}: use 1 or more, or -1 for the devices that are left.")
+        if list(sizes.values()).count(-1) > 1:
+            both = ", ".join(f"mesh.{name}" for name, size in sizes.items() if size == -1)
+            raise ValueError(f"{both} are -1, and only one axis can take the devices that are left. Give the others.")
+
+    def sizes(self, devices: int) -> dict[str, int]:
+        """By axis, its size on so many devices.
+
+        Raises:
+          ValueError: the axes do not multiply to them.
+        """
+        sizes = {name: getattr(self, name) for name in AXES}
+        given = math.prod(size for size in sizes.values() if size != -1)
+        if devices % given or (-1 not in sizes.values() and devices != given):
+            raise ValueError(
+                f"{_written(sizes)} cannot be laid over {devices} devices: {given} does not "
+                f"{'divide' if -1 in sizes.values() else 'equal'} that. "
+                f"Near it, {_written(next(_near(sizes, devices)))} can."
+            )
+        return {name: devices // given if size == -1 else size for name, size in sizes.items()}
 
 
-def replicate(tree):
-    """Puts a whole copy of each array on every device of the current mesh."""
-    return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), PartitionSpec()))
+def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh over these devices, or over all."""
+    devices = jax.devices() if devices is None else devices
+    sizes = config.sizes(len(devices))
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def require_fit(config: MeshConfig, devices: int, model: ModelConfig, rows: Mapping[str, int]) -> None:
+    """Refuses a mesh that does not divide the model or the rows of its batches.
+
+    Key-value heads and the vocabulary need not divide: where they do not, each device has them whole.
+
+    Args:
+      rows: numbers of rows that are cut over the devices, by the name that the user knows them by.
+
+    Raises:
+      ValueError: it does not fit; says by which numbers, and names a mesh that does.
+    """
+    sizes = config.sizes(devices)
+    if not (problems := _misfits(sizes, model, rows)):
+        return
+    fitting = next((near for near in _near(sizes, devices) if not _misfits(near, model, rows)), None)
+    instead = f"{_written(fitting)} fits" if fitting else "No mesh of these devices fits; change those numbers"
+    raise ValueError(f"{_written(sizes)} does not fit: {'; '.join(problems)}. {instead}.")
+
+
+def leaf_name(path: jax.tree_util.KeyPath) -> str:
+    """A weight's name by its path in a tree, such as "blocks.attention.query"."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+
+
+def spec(name: str, ndim: int) -> P:
+    """The table's line for an array whose name ends like that of a weight; of anything else every device has a copy."""
+    own = next((own for weight, own in SPECS.items() if f".{name}".endswith(f".{weight}")), None)
+    return P() if own is None else P(*(None, EXPERT)[: ndim - len(own)], *own)
+
+
+def shardings(tree, mesh: Mesh):
+    """By the table, how each array (or shape) of a tree lies on a mesh."""
+
+    def of(path, leaf):
+        return NamedSharding(mesh, fitted(mesh.shape, spec(leaf_name(path), leaf.ndim), leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def place(tree):
+    """Puts arrays on the current mesh by the table."""
+    return jax.device_put(tree, shardings(tree, jax.sharding.get_mesh()))
+
+
+def fitted(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:
+    """A spec in its shortest form, and whole in the dimensions that it would not cut evenly.
+
+    The shortest, since a program compiles again for inputs whose specs are written otherwise.
+    """
+    kept = []
+    for size, names in zip(shape, (*wanted, *[None] * (len(shape) - len(wanted))), strict=True):
+        names = (names,) if isinstance(names, str) else names or ()
+        names = tuple(name for name in names if sizes[name] > 1)
+        even = names and size % math.prod(sizes[name] for name in names) == 0
+        kept.append((names if len(names) > 1 else names[0]) if even else None)
+    while kept and kept[-1] is None:
+        kept.pop()
+    return P(*kept)
+
+
+def keep(tree):
+    """Inside a program: lays every array out by the table; does nothing without a mesh."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: _constrain(x, spec(leaf_name(path), x.ndim)), tree)
 
 
 def keep_whole(tree):
     """Inside a program: asks for a whole copy of each array on every device; does nothing without a mesh."""
-    return _constrain(tree, PartitionSpec())
+    return jax.tree.map(lambda x: _constrain(x, P()), tree)
 
 
 def split_rows(tree, axis: int = 0):
     """Inside a program: cuts each array's `axis`, which counts rows of a batch; does nothing without a mesh."""
-    return _constrain(tree, PartitionSpec(*[None] * axis, DATA))
+    return jax.tree.map(lambda x: _constrain(x, P(*[None] * axis, ROWS)), tree)
 
 
-def _constrain(tree, spec: PartitionSpec):
-    if jax.sharding.get_abstract_mesh().empty:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, spec), tree)
+def split_cache(*caches: jax.Array) -> tuple[jax.Array, ...]:
+    """Inside a program: cuts keys or values [layers, B, S, K, H] by rows and heads; does nothing without a mesh."""
+    return tuple(_constrain(x, CACHE) for x in caches)
+
+
+def _constrain(x: jax.Array, wanted: P) -> jax.Array:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, fitted(mesh.shape, wanted, x.shape))
+
+
+def _misfits(sizes: Mapping[str, int], model: ModelConfig, rows: Mapping[str, int]) -> list[str]:
+    parts = math.prod(sizes[name] for name in ROWS)
+    problems = [
+        f"mesh.{axis}={sizes[axis]} does not divide model.{name}={getattr(model, name)}"
+        for axis, name in ((FSDP, "width"), (TENSOR, "heads"), (TENSOR, "mlp"), (EXPERT, "experts"))
+        if getattr(model, name) % sizes[axis] and getattr(model, name)
+    ]
+    if sizes[EXPERT] > 1 and not model.experts:
+        problems.append(f"mesh.{EXPERT}={sizes[EXPERT]} cuts experts, and the model has none (model.experts=0)")
+    problems += [
+        f"{name} = {count} cannot be cut over {' x '.join(f'mesh.{axis}' for axis in ROWS)} = {parts} devices"
+        for name, count in rows.items()
+        if count % parts
+    ]
+    return problems
+
+
+def _near(sizes: Mapping[str, int], devices: int) -> Iterator[dict[str, int]]:
+    """Every mesh of so many devices, those most like the given one first."""
+    divisors = [size for size in range(1, devices + 1) if devices % size == 0]
+    meshes = [
+        dict(zip(AXES, (devices // math.prod(rest), *rest), strict=True))
+        for rest in itertools.product(divisors, repeat=len(AXES) - 1)
+        if devices % math.prod(rest) == 0
+    ]
+    given = [name for name in AXES if sizes[name] != -1]
+    return iter(sorted(meshes, key=lambda mesh: sum(abs(math.log(mesh[name] / sizes[name])) for name in given)))
+
+
+def _written(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"mesh.{name}={size}" for name, size in sizes.items())

@@ -17,7 +17,7 @@ from flax import nnx, struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.models import lora, moe
+from negot_jax.models import embedding, lora, moe, sharding
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
@@ -128,9 +128,8 @@ class Experts(nnx.Module):
 
     def __call__(self, x, adapters):
         x_NxD = x.reshape(-1, x.shape[-1])
-        routes = moe.route(x_NxD, self.router[...], self.active)
         experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
-        return moe.apply_experts(x_NxD, routes, experts, adapters).reshape(x.shape)
+        return moe.mix(x_NxD, self.router[...], self.active, experts, adapters).reshape(x.shape)
 
 
 class Block(nnx.Module):
@@ -163,7 +162,7 @@ class Ends(nnx.Module):
         self.scale = config.width**0.5 if config.family == "gemma3" else None
 
     def embed(self, tokens_BxT, dtype):
-        x_BxTxD = self.embedding[...][tokens_BxT].astype(dtype)
+        x_BxTxD = embedding.look_up(self.embedding[...], tokens_BxT).astype(dtype)
         return x_BxTxD if self.scale is None else x_BxTxD * jnp.asarray(self.scale, dtype)
 
 
@@ -191,8 +190,8 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     shape = (config.layers, batch, columns, config.kv_heads, config.head_dim)
-    zeros = jnp.zeros(shape, config.dtype)
-    return Cache(keys=zeros, values=zeros, valid_BxS=jnp.zeros((batch, columns), bool))
+    keys, values = sharding.split_cache(*[jnp.zeros(shape, config.dtype)] * 2)
+    return Cache(keys=keys, values=values, valid_BxS=jnp.zeros((batch, columns), bool))
 
 
 def rope_angles(positions_BxT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
@@ -259,7 +258,7 @@ def forward(
             f"blocks={blocks} must end at the {T} new tokens and go without a cache; with one, give span instead."
         )
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
-    x_BxTxD = ends.embed(tokens_BxT, config.dtype)
+    x_BxTxD = sharding.split_rows(ends.embed(tokens_BxT, config.dtype))
 
     if cache is None:
         valid_BxS, columns = valid_BxT, T
@@ -282,13 +281,15 @@ def forward(
         query, key, value = block.attention.project(block.attention_norm(x), rope, adapters)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
-            carried = tuple(
-                jax.lax.dynamic_update_slice(whole, new[None], (index, 0, cursor, 0, 0))
-                for whole, new in zip(carried, (key, value), strict=True)
+            carried = sharding.split_cache(
+                *(
+                    jax.lax.dynamic_update_slice(whole, new[None], (index, 0, cursor, 0, 0))
+                    for whole, new in zip(carried, (key, value), strict=True)
+                )
             )
             key, value = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False)[:, :columns] for whole in carried)
         x = block.add_attention(x, block.attention.attend(query, key, value, mask_BxTxS, blocks, adapters))
-        return (block.add_mlp(x, adapters), carried), None
+        return (sharding.split_rows(block.add_mlp(sharding.split_rows(x), adapters)), carried), None
 
     if config.remat != "none":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
@@ -306,11 +307,6 @@ def logits(config: ModelConfig, weights: Weights, hidden: jax.Array) -> jax.Arra
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
     matrix = ends.embedding if config.tied_embedding else ends.unembedding
     return jnp.einsum("...d,vd->...v", hidden, matrix[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
-
-
-def leaf_name(path: jax.tree_util.KeyPath) -> str:
-    """A weight's name by its path in the tree, such as "blocks.attention.query"."""
-    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
 def parameter_count(weights: Weights) -> int:

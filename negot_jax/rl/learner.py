@@ -72,15 +72,13 @@ class LearnerConfig:
                 f"learner.micro_batches = {parts} equal parts. Change one of them."
             )
 
-    def require_devices(self, devices: int) -> None:
-        """Refuses sizes that cannot be cut evenly over so many devices."""
-        rows = self.scenarios * self.group // (self.minibatches * self.micro_batches)
-        for name, count in (("learner.scenarios", self.scenarios), ("episodes a micro-batch", rows)):
-            if count % devices:
-                raise ValueError(
-                    f"{name} = {count} cannot be cut over {devices} devices. Make learner.scenarios and "
-                    "scenarios x group / (minibatches x micro_batches) multiples of that."
-                )
+    def rows(self) -> dict[str, int]:
+        """Rows of its batches, which a mesh must divide: see `sharding.require_fit`."""
+        episodes = self.scenarios * self.group // (self.minibatches * self.micro_batches)
+        return {
+            "learner.scenarios": self.scenarios,
+            "learner.scenarios x group / (minibatches x micro_batches)": episodes,
+        }
 
 
 class Skipped(NamedTuple):
@@ -239,8 +237,8 @@ def train_step(
     metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
-    # On every device alike, as it came: under another layout the next call would compile again.
-    return sharding.keep_whole(state), metrics
+    # Laid out as it came: under another layout the next call would compile again.
+    return sharding.keep(state), sharding.keep_whole(metrics)
 
 
 def prepare(
@@ -313,13 +311,13 @@ def apply_gradients(
 
     def add(accumulated, part):
         gradient, metrics = jax.grad(summed, has_aux=True)(weights, part)
-        return jax.tree.map(jnp.add, accumulated, (gradient, metrics)), None
+        return sharding.keep(jax.tree.map(jnp.add, accumulated, (gradient, metrics))), None
 
     zeros = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype),
         jax.eval_shape(jax.grad(summed, has_aux=True), weights, jax.tree.map(lambda x: x[0], parts)),
     )
-    (gradient, metrics), _ = jax.lax.scan(add, zeros, parts)
+    (gradient, metrics), _ = jax.lax.scan(add, sharding.keep(zeros), parts)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(metrics["loss"][1], 1.0), gradient)
     norm = optax.global_norm(gradient)
     updates, new_opt_state = optimizer.update(gradient, opt_state, weights)

@@ -14,7 +14,7 @@ import tqdm
 from negot_jax.config import field
 from negot_jax.game import buyers
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.models import lora
+from negot_jax.models import lora, sharding
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import learner, losses, players, rollout
@@ -48,6 +48,10 @@ class WarmStartConfig:
         for spec in self.buyers:
             buyers.make(spec)
 
+    def rows(self) -> dict[str, int]:
+        """Rows of its batches, which a mesh must divide: see `sharding.require_fit`."""
+        return {"warm_start.episodes / micro_batches": self.episodes // self.micro_batches} if self.steps else {}
+
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def clone_step(
@@ -60,7 +64,7 @@ def clone_step(
 ) -> tuple[learner.TrainState, learner.Metrics]:
     """One update on fresh dialogues. base: the weights that stay as they are, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
-    scenarios = rollout.sample_scenarios(key_scenarios, env, config.episodes)
+    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
     buyer = players.mixture(policies, key_buyers, env.params.turns)
     seller = players.scripted_seller(env) if role == SELLER else None
@@ -79,7 +83,8 @@ def clone_step(
         dialogues,
         config.micro_batches,
     )
-    return state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1), metrics
+    state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
+    return sharding.keep(state), sharding.keep_whole(metrics)
 
 
 def warm_start(

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from negot_jax.models import hf_checkpoint, hf_config, lora, transformer
 from negot_jax.models.presets import LoraConfig, ModelConfig
+from negot_jax.models.sharding import leaf_name
 
 CONFIG = ModelConfig(vocab_size=20, layers=2, width=8, heads=3, kv_heads=1, head_dim=4, mlp=12, dtype="float32")
 SETTINGS = {
@@ -44,7 +45,7 @@ def folder(tmp_path, weights):
 
 def _assert_equal(a, b):
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype and (np.asarray(x) == np.asarray(y)).all(), transformer.leaf_name(path)
+        assert x.dtype == y.dtype and (np.asarray(x) == np.asarray(y)).all(), leaf_name(path)
 
 
 def _change(folder, **tensors):
@@ -155,7 +156,7 @@ whole = hf_checkpoint.load(sys.argv[1], config)
 mesh = jax.make_mesh((2, 2), ("data", "expert"), axis_types=(AxisType.Auto,) * 2)
 
 def sharding(path, leaf):
-    name = transformer.leaf_name(path)
+    name = leaf_name(path)
     experts = leaf.ndim == 4 and name.startswith("blocks.mlp")
     spec = P(None, "expert", "data") if experts else P("data") if name == "ends.embedding" else P(None, "data")
     return NamedSharding(mesh, spec if leaf.ndim > 1 and leaf.shape[-1] > 1 else P())

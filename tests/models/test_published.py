@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from negot_jax.models import hf_checkpoint, hf_config, transformer
+from negot_jax.models.sharding import leaf_name
 from tests.models import published
 from tests.models.published import CASES, VOCAB, torch
 
@@ -66,7 +67,7 @@ def test_gradients(reference, model, tokens, tmp_path):
 
     got = jax.jit(jax.grad(mean_log_prob))(model[1])
     for (path, leaf), want in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        assert np.linalg.norm(leaf - want) < 1e-3 * np.linalg.norm(want), transformer.leaf_name(path)
+        assert np.linalg.norm(leaf - want) < 1e-3 * np.linalg.norm(want), leaf_name(path)
 
 
 @functools.partial(jax.jit, static_argnums=0)

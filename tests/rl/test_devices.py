@@ -31,10 +31,9 @@ jax.monitoring.register_event_duration_secs_listener(
     lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
 )
 for devices in (1, 8):
-    mesh = jax.make_mesh((devices,), (sharding.DATA,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
-    with jax.set_mesh(mesh):
-        state = sharding.replicate(run.learner.init_state(run.key, run.init_weights()))
-        env, history = sharding.replicate(run.train_env), []
+    with jax.set_mesh(sharding.make(sharding.MeshConfig(), jax.devices()[:devices])):
+        state = sharding.place(run.learner.init_state(run.key, run.init_weights()))
+        env, history = sharding.place(run.train_env), []
         for _ in range(2):
             state, metrics = learner.train_step(run.learner, state, env)
             scalars = {name: [float(x) for x in pair] for name, pair in metrics.items()}

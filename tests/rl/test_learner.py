@@ -125,14 +125,9 @@ def test_impossible_sizes_are_refused(changes, message):
         LearnerConfig(**changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"), [({"scenarios": 12}, "scenarios = 12"), ({"micro_batches": 32}, "a micro-batch = 4")]
-)
-def test_sizes_that_devices_cannot_share_are_refused(changes, message):
-    config = LearnerConfig(**{"scenarios": 16, "group": 8, **changes})
-    with pytest.raises(ValueError, match=message):
-        config.require_devices(8)
-    config.require_devices(1)
+def test_rows_that_a_mesh_must_cut():
+    config = LearnerConfig(scenarios=16, group=8, minibatches=2, micro_batches=4)
+    assert list(config.rows().values()) == [16, 16]
 
 
 @pytest.mark.parametrize("sampling", [{"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}])
