@@ -56,13 +56,13 @@ def mix(
         name: {part: sharding.spec(f"lora.{name}.{part}", 4) for part in ("a", "b")} | {"scale": P(None)}
         for name in adapters
     }
-    own = lambda specs: jax.tree.map(lambda spec: P(*spec[1:]), specs, is_leaf=lambda x: isinstance(x, P))
+    is_spec = lambda x: isinstance(x, P)
+    own = lambda specs: jax.tree.map(lambda spec: P(*spec[1:]), specs, is_leaf=is_spec)  # Of one layer.
     in_specs = (P(ROWS), P(), own(specs), own(adapter_specs))
 
     def local(x_nxD, router_DxE, experts, adapters):
-        whole = lambda spec, x: _gather(x, spec.index(FSDP)) if FSDP in spec else x
-        is_spec = lambda x: isinstance(x, P)
-        experts, adapters = jax.tree.map(whole, in_specs[2:], (experts, adapters), is_leaf=is_spec)
+        if mesh.shape[FSDP] > 1:
+            experts, adapters = jax.tree.map(_gather, in_specs[2:], (experts, adapters), is_leaf=is_spec)
         routes = route(x_nxD, router_DxE, active)
         theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
         first = jax.lax.axis_index(EXPERT) * experts["gate"].shape[0]
@@ -72,8 +72,9 @@ def mix(
     return jax.shard_map(local, in_specs=in_specs, out_specs=P(ROWS))(padded, router_DxE, experts, adapters)[:N]
 
 
-def _gather(x: jax.Array, axis: int) -> jax.Array:
-    return jax.lax.all_gather(x, FSDP, axis=axis, tiled=True)
+def _gather(spec: P, x: jax.Array) -> jax.Array:
+    """Puts together what `fsdp` cuts."""
+    return jax.lax.all_gather(x, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else x
 
 
 def apply_experts(
@@ -98,7 +99,7 @@ def apply_experts(
     expert_R = routes.experts_NxK.reshape(-1) - first
     expert_R = jnp.where((expert_R >= 0) & (expert_R < count), expert_R, count)  # Other devices' come last.
     order_R = jnp.argsort(expert_R, stable=True)
-    sizes_E = jnp.bincount(expert_R, length=count + 1)[:count].astype(jnp.int32)
+    sizes_E = jnp.sum(expert_R == jnp.arange(count)[:, None], axis=1, dtype=jnp.int32)  # bincount would scatter.
 
     def product(x_RxI, name):
         grouped = lambda x, matrices: jax.lax.ragged_dot(x, matrices.astype(x.dtype), sizes_E)

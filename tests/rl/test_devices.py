@@ -1,83 +1,166 @@
 """Eight devices do what one does. A process of its own, since the number of devices is fixed when jax starts."""
 
+import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests import hlo
+
 _PROGRAM = """
-import dataclasses, json, pathlib, sys
+import json, pathlib, sys
 import jax
 import numpy as np
 from experiments import setup
-from experiments.configs import quickstart
-from negot_jax import config as door
 from negot_jax.models import sharding
 from negot_jax.rl import learner
+from tests import tiny_run
 
-config = quickstart.get_config(sys.argv[1])
-config.game.turns = 2
-config.language.update(vocab_size=512, text_tokens=2, message_tokens=32)
-config.model.update(layers=1, width=16, heads=1, head_dim=16, mlp=32)
-config.learner.update(scenarios=16, group=2, minibatches=1, micro_batches=2)
-config.training.iterations = 2
-config.optimizer.warmup = 0
-run = setup.prepare(door.from_config_dict(setup.Config, config), pathlib.Path(sys.argv[2]), lambda line: None)
+workdir, overrides, meshes = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+config = tiny_run.config(**overrides)
+run = setup.prepare(config, workdir, lambda line: None)
 results, compiled = [], []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
 )
-for devices in (1, 8):
-    with jax.set_mesh(sharding.make(sharding.MeshConfig(), jax.devices()[:devices])):
+for number, sizes in enumerate(meshes):
+    devices = jax.devices()[: int(np.prod(sizes))]
+    with jax.set_mesh(sharding.make(sharding.MeshConfig(*sizes), devices)):
         state = sharding.place(run.learner.init_state(run.key, run.init_weights()))
         env, history = sharding.place(run.train_env), []
-        for _ in range(2):
+        layout = jax.tree.map(lambda x: x.sharding, state)
+        lowered = learner.train_step.lower(run.learner, state, env)
+        (workdir / f"{number}.before").write_text(lowered.as_text(dialect="hlo"))
+        (workdir / f"{number}.after").write_text(lowered.compile().as_text())
+        for _ in range(3):
             state, metrics = learner.train_step(run.learner, state, env)
             scalars = {name: [float(x) for x in pair] for name, pair in metrics.items()}
             history.append(scalars | {"compiled": len(compiled)})
         leaves = jax.tree.leaves(state.weights)
         results.append({
             "history": history,
+            "same_layout": jax.tree.map(lambda x: x.sharding, state) == layout,
+            "parts": {sharding.leaf_name(path): x.size // x.addressable_shards[0].data.size
+                      for path, x in jax.tree_util.tree_leaves_with_path(state) if not jax.dtypes.issubdtype(
+                          x.dtype, jax.dtypes.prng_key)},
             "devices": sorted({len(x.sharding.device_set) for x in leaves}),
             "weights": [np.asarray(x).ravel().tolist() for x in leaves],
         })
 print(json.dumps(results))
 """
 
+_DENSE = {"model__heads": 4, "model__kv_heads": 2, "model__head_dim": 8}
+_MOE = _DENSE | {"model__experts": 4, "model__active_experts": 2}
+_COMMON = {"learner__scenarios": 16, "learner__micro_batches": 2, "optimizer__warmup": 0, "training__iterations": 3}
+_PPO = {"algorithm__advantage": "gae", "algorithm__value_coefficient": 0.5}
+# By name: what is changed in the configuration, and the meshes besides one device (data, fsdp, tensor, expert).
+CASES = {
+    "dense": (_DENSE, [(2, 2, 2, 1)]),
+    "moe": (_MOE, [(1, 2, 2, 2)]),
+}
+SLOW = {
+    "dense, one kv head": (_DENSE | {"model__kv_heads": 1}, [(8, 1, 1, 1), (1, 8, 1, 1), (2, 1, 4, 1)]),
+    "moe, more meshes": (_MOE, [(8, 1, 1, 1), (2, 1, 1, 4), (1, 1, 4, 2), (1, 4, 1, 2)]),
+    "moe with adapters": (_MOE | {"model__lora__rank": 2}, [(1, 2, 2, 2), (2, 2, 1, 2)]),
+    "dense with a critic": (_DENSE | _PPO, [(2, 2, 2, 1)]),
+    "gemma": (
+        _DENSE | {"model__family": "gemma3", "model__window": 16, "model__global_every": 2, "model__layers": 2},
+        [(2, 2, 2, 1)],
+    ),
+}
 
-@pytest.fixture(scope="module", params=["grpo", "ppo"])
-def one_and_eight(request, tmp_path_factory):
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """What one device did, and then each mesh: its sizes, its results, and its program before and after compilation."""
+
+    one: dict
+    meshes: list[tuple[dict[str, int], dict, str, str]]
+
+
+@pytest.fixture(scope="module", params=[*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def runs(request, tmp_path_factory) -> Runs:
+    overrides, meshes = (CASES | SLOW)[request.param]
+    workdir = tmp_path_factory.mktemp("run")
+    arguments = [str(workdir), json.dumps(_COMMON | overrides), json.dumps([(1, 1, 1, 1), *meshes])]
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, request.param, str(tmp_path_factory.mktemp("run"))],
+        [sys.executable, "-c", _PROGRAM, *arguments],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    one, *others = json.loads(done.stdout.splitlines()[-1])
+    named = [dict(zip(("data", "fsdp", "tensor", "expert"), sizes, strict=True)) for sizes in meshes]
+    texts = [[(workdir / f"{i + 1}.{when}").read_text() for when in ("before", "after")] for i in range(len(meshes))]
+    return Runs(one, [(sizes, *rest) for sizes, rest in zip(named, zip(others, *zip(*texts, strict=True)), strict=True)])
 
 
-def test_metrics_and_weights_are_the_same(one_and_eight):
-    """Loss, gradient and every metric of two iterations, the second after an update."""
-    one, eight = one_and_eight
-    assert (one["devices"], eight["devices"]) == ([1], [8])
-    for ours, expected in zip(eight["history"], one["history"], strict=True):
-        assert ours.keys() == expected.keys()
-        for name in expected.keys() - {"compiled"}:
-            (total, weight), (other, expected_weight) = ours[name], expected[name]
-            assert weight == expected_weight, name
-            # By the mean: a loss is a sum of terms that cancel, and keeps their rounding.
-            mean = np.divide([total, other], max(weight, 1))
-            np.testing.assert_allclose(mean[0], mean[1], rtol=1e-4, atol=1e-5, err_msg=name)
-    for ours, expected in zip(eight["weights"], one["weights"], strict=True):
-        assert np.quantile(np.abs(np.subtract(ours, expected)), 0.99) < 1e-5
+def test_metrics_and_weights_are_the_same(runs):
+    """Loss, gradient and every metric of three iterations."""
+    for sizes, many, *_ in runs.meshes:
+        assert (runs.one["devices"], many["devices"]) == ([1], [8])
+        for ours, expected in zip(many["history"], runs.one["history"], strict=True):
+            assert ours.keys() == expected.keys()
+            for name in expected.keys() - {"compiled"}:
+                (total, weight), (other, expected_weight) = ours[name], expected[name]
+                assert weight == expected_weight, (sizes, name)
+                # By the mean: a loss is a sum of terms that cancel, and keeps their rounding.
+                mean = np.divide([total, other], max(weight, 1))
+                exact = 1e-5 if name == "loss" else 1e-4
+                np.testing.assert_allclose(mean[0], mean[1], rtol=exact, atol=1e-5, err_msg=f"{sizes} {name}")
+        for ours, expected in zip(many["weights"], runs.one["weights"], strict=True):
+            assert np.quantile(np.abs(np.subtract(ours, expected)), 0.99) < 1e-5
 
 
-def test_nothing_compiles_after_the_first_iteration(one_and_eight):
-    for run in one_and_eight:
-        counts = [iteration["compiled"] for iteration in run["history"]]
-        assert counts[0] == counts[1]
+def test_nothing_compiles_after_the_first_iteration(runs):
+    """The state comes back laid out as it went in."""
+    for result in (runs.one, *(many for _, many, *_ in runs.meshes)):
+        counts = [iteration["compiled"] for iteration in result["history"]]
+        assert counts[0] == counts[-1] and result["same_layout"]
+
+
+def test_weights_and_their_optimizer_state_are_cut(runs):
+    for sizes, many, *_ in runs.meshes:
+        matrices = sizes["fsdp"] * sizes["tensor"]
+        experts = sizes["expert"]
+        cut = {name: count for name, count in many["parts"].items() if name.endswith(("mlp.gate", "down.a", "down.b"))}
+        for name, count in cut.items():
+            expected = {"down.a": sizes["tensor"], "down.b": sizes["fsdp"]}.get(name[-6:], matrices)
+            assert count == expected * experts, (sizes, name)
+        assert len(cut) >= 1
+
+
+def test_no_collective_moves_a_cache(runs):
+    """Nothing of so many axes as a cache has moves, and in the loops of the rollout nothing as large as a layer's."""
+    for sizes, many, _, after in runs.meshes:
+        collectives = [op for op in hlo.operations(after) if op.kind in hlo.COLLECTIVES]
+        assert any(op.inside[:3] == ("while", "conditional", "while") for op in collectives)
+        gathers = [op for op in collectives if op.kind != "all-reduce"]
+        assert not [op.text for op in gathers if any(len(shape) >= 4 for shape in op.shapes)]
+        decoding = [op for op in collectives if op.inside[:4] == ("while", "conditional", "while", "while")]
+        rows = 32 // (sizes["data"] * sizes["fsdp"] * sizes["expert"])
+        assert not [op.text for op in decoding if op.size >= rows * 100 * 8]
+
+
+def test_no_weights_of_experts_are_gathered_along_their_axis(runs):
+    for sizes, many, _, after in runs.meshes:
+        gathers = [op for op in hlo.operations(after) if op.kind == "all-gather"]
+        along = [op for op in gathers if "expert" in hlo.axes(op, sizes)]
+        assert bool(along) == (sizes["expert"] > 1)  # Of tokens and where they go.
+        assert not [op.text for op in along if any(len(shape) > 2 for shape in op.shapes)]
+
+
+def test_no_host_is_called_and_nothing_scattered_while_decoding(runs):
+    for _, _, before, after in runs.meshes:
+        for op in hlo.operations(after):
+            assert op.kind not in ("infeed", "outfeed", "send", "recv") and "callback" not in op.text, op.text
+        rollout = [op for op in hlo.operations(before) if op.inside[:2] == ("while", "conditional")]
+        assert rollout and not [op.text for op in rollout if op.kind == "scatter"]
