@@ -40,7 +40,9 @@ def operations(text: str) -> list[Operation]:
     def walk(name, inside):
         for found, line in computations[name]:
             kind = found["kind"].removesuffix("-start")
-            shapes = tuple(tuple(map(int, filter(None, x.split(",")))) for x in re.findall(r"\[([\d,]*)\]", found["type"]))
+            shapes = tuple(
+                tuple(map(int, filter(None, x.split(",")))) for x in re.findall(r"\[([\d,]*)\]", found["type"])
+            )
             yield Operation(kind, shapes, inside, line)
             branches = re.search(r"branch_computations=\{([^}]*)\}", line)
             called = _CALLED.findall(line) + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])

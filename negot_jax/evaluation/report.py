@@ -78,6 +78,7 @@ def _transcript(
             role=role,
             text=text,
             action=Action(kind=kinds_Kx2[turn, role], price=prices_Kx2[turn, role], acts=0),
+            replaced=role == SELLER and episode.seller is not None and not episode.seller.sampled_BxKxW[turn].any(),
         )
         for turn, texts in enumerate(said)
         for role, text in texts.items()

@@ -55,6 +55,7 @@ def _short(number: str) -> str:
 # In place of a metric's name: a field of the summary, by row.
 DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 
+_SELLER = "What the seller did, an episode"
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
         "reward": ("reward", plain),
@@ -85,12 +86,23 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "no offer to DEAL %": ("format_error/deal_without_offer", percent),
         "another price %": ("format_error/deal_mismatch", percent),
     },
+    _SELLER: {
+        "illegal moves replaced": ("interventions", plain),
+        "asks above the list price or its own last": ("high_asks", plain),
+    },
 }
 
 
 def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
     """The tables that the summary has numbers for."""
-    return {title: columns for title, columns in TABLES.items() if summary.gaps or title != "Against the best response"}
+    told = {"Against the best response": bool(summary.gaps), _SELLER: _strays(summary)}
+    return {title: columns for title, columns in TABLES.items() if told.get(title, True)}
+
+
+def _strays(summary: Summary) -> bool:
+    """Whether the seller of any row ever did something of the kind."""
+    found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[_SELLER].values()]
+    return any(estimate is not None and estimate.value > 0 for estimate in found)
 
 
 def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:

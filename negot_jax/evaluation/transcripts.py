@@ -27,11 +27,15 @@ _UNREAD = {Kind.MISSING: "no action", Kind.UNREADABLE: "unreadable action", Kind
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """One message. role: `BUYER` or `SELLER`. text: as written, Thought included. action: as it was read."""
+    """One message. role: `BUYER` or `SELLER`. text: as written, Thought included. action: as it was read.
+
+    replaced: whether it stands in place of an illegal one.
+    """
 
     role: int
     text: str
     action: Action
+    replaced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +97,7 @@ def _section(number: int, transcript: Transcript) -> str:
     for message in transcript.messages:
         turn += message.role == BUYER  # the buyer opens every turn
         side = "Buyer" if message.role == BUYER else "Seller"
+        side += " (in place of an illegal message)" if message.replaced else ""
         parts += [f"**Turn {turn}, {side}:** `{_action(message)}`", _quote(message.text)]
     end = _ENDS[End(transcript.end)]
     if transcript.deal_price != NONE:

@@ -137,7 +137,7 @@ def load(
     _check(folder, config, sources, found)
     if shardings is None:
         default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shardings = jax.tree.map(lambda _: default, _shapes(config))
+        shardings = jax.tree.map(lambda _: default, shapes(config))
 
     def read(path, shape, sharding):
         source = sources[leaf_name(path)]
@@ -157,7 +157,13 @@ def load(
             whole = jax.block_until_ready(insert(whole, piece, layer))  # Else the pieces of many layers wait in memory.
         return whole
 
-    return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
+    return jax.tree_util.tree_map_with_path(read, shapes(config), shardings)
+
+
+def largest_tensor(folder: str | pathlib.Path) -> int:
+    """Bytes of the largest tensor that is stored in a folder."""
+    found = _find(pathlib.Path(folder)).values()
+    return max(math.prod(stored.shape) * _TYPES[stored.dtype].itemsize for stored in found)
 
 
 def save(
@@ -199,7 +205,7 @@ def save(
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _shapes(config: ModelConfig) -> transformer.Weights:
+def shapes(config: ModelConfig) -> transformer.Weights:
     """Shapes of the weights without adapters."""
     weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
     return {name: part for name, part in weights.items() if name != "lora"}
@@ -209,7 +215,7 @@ def _sources(config: ModelConfig) -> dict[str, _Source]:
     """By a weight's name, where it comes from."""
     names = _NAMES[config.family] | (_EXPERTS if config.experts else _MLP)
     sources = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes(config)):
         weight = leaf_name(path)
         template = names[weight]
         stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]

@@ -111,6 +111,13 @@ def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
         tables.save(tmp_path, summary, SETTINGS)
 
 
+def test_what_the_seller_did_has_a_table_where_it_did_something(summary):
+    assert "illegal moves replaced" in tables.text(summary, SETTINGS)
+    nothing = {"interventions": Interval(0.0, 0.0, 0.0, 1024), "high_asks": None}
+    quiet = dataclasses.replace(summary, metrics={row: own | nothing for row, own in summary.metrics.items()})
+    assert "illegal" not in tables.markdown(quiet, SETTINGS)
+
+
 def test_the_best_response_has_a_table_where_it_was_played(summary):
     assert "headroom" not in tables.text(summary, SETTINGS)
     gap, share = Interval(0.1, 0.05, 0.15, 1024), Interval(0.42, 0.2, 0.6, 1024)

@@ -43,6 +43,13 @@ def transcript(**changes):
     return Transcript(**(values | changes))
 
 
+def test_a_message_in_place_of_an_illegal_one_is_marked():
+    messages = [Message(SELLER, "Talk: No.", action(Kind.REJECT), replaced=True)]
+    assert "**Turn 0, Seller (in place of an illegal message):**" in transcripts.markdown(
+        [transcript(messages=messages)]
+    )
+
+
 def test_shows_the_facts_each_side_and_the_end():
     assert transcripts.markdown([transcript()]) == (
         "# Transcripts\n\n"

@@ -149,7 +149,8 @@ def test_nothing_is_overwritten(folder, weights):
 _SHARDED = """
 import sys, jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from negot_jax.models import hf_checkpoint, hf_config, moe, transformer
+from negot_jax.models import hf_checkpoint, hf_config, moe
+from negot_jax.models.sharding import leaf_name
 
 config = hf_config.read(sys.argv[1])
 whole = hf_checkpoint.load(sys.argv[1], config)

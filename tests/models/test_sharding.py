@@ -130,5 +130,10 @@ def test_heads_of_keys_and_the_vocabulary_need_not_divide():
 
 def test_outside_a_mesh_nothing_is_done():
     x = jax.numpy.ones((4, 2))
-    for act in (sharding.keep, sharding.keep_whole, sharding.split_rows, functools.partial(sharding.split_rows, axis=1)):
+    for act in (
+        sharding.keep,
+        sharding.keep_whole,
+        sharding.split_rows,
+        functools.partial(sharding.split_rows, axis=1),
+    ):
         assert act({"x": x})["x"] is x

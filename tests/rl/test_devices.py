@@ -100,7 +100,9 @@ def runs(request, tmp_path_factory) -> Runs:
     one, *others = json.loads(done.stdout.splitlines()[-1])
     named = [dict(zip(("data", "fsdp", "tensor", "expert"), sizes, strict=True)) for sizes in meshes]
     texts = [[(workdir / f"{i + 1}.{when}").read_text() for when in ("before", "after")] for i in range(len(meshes))]
-    return Runs(one, [(sizes, *rest) for sizes, rest in zip(named, zip(others, *zip(*texts, strict=True)), strict=True)])
+    return Runs(
+        one, [(sizes, *rest) for sizes, rest in zip(named, zip(others, *zip(*texts, strict=True)), strict=True)]
+    )
 
 
 def test_metrics_and_weights_are_the_same(runs):

@@ -1,0 +1,1 @@
+"""Measurements. Speed and memory are measured here, and never by a test."""
