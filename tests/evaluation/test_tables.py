@@ -112,7 +112,7 @@ def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
 
 
 def test_what_the_seller_did_has_a_table_where_it_did_something(summary):
-    assert "illegal moves replaced" in tables.text(summary, SETTINGS)
+    assert "illegal moves replaced" in tables.markdown(summary, SETTINGS)
     nothing = {"interventions": Interval(0.0, 0.0, 0.0, 1024), "high_asks": None}
     quiet = dataclasses.replace(summary, metrics={row: own | nothing for row, own in summary.metrics.items()})
     assert "illegal" not in tables.markdown(quiet, SETTINGS)
