@@ -32,7 +32,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "tpu": ["jax[tpu]"],
+        "tpu": ["gcsfs", "jax[tpu]"],  # The former for workdirs in a bucket.
         "test": [
             "hypothesis",
             "jinja2",

@@ -12,7 +12,6 @@ import fcntl
 import functools
 import logging as standard_logging
 import os
-import pathlib
 import re
 import runpy
 import signal
@@ -20,10 +19,11 @@ import sys
 import traceback
 
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_dict
 
 from negot_jax import config as door
-from negot_jax.training import preemption
+from negot_jax.training import distributed, preemption, storage
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 
@@ -45,7 +45,11 @@ def run(main: Callable[[], None], config: type | None = None) -> None:
       main: reads the flags, checks its input within `checking_input`, then works.
       config: the class of the `--config` flag, where there is one.
     """
-    app.run(lambda _: guard(main), flags_parser=functools.partial(_parse, config))
+    try:
+        app.run(lambda _: guard(main), flags_parser=functools.partial(_parse, config))
+    except BaseException as error:
+        distributed.leave(error)
+        raise
 
 
 def guard(main: Callable[[], None]) -> None:
@@ -73,12 +77,17 @@ def checking_input() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sole_use(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes the folder of a run if it is not there, and keeps other processes from training in it.
+def sole_use(workdir: epath.Path) -> Iterator[None]:
+    """Makes the folder of a run if it is not there, and keeps other runs from training in it.
+
+    In a bucket it does nothing: there are no locks, and folders are made by the files in them.
 
     Raises:
       InputError: it cannot be made or written to, or another process is in it.
     """
+    if storage.is_remote(workdir) or not distributed.is_first():
+        yield
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("w")
@@ -93,16 +102,19 @@ def sole_use(workdir: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def preemptible(workdir: pathlib.Path) -> Iterator[None]:
+def preemptible(workdir: epath.Path) -> Iterator[None]:
     """Within it, SIGTERM ends the command with the exit code and the marker of a preemption: see `preemption`."""
     try:
         with preemption.raised():
             yield
-    except preemption.Preempted:
+    except preemption.Preempted as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # We are leaving.
-        with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
-            (workdir / MARKER).write_text("Preempted by SIGTERM. The same command goes on from what is saved.\n")
-        print(f"preempted: the same command goes on from what is saved in {workdir}", file=sys.stderr)
+        if distributed.is_first():
+            with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
+                (workdir / MARKER).write_text("Preempted by SIGTERM. The same command goes on from what is saved.\n")
+            print(f"preempted: the same command goes on from what is saved in {workdir}", file=sys.stderr)
+        if error.together:
+            distributed.part()
         sys.exit(PREEMPTED)
 
 

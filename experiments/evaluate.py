@@ -8,11 +8,11 @@ report goes to DIR/report_<catalog>.
 
 from collections.abc import Sequence
 import dataclasses
-import pathlib
 import shlex
 from typing import Any
 
 from absl import flags
+from etils import epath
 import jax
 
 from experiments import cli, setup
@@ -22,10 +22,10 @@ from negot_jax.evaluation import arena, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.statistics import BEST, TUNED
 from negot_jax.language import hf_tokenizer
-from negot_jax.models import transformer
+from negot_jax.models import sharding, transformer
 from negot_jax.rl import learner
 from negot_jax.rl.learner import Frozen
-from negot_jax.training import checkpoint, manifest
+from negot_jax.training import checkpoint, distributed, manifest, storage
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
 
@@ -38,7 +38,7 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
 
 
 def main() -> None:
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = epath.Path(_WORKDIR.value)
     with cli.checking_input():
         saved, config = read_run(workdir)
         name, options = "report", []
@@ -49,10 +49,11 @@ def main() -> None:
             name, options = f"report_{catalog}", [f"--catalog={catalog}"]
             options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
         run, run_id = prepare(saved, config, workdir)
-    print(report(run, workdir, run_id, name, options))
+    with jax.set_mesh(sharding.make(config.mesh)):
+        print(report(run, workdir, run_id, name, options))
 
 
-def read_run(workdir: pathlib.Path) -> tuple[dict[str, Any], setup.Config]:
+def read_run(workdir: epath.Path) -> tuple[dict[str, Any], setup.Config]:
     """The manifest of the run in a folder, and its configuration.
 
     Raises:
@@ -64,7 +65,7 @@ def read_run(workdir: pathlib.Path) -> tuple[dict[str, Any], setup.Config]:
     return saved, door.from_config_dict(setup.Config, saved["config"])
 
 
-def prepare(saved: dict[str, Any], config: setup.Config, workdir: pathlib.Path) -> tuple[setup.Run, str]:
+def prepare(saved: dict[str, Any], config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
     """The parts of a saved run, and the name by which its checkpoints know it.
 
     Raises:
@@ -75,10 +76,10 @@ def prepare(saved: dict[str, Any], config: setup.Config, workdir: pathlib.Path) 
     return setup.prepare(config, workdir), manifest.run_id(saved)
 
 
-def report(
-    run: setup.Run, workdir: pathlib.Path, run_id: str, name: str = "report", options: Sequence[str] = ()
-) -> str:
-    """Plays the held-out products and writes the report to workdir/name; returns its tables as text.
+def report(run: setup.Run, workdir: epath.Path, run_id: str, name: str = "report", options: Sequence[str] = ()) -> str:
+    """Plays the held-out products on the current mesh and writes the report to workdir/name; returns its text.
+
+    All processes of a run call it alike; the first one writes, and the others return nothing.
 
     Args:
       run_id: names the run that the checkpoints must be of: see `manifest.run_id`.
@@ -119,13 +120,18 @@ def report(
     )
     landmarks = [row for row in outcomes if row.startswith((TUNED, BEST))]
     levels = [*list(weights)[:1], *config.evaluation.buyers[:1], *landmarks]
-    text = reports.write(workdir / name, outcomes, settings, written, curves, levels)
-    if (done := int(state.iteration)) < config.training.iterations:
-        note = f"The run is not at its end: this is its buyer after {done} of {config.training.iterations} iterations."
-        with (workdir / name / "table.md").open("a", encoding="utf-8") as table:
-            table.write(f"\n{note}\n")
-        text += f"\n{note}\n"
-    return text
+    done, note = int(state.iteration), ""
+    if done < config.training.iterations:
+        note = (
+            f"\nThe run is not at its end: this is its buyer after {done} of {config.training.iterations} iterations.\n"
+        )
+    if not distributed.is_first():
+        return ""
+    with storage.staged(workdir / name) as folder:
+        text = reports.write(folder, outcomes, settings, written, curves, levels)
+        with (folder / "table.md").open("a", encoding="utf-8") as table:
+            table.write(note)
+    return text + note
 
 
 def _seller(config: setup.Config) -> str:
@@ -137,10 +143,10 @@ def _seller(config: setup.Config) -> str:
 
 
 def restore(
-    run: setup.Run, workdir: pathlib.Path, run_id: str
+    run: setup.Run, workdir: epath.Path, run_id: str
 ) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
     """The buyer's weights by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""
-    statics, weights, seller = run.learner, run.init_weights(), run.init_seller()
+    statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
     if run.clones_seller:
         seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
     frozen = Frozen(base=run.base(weights), seller=seller)
@@ -152,13 +158,13 @@ def restore(
         raise CheckpointError(f"{workdir}/checkpoints is empty: the run has not reached its first checkpoint yet.")
     for iteration, reason in damaged.items():
         print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
-    target = statics.init_state(run.key, weights)
+    target = sharding.place(statics.init_state(run.key, weights))
     state = checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
     rows = {named: statics.whole(start, frozen), "trained": statics.whole(state.weights, frozen)}
     return rows, frozen, state
 
 
-def _read_warm_start(path: pathlib.Path, target: transformer.Weights, run_id: str) -> transformer.Weights:
+def _read_warm_start(path: epath.Path, target: transformer.Weights, run_id: str) -> transformer.Weights:
     if damage := checkpoint.damage(path):
         raise CheckpointError(f"{path} is damaged: {damage}. The training command makes it anew.")
     return checkpoint.read(path, target, run_id)

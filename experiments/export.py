@@ -9,18 +9,19 @@ Adapters are merged into their matrices; weights are written in the type that th
 import pathlib
 
 from absl import flags
+from etils import epath
 import jax
 
 from experiments import cli, evaluate, setup
-from negot_jax.models import hf_checkpoint, hf_config, lora
+from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
     _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
 
 
-def export(run: setup.Run, workdir: pathlib.Path, run_id: str, output: pathlib.Path) -> int:
-    """Writes the latest whole checkpoint's buyer; returns the iteration that it is of.
+def export(run: setup.Run, workdir: epath.Path, run_id: str, output: pathlib.Path) -> int:
+    """Writes the latest whole checkpoint's buyer, on the current mesh; returns the iteration that it is of.
 
     Raises:
       ValueError: the output is not empty.
@@ -38,7 +39,7 @@ def export(run: setup.Run, workdir: pathlib.Path, run_id: str, output: pathlib.P
 
 
 def main() -> None:
-    workdir, output = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value)
+    workdir, output = epath.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value)
     with cli.checking_input():
         saved, config = evaluate.read_run(workdir)
         if config.model.checkpoint is None:
@@ -49,7 +50,8 @@ def main() -> None:
         if output.exists() and any(output.iterdir()):
             raise ValueError(f"--output={output} is not empty. Name a new folder.")
         run, run_id = evaluate.prepare(saved, config, workdir)
-    iteration = export(run, workdir, run_id, output)
+    with jax.set_mesh(sharding.make(config.mesh)):
+        iteration = export(run, workdir, run_id, output)
     print(f"The buyer after {iteration} iterations is in {output}")
 
 

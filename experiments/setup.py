@@ -96,7 +96,7 @@ class Run:
         if folder is None:
             return transformer.init(key, model)
         # What is trained is kept in float32: small updates would be lost in bfloat16.
-        weights = _load(folder, model, None if model.lora.rank else "float32")
+        weights = hf_checkpoint.load(folder, model, dtype=None if model.lora.rank else "float32")
         return transformer.with_adapters(key, model, weights)
 
     def init_seller(self) -> transformer.Weights | None:
@@ -105,7 +105,7 @@ class Run:
             return None
         if self.clones_seller:
             return transformer.init(jax.random.fold_in(self.key, 3), self.learner.seller.model)
-        return _load(self.config.seller.checkpoint, self.learner.seller.model)
+        return hf_checkpoint.load(self.config.seller.checkpoint, self.learner.seller.model)
 
     def base(self, weights: transformer.Weights) -> transformer.Weights | None:
         """What `Frozen.base` is, of the weights as `init_weights` made them; None where nothing reads it.
@@ -117,7 +117,7 @@ class Run:
         if self.config.seller.model != "base":
             return None
         if folder := self.config.model.checkpoint:
-            return _load(folder, self.learner.model)
+            return hf_checkpoint.load(folder, self.learner.model)
         return jax.tree.map(jnp.copy, weights)
 
     def reference(self, trained: transformer.Weights) -> transformer.Weights | None:
@@ -127,13 +127,6 @@ class Run:
         )
         needed = self.config.algorithm.kl != "none" and not is_base
         return jax.tree.map(jnp.copy, trained) if needed else None
-
-
-def _load(folder: str, model: ModelConfig, dtype: str | None = None) -> transformer.Weights:
-    """A checkpoint's weights, read straight to where they lie on the current mesh."""
-    mesh = jax.sharding.get_mesh()
-    laid_out = None if mesh.empty else sharding.shardings(hf_checkpoint.shapes(model), mesh)
-    return hf_checkpoint.load(folder, model, laid_out, dtype)
 
 
 def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:

@@ -5,10 +5,13 @@
 DIR gets manifest.json, metrics.csv, tensorboard/, tokenizer.model, warm_start/, checkpoints/ and report/.
 """
 
-import pathlib
+import contextlib
+import os
+import re
 import sys
 
 from absl import flags
+from etils import epath
 import jax
 from ml_collections import config_flags
 
@@ -16,8 +19,9 @@ from experiments import cli, evaluate, setup
 from negot_jax import config as door
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding, transformer
+from negot_jax.rl.environment import Environment
 from negot_jax.rl.learner import Frozen
-from negot_jax.training import checkpoint, loop, manifest, preemption
+from negot_jax.training import checkpoint, distributed, loop, manifest, preemption
 from negot_jax.training.metrics import read_csv
 from negot_jax.training.warm_start import warm_start
 
@@ -25,23 +29,54 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _CONFIG = config_flags.DEFINE_config_file(
         "config", None, "The run's configuration, a Python file with get_config()."
     )
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; a run that is there is resumed.")
+    _WORKDIR = flags.DEFINE_string(
+        "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
+    )
+    _DISTRIBUTED = flags.DEFINE_bool(
+        "distributed", False, "One of many processes, which are found by themselves: on every worker of a TPU slice."
+    )
+    _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder, or gs://bucket/folder, of compiled programs.")
+    _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
     flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = epath.Path(_WORKDIR.value)
     with cli.checking_input():
         config = door.from_config_dict(setup.Config, _CONFIG.value)
-    with cli.preemptible(workdir), cli.sole_use(workdir):
+        profile = _window(_PROFILE.value)
+        distributed.start(_DISTRIBUTED.value)
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    with _first_prints(), cli.preemptible(workdir), cli.sole_use(workdir):
         with cli.checking_input():
             run, run_id = start(config, workdir)
-        train(run, workdir, run_id)
-        print(evaluate.report(run, workdir, run_id))
+        with jax.set_mesh(sharding.make(config.mesh)):
+            train(run, workdir, run_id, profile)
+            print(evaluate.report(run, workdir, run_id))
 
 
-def start(config: setup.Config, workdir: pathlib.Path) -> tuple[setup.Run, str]:
+@contextlib.contextmanager
+def _first_prints():
+    """Of many processes the first one prints; what goes wrong, all do."""
+    with contextlib.nullcontext() if distributed.is_first() else open(os.devnull, "w") as nowhere:
+        with contextlib.redirect_stdout(nowhere or sys.stdout):
+            yield
+
+
+def _window(value: str | None) -> tuple[int, int] | None:
+    """FROM:TO as two numbers."""
+    if value is None:
+        return None
+    if not (found := re.fullmatch(r"(\d+):(\d+)", value)) or int(found[1]) > int(found[2]):
+        raise ValueError(f"--profile={value} is not FROM:TO, two iterations such as 10:12.")
+    return int(found[1]), int(found[2])
+
+
+def start(config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
     """Builds a run, enters it into the workdir's manifest, and names it by what identifies it.
+
+    Of many processes the first one writes, once all have looked at what is there.
 
     Raises:
       ValueError: fields of the configuration that do not fit one another, the catalogue or the workdir's run; or a
@@ -54,33 +89,36 @@ def start(config: setup.Config, workdir: pathlib.Path) -> tuple[setup.Run, str]:
         read_csv(workdir / "metrics.csv")
     run = setup.prepare(config, workdir)
     facts = {"train": len(run.train), "test": len(run.test), "train_mutual": int(run.train.mutual.sum())}
-    recorded = manifest.record_start(workdir, config, config.seed, facts, run.dialect.tokenizer.model)
-    if config.model.checkpoint is None and not (path := workdir / setup.TOKENIZER).exists():
-        run.dialect.tokenizer.save(path)
-    (workdir / cli.MARKER).unlink(missing_ok=True)
-    return run, manifest.run_id(recorded)
+    distributed.wait("run prepared")
+    if distributed.is_first():
+        manifest.record_start(workdir, config, config.seed, facts, run.dialect.tokenizer.model)
+        if config.model.checkpoint is None and not (path := workdir / setup.TOKENIZER).exists():
+            run.dialect.tokenizer.save(path)
+        (workdir / cli.MARKER).unlink(missing_ok=True)
+    distributed.wait("run recorded")
+    return run, manifest.run_id(manifest.read(workdir))
 
 
-def train(run: setup.Run, workdir: pathlib.Path, run_id: str) -> None:
-    """Warm start, unless one is there, and the loop, which SIGTERM ends with a checkpoint."""
-    statics, weights = run.learner, run.init_weights()
+def train(run: setup.Run, workdir: epath.Path, run_id: str, profile: tuple[int, int] | None = None) -> None:
+    """Warm start, unless one is there, and the loop, which SIGTERM ends with a checkpoint; on the current mesh."""
+    statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
+    env = sharding.place(run.train_env)
     trained = statics.trained(weights)
     total, own = map(transformer.parameter_count, (weights, trained))
     print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
-    base, seller = run.base(weights), run.init_seller()
+    base = run.base(weights)
     if run.clones_seller:
-        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, run_id)
+        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, env, run_id)
     if run.config.warm_start.steps:
-        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, run_id)
+        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, env, run_id)
     frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
-    state = statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained})
-    with jax.set_mesh(sharding.make(run.config.mesh)), preemption.noted() as stop:
-        state, env, frozen = sharding.place((state, run.train_env, frozen))
-        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop)
+    state = sharding.place(statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
+    with preemption.noted(distributed.agree) as stop:
+        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop, profile)
 
 
 def _warm_start(
-    run: setup.Run, role: int, path: pathlib.Path, weights: transformer.Weights, run_id: str
+    run: setup.Run, role: int, path: epath.Path, weights: transformer.Weights, env: Environment, run_id: str
 ) -> transformer.Weights:
     """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
     statics = run.learner
@@ -90,8 +128,8 @@ def _warm_start(
             return checkpoint.read(path, trained, run_id)
         print(f"{path} is damaged: {damage}. It is made anew, which gives the same.")
     key = jax.random.fold_in(run.key, 1)
-    trained = warm_start(run.config.warm_start, model, key, weights, run.train_env, role)
-    with preemption.noted():
+    trained = warm_start(run.config.warm_start, model, key, weights, env, role)
+    with preemption.noted(distributed.agree):
         checkpoint.write(path, trained, run_id)
     return trained
 

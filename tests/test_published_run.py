@@ -13,7 +13,9 @@ from experiments.configs import gemma3_27b, paper_30b, qwen3_4b
 from negot_jax.config import from_config_dict
 from negot_jax.game.types import BUYER
 from negot_jax.language import chat
+from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl import players, rollout
 from negot_jax.training.metrics import read_csv
 from tests.language import vocabularies
@@ -71,10 +73,16 @@ def _greedy_message(run: setup.Run, weights) -> tuple[list[int], list[int]]:
     return tokens[:start][valid[:start]].tolist(), tokens[start : start + TOKENS][said].tolist()
 
 
+@pytest.fixture
+def one_device():
+    with jax.set_mesh(sharding.make(MeshConfig())):
+        yield
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "moe-lora" else pytest.mark.slow) for name in CASES]
 )
-def test_trained_here_and_greedy_there(name, tmp_path):
+def test_trained_here_and_greedy_there(name, tmp_path, one_device):
     case, tokenizer, module, method = CASES[name]
     folder = tmp_path / "model"
     folder.mkdir()

@@ -13,6 +13,7 @@ from negot_jax.config import field
 from negot_jax.evaluation.statistics import BEST, TUNED
 from negot_jax.game import bargaining, buyers, play, rewards
 from negot_jax.game.types import GameParams, Outcome, Products, Scenario
+from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
@@ -116,16 +117,17 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(statics, sampling, weights, frozen, env, key, drawn):
-    trajectory = statics.play(key, weights, frozen, env, drawn, 1, sampling)
-    return jax.vmap(rewards.outcome)(trajectory.state), trajectory
+    trajectory = statics.play(key, weights, frozen, env, sharding.split_rows(drawn), 1, sampling)
+    return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play_policies(policies, statics, frozen, env, key, drawn):
     """Outcomes [scenarios, policies]."""
     buyer = players.mixture(policies, key, env.params.turns)
-    trajectory = rollout.rollout(key, env, drawn, len(policies), buyer, statics.seller.player(frozen))
-    outcome = jax.vmap(rewards.outcome)(trajectory.state)
+    seller = statics.seller.player(frozen)
+    trajectory = rollout.rollout(key, env, sharding.split_rows(drawn), len(policies), buyer, seller)
+    outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 

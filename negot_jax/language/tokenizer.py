@@ -6,8 +6,9 @@ Everything downstream works on token ids; what a token means to the grammar is i
 from collections.abc import Iterable, Sequence
 import functools
 import io
-import pathlib
+import os
 
+from etils import epath
 import numpy as np
 import sentencepiece
 
@@ -98,17 +99,17 @@ class Tokenizer:
             )
         return np.array([ids[character.encode()] for character in text], np.int32)
 
-    def save(self, path: str | pathlib.Path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the model. Whenever the process dies, the whole file is there or none."""
-        temporary = pathlib.Path(f"{path}.tmp")
+        temporary = epath.Path(f"{path}.tmp")
         temporary.write_bytes(self.model)
         temporary.replace(path)
 
 
-def load(path: str | pathlib.Path) -> Tokenizer:
+def load(path: str | os.PathLike) -> Tokenizer:
     """Reads what `save` wrote. Errors name the file."""
     try:
-        return Tokenizer(pathlib.Path(path).read_bytes())
+        return Tokenizer(epath.Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(
             f"{path}: {error} Put a copy back; or delete it, and the training command makes it anew."

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from negot_jax.models import hf_config, lora, transformer
+from negot_jax.models import hf_config, lora, sharding, transformer
 from negot_jax.models.presets import ModelConfig
-from negot_jax.models.sharding import leaf_name
 
 _INDEX = "model.safetensors.index.json"
 _LAYER = "model.layers.{layer}."
@@ -121,8 +120,8 @@ def load(
     Args:
       config: of the folder, by `hf_config.read`; how it computes (dtype, remat, lora) may be changed, and of fewer
       layers the first ones are read.
-      shardings: a pytree of shardings like the weights; None puts all on the default device. The axis of layers is
-      whole on every device.
+      shardings: a pytree of shardings like the weights; None takes those of the table on the current mesh, and without
+      a mesh the default device. The axis of layers is whole on every device.
       dtype: type of the weights; None keeps the stored one.
 
     Raises:
@@ -136,28 +135,29 @@ def load(
     found = {name: stored for name, stored in found.items() if not name.startswith(left_out)}
     _check(folder, config, sources, found)
     if shardings is None:
-        default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shardings = jax.tree.map(lambda _: default, shapes(config))
+        mesh, default = jax.sharding.get_mesh(), jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shapes = _shapes(config)
+        shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
 
-    def read(path, shape, sharding):
-        source = sources[leaf_name(path)]
+    def read(path, shape, laid_out):
+        source = sources[sharding.leaf_name(path)]
         types = {_TYPES[found[name].dtype] for name in source.tensors}
         target = np.dtype(dtype) if dtype else functools.reduce(jnp.promote_types, types)
         layers = itertools.groupby(source.tensors.items(), lambda item: item[1][:1])
         pieces = ([found[name] for name, _ in tensors] for _, tensors in layers)
         if () in source.tensors.values():
-            return _place(source, next(pieces), shape.shape, sharding).astype(target)
-        piece_sharding = sharding
-        if isinstance(sharding, jax.sharding.NamedSharding):
-            piece_sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*sharding.spec[1:]))
-        whole = jnp.zeros(shape.shape, target, device=sharding)
-        insert = jax.jit(_insert, donate_argnums=0, out_shardings=sharding)
+            return _place(source, next(pieces), shape.shape, laid_out).astype(target)
+        piece_sharding = laid_out
+        if isinstance(laid_out, jax.sharding.NamedSharding):
+            piece_sharding = jax.sharding.NamedSharding(laid_out.mesh, jax.sharding.PartitionSpec(*laid_out.spec[1:]))
+        whole = jnp.zeros(shape.shape, target, device=laid_out)
+        insert = jax.jit(_insert, donate_argnums=0, out_shardings=laid_out)
         for layer, stored in enumerate(pieces):
             piece = _place(source, stored, shape.shape[1:], piece_sharding)
             whole = jax.block_until_ready(insert(whole, piece, layer))  # Else the pieces of many layers wait in memory.
         return whole
 
-    return jax.tree_util.tree_map_with_path(read, shapes(config), shardings)
+    return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
 
 
 def largest_tensor(folder: str | pathlib.Path) -> int:
@@ -182,7 +182,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     if "lora" in weights:
         weights = lora.merge(config.lora, weights)
-    leaves = {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
+    leaves = {sharding.leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
     shards, index = _shards(config, leaves), {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
@@ -205,7 +205,7 @@ def save(
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def shapes(config: ModelConfig) -> transformer.Weights:
+def _shapes(config: ModelConfig) -> transformer.Weights:
     """Shapes of the weights without adapters."""
     weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
     return {name: part for name, part in weights.items() if name != "lora"}
@@ -215,8 +215,8 @@ def _sources(config: ModelConfig) -> dict[str, _Source]:
     """By a weight's name, where it comes from."""
     names = _NAMES[config.family] | (_EXPERTS if config.experts else _MLP)
     sources = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes(config)):
-        weight = leaf_name(path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
+        weight = sharding.leaf_name(path)
         template = names[weight]
         stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]
         places = itertools.product(*map(range, stack))

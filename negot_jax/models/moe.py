@@ -17,6 +17,8 @@ from jax.sharding import PartitionSpec as P
 from negot_jax.models import sharding
 from negot_jax.models.sharding import EXPERT, FSDP, ROWS, TENSOR
 
+_TOKENS = 16_384  # Read at a time on a mesh: with 8 active experts and a width of 2048, 0.5 GB in bfloat16.
+
 
 class Routes(NamedTuple):
     """Where tokens go: experts int32[N, K], and float32 weights [N, K] that sum to 1 for each token."""
@@ -44,6 +46,7 @@ def mix(
     On a mesh the experts stay where they are, and the tokens come to them: each device reads the tokens of all devices
     along `expert`, adds up what its own experts make of them, and gets back the sum of its own tokens. Of a 30B-A3B
     model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. What `fsdp` cuts is gathered.
+    Of many tokens some are read at a time, since each is held once for every expert that it passes through.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -63,11 +66,21 @@ def mix(
     def local(x_nxD, router_DxE, experts, adapters):
         if mesh.shape[FSDP] > 1:
             experts, adapters = jax.tree.map(_gather, in_specs[2:], (experts, adapters), is_leaf=is_spec)
-        routes = route(x_nxD, router_DxE, active)
-        theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
-        first = jax.lax.axis_index(EXPERT) * experts["gate"].shape[0]
-        mixed = apply_experts(theirs, routes, experts, adapters, first)
-        return jax.lax.psum_scatter(jax.lax.psum(mixed, TENSOR), EXPERT, tiled=True)
+
+        def read(x_nxD):
+            routes = route(x_nxD, router_DxE, active)
+            theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
+            first = jax.lax.axis_index(EXPERT) * experts["gate"].shape[0]
+            mixed = apply_experts(theirs, routes, experts, adapters, first)
+            return jax.lax.psum_scatter(jax.lax.psum(mixed, TENSOR), EXPERT, tiled=True)
+
+        n, D = x_nxD.shape
+        pieces = next(
+            count for count in range(1, n + 1) if n % count == 0 and n * mesh.shape[EXPERT] <= count * _TOKENS
+        )
+        if pieces == 1:
+            return read(x_nxD)
+        return jax.lax.map(jax.checkpoint(read), x_nxD.reshape(pieces, -1, D)).reshape(n, D)
 
     return jax.shard_map(local, in_specs=in_specs, out_specs=P(ROWS))(padded, router_DxE, experts, adapters)[:N]
 

@@ -145,8 +145,12 @@ def shardings(tree, mesh: Mesh):
 
 
 def place(tree):
-    """Puts arrays on the current mesh by the table."""
-    return jax.device_put(tree, shardings(tree, jax.sharding.get_mesh()))
+    """Puts arrays on the current mesh by the table; does nothing without one.
+
+    Of many processes each has the same arrays, and puts down what its own devices hold.
+    """
+    mesh = jax.sharding.get_mesh()
+    return tree if mesh.empty else jax.device_put(tree, shardings(tree, mesh))
 
 
 def fitted(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:

@@ -18,6 +18,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from negot_jax.training import distributed, storage
+
 State = TypeVar("State")
 
 _SUMS = "SHA256SUMS"
@@ -109,7 +111,7 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
     """
     path = epath.Path(path)
     with _tensorstore_errors(path):
-        options = ocp.AsyncOptions(post_finalization_callback=lambda: _seal(path.parent))
+        options = ocp.AsyncOptions(post_finalization_callback=lambda: _seal(path))
         with ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options) as checkpointer:
             checkpointer.save(path, args=_items(state, run_id), force=True)
 
@@ -117,10 +119,12 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
 class Checkpoints:
     """The checkpoints in one directory, by iteration: the last `keep` of them, and the best.
 
-    Damaged ones are put aside and told of, one line each, so that the latest is always one that can be read.
+    Damaged ones are put aside and told of, one line each, so that the latest is always one that can be read. All
+    processes of a run make the same calls.
 
     Args:
-      directory: made if it is not there. No other process may write to it.
+      directory: made if it is not there; a folder that all processes of the run reach, or gs://. No other run may
+        write to it.
       run_id: names the run that they are of: see `manifest.run_id`.
       keep: how many of the latest checkpoints stay.
       best_metric: the metric whose largest value marks the best checkpoint, which stays as well.
@@ -130,15 +134,14 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike, run_id: str, keep: int = 3, best_metric: str = "reward"):
-        self.directory = epath.Path(directory).absolute()
+        self.directory = epath.Path(directory)
+        if not storage.is_remote(directory):  # `absolute` knows local paths alone.
+            self.directory = self.directory.absolute()
         self._run_id, self._best_metric = run_id, best_metric
-        whole, damaged = survey(self.directory)
-        for iteration, reason in damaged.items():
-            path, aside = self.directory / str(iteration), self.directory / f"{iteration}{_ASIDE}"
-            if aside.exists():
-                aside.rmtree()
-            path.rename(aside)
-            print(f"{path} is damaged: {reason}. Put aside as {aside.name}; the latest whole one is {whole[-1]}.")
+        self._saving = None
+        if distributed.is_first():
+            self._put_damaged_aside()
+        distributed.wait("damaged checkpoints are put aside")
         policies = [
             checkpoint_managers.LatestN(keep),
             checkpoint_managers.BestN(get_metric_fn=self._quality, n=1),
@@ -149,7 +152,7 @@ class Checkpoints:
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
                 best_fn=self._quality,
                 cleanup_tmp_directories=True,  # what an interrupted save left behind
-                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _seal(self.directory)),
+                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _seal(self._saving)),
             ),
         )
 
@@ -176,7 +179,9 @@ class Checkpoints:
         """
         if self._best_metric not in metrics:
             raise ValueError(f"checkpoint {iteration}: metrics {sorted(metrics)} lack {self._best_metric!r}")
+        self.wait()  # As the manager would; the path is what this save is sealed by.
         with _tensorstore_errors(self.directory):
+            self._saving = self.directory / str(iteration)
             self._manager.save(
                 iteration,
                 args=_items(state, self._run_id),
@@ -203,6 +208,15 @@ class Checkpoints:
         with _tensorstore_errors(self.directory):
             self._manager.close()
 
+    def _put_damaged_aside(self) -> None:
+        whole, damaged = survey(self.directory)
+        for iteration, reason in damaged.items():
+            path, aside = self.directory / str(iteration), self.directory / f"{iteration}{_ASIDE}"
+            if aside.exists():
+                aside.rmtree()
+            path.rename(aside)
+            print(f"{path} is damaged: {reason}. Put aside as {aside.name}; the latest whole one is {whole[-1]}.")
+
     def _quality(self, metrics: Mapping[str, float]) -> float:
         value = metrics[self._best_metric]
         return value if math.isfinite(value) else -math.inf  # nan would leave the order undefined
@@ -219,10 +233,14 @@ def _leaves(tree: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat}
 
 
-def _seal(directory: epath.Path) -> None:
-    """Lists the digests of the checkpoint that is about to be committed: Orbax's only unfinished one."""
-    (path,) = (path for path in directory.iterdir() if path.name.endswith(".orbax-checkpoint-tmp"))
-    (path / _SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(_sums(path).items())))
+def _seal(path: epath.Path) -> None:
+    """Lists the digests of a checkpoint that is about to be committed, once all processes have written their parts.
+
+    Orbax calls this on one process. Where it can rename a folder as one act, the checkpoint has another name till then.
+    """
+    unfinished = path.parent / f"{path.name}.orbax-checkpoint-tmp"
+    folder = unfinished if unfinished.exists() else path
+    (folder / _SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(_sums(folder).items())))
 
 
 def _sums(path: epath.Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ next one was dispatched. A checkpoint is written only once its own metrics were 
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,10 +16,12 @@ import jax
 from negot_jax.config import field
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
+from negot_jax.training import distributed, flops
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
 
 _SHOWN = ("reward", "deal_rate", "bargained_ratio", "first_offer_ratio", "overshoot/mi")
+_STOP = "stop"  # Among the metrics of an iteration, so that one fetch brings both.
 # In the order in which one bad quantity spoils the next.
 _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "grad_norm": "gradient norm"}
 
@@ -51,8 +54,9 @@ def train(
     run_id: str,
     frozen: learner.Frozen = learner.NOTHING_FROZEN,
     stop: Callable[[], bool] = lambda: False,
+    profile: tuple[int, int] | None = None,
 ) -> learner.TrainState:
-    """Runs what is left of the iterations.
+    """Runs what is left of the iterations. All processes of a run call it alike, and the first one writes the metrics.
 
     Args:
       state: where a new run begins; a run with checkpoints in `workdir` goes on from its latest, bit for bit as if it
@@ -60,7 +64,9 @@ def train(
       workdir: gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
       run_id: names the run that the checkpoints are of: see `manifest.run_id`.
       frozen: as in `learner.train_step`.
-      stop: asked before every iteration whether to checkpoint and return now.
+      stop: asked before every iteration whether to checkpoint and return now. Among many processes that is once one of
+        them is asked to, and all know: after the same iteration, at most two later.
+      profile: the first and the last iteration to trace into `workdir/profile`.
 
     Returns:
       The last state.
@@ -74,19 +80,24 @@ def train(
         done = 0
         if checkpoints.latest is not None:
             done, state = checkpoints.latest, checkpoints.restore(checkpoints.latest, state)
-        with MetricWriter(workdir, config.iterations, done, _SHOWN) as writer:
-            clock = time.perf_counter()
+        first, alone = distributed.is_first(), jax.process_count() == 1
+        writing = MetricWriter(workdir, config.iterations, done, _SHOWN) if first else contextlib.nullcontext()
+        with writing as writer, _Profiler(os.path.join(workdir, "profile"), profile if first else None) as profiler:
+            clock, leave = time.perf_counter(), False
             episodes = statics.config.scenarios * statics.config.group
 
             def fetch(iteration: int, metrics: learner.Metrics) -> dict[str, float]:
-                nonlocal clock
+                nonlocal clock, leave
                 fetched = jax.device_get(metrics)
+                leave = fetched.pop(_STOP, 0) > 0 or leave
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
                 scalars = reduce(fetched)
                 scalars["perf/step_seconds"] = elapsed
                 scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
-                writer.write(iteration, scalars)
+                scalars |= flops.speed(statics, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+                if first:
+                    writer.write(iteration, scalars)
                 require_progress(iteration, scalars, config.max_skipped_updates)
                 return scalars
 
@@ -99,8 +110,13 @@ def train(
                     raise NotFiniteError(_unfinished(iteration, scalars, checkpoints.latest))
 
             pending = None
-            while done < config.iterations and not stop():
+            while done < config.iterations and not leave:
+                if (asked := stop()) and alone:
+                    break
+                profiler.at(done, state)
                 state, metrics = learner.train_step(statics, state, env, frozen)
+                if not alone:
+                    metrics[_STOP] = distributed.agree_later(asked, state.iteration)
                 if pending:
                     fetch(*pending)
                 pending = (done, metrics)
@@ -111,6 +127,31 @@ def train(
             if pending:  # Stopped between two checkpoints.
                 commit(*pending)
     return state
+
+
+class _Profiler:
+    """Traces some iterations, from dispatch to completion. A context manager. window: first and last; None for none."""
+
+    def __init__(self, folder: str, window: tuple[int, int] | None):
+        self._folder, self._window, self._running = folder, window, False
+
+    def at(self, iteration: int, state: learner.TrainState) -> None:
+        """To be called before an iteration is dispatched, with the state that it begins from."""
+        if self._window and not self._running and self._window[0] <= iteration <= self._window[1]:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+        elif self._running and iteration > self._window[1]:
+            jax.block_until_ready(state)
+            self.__exit__()
+
+    def __enter__(self) -> "_Profiler":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
 
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:

@@ -1,8 +1,8 @@
 """The manifest of a run, `manifest.json`: what is needed to tell what was run, and to run it again.
 
 The configuration, the seed, the catalogue and the tokenizer identify a run: they are written once, and a resumed run
-must have the same. Everything that may change from one start to the next (time, command, versions, devices) is a list
-of starts.
+must have the same. Everything that may change from one start to the next (time, command, versions, devices, mesh) is a
+list of starts.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,15 @@ import subprocess
 import sys
 from typing import Any
 
+from etils import epath
 import jax
+
+from negot_jax.training import storage
 
 FILE = "manifest.json"  # In the workdir.
 
 _RUN = ("config", "seed", "catalog", "tokenizer")  # What identifies a run.
+_FREE = ("mesh",)  # Fields of the configuration that may change from one start to the next.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -46,8 +50,10 @@ def record_start(
       ValueError: the directory holds a run with another configuration, seed, catalogue or tokenizer, whose fields are
         listed; or the manifest is damaged.
     """
-    path = pathlib.Path(workdir) / FILE
-    values = (dataclasses.asdict(config), seed, dict(catalog), _digest(tokenizer))
+    path = epath.Path(workdir) / FILE
+    settings = dataclasses.asdict(config)
+    layout = {name: settings.pop(name) for name in _FREE if name in settings}
+    values = (settings, seed, dict(catalog), _digest(tokenizer))
     run = dict(zip(_RUN, json.loads(json.dumps(values)), strict=True))  # as read back: tuples become lists
     starts = []
     if path.exists():
@@ -58,9 +64,9 @@ def record_start(
                 f"{path} belongs to another run, which differs in {'; '.join(differences)}. Resume with the saved "
                 "values, or start anew with another --workdir."
             )
-    manifest = {**run, "starts": [*starts, _start()]}
+    manifest = {**run, "starts": [*starts, _start() | layout]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(manifest, indent=2) + "\n")
+    storage.write_atomically(path, json.dumps(manifest, indent=2) + "\n")
     return manifest
 
 
@@ -71,7 +77,7 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
       FileNotFoundError: there is none.
       ValueError: it is damaged.
     """
-    path = pathlib.Path(workdir) / FILE
+    path = epath.Path(workdir) / FILE
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if lacking := [name for name in (*_RUN, "starts") if name not in manifest]:
@@ -91,21 +97,11 @@ def run_id(manifest: Mapping[str, Any]) -> str:
 
 def require_tokenizer(manifest: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Raises ValueError unless a tokenizer's file is the run's own, and FileNotFoundError where there is none."""
-    if (digest := _digest(pathlib.Path(path).read_bytes())) != manifest["tokenizer"]:
+    if (digest := _digest(epath.Path(path).read_bytes())) != manifest["tokenizer"]:
         raise ValueError(
             f"{path} is damaged, or of another run: its digest is {digest}, the manifest's {manifest['tokenizer']}. "
             "Put a copy back; or delete it, and the training command makes it anew."
         )
-
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file so that, whenever the process or the machine dies, the whole old or the whole new is there."""
-    temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _digest(content: bytes) -> str:

@@ -1,20 +1,23 @@
 """Where the metrics of a run go: `metrics.csv`, TensorBoard, and a progress bar."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import csv
 import io
 import os
 import pathlib
 import time
 
+from etils import epath
 import numpy as np
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 import tqdm
 
-from negot_jax.training.manifest import write_atomically
+from negot_jax.training import storage
 
 _INDEX = "iteration"
+_TABLE = "metrics.csv"
 
 
 def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -28,7 +31,7 @@ def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
       ValueError: the file is damaged.
     """
-    columns, rows = _read(pathlib.Path(path))
+    columns, rows = _read(epath.Path(path))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
@@ -36,7 +39,7 @@ class MetricWriter:
     """Writes scalars by iteration to every sink. A context manager; use it on one process only.
 
     Args:
-      workdir: gets `metrics.csv` and the TensorBoard events in `tensorboard/`.
+      workdir: gets `metrics.csv` and the TensorBoard events in `tensorboard/`; in a bucket, anew at every iteration.
       total: iterations of the whole run, the length of the progress bar.
       start: the iteration to be written first. A run that resumes here loses the rows of later iterations, which
         it will write again, and a row torn by the interruption.
@@ -48,10 +51,12 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: str | os.PathLike, total: int, start: int = 0, shown: Sequence[str] = ("reward",)):
-        workdir = pathlib.Path(workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        self._csv = _CsvFile(workdir / "metrics.csv", start)
-        self._events = _Events(workdir / "tensorboard", start)
+        self._workdir, self._open = workdir, contextlib.ExitStack()
+        self._local = self._open.enter_context(storage.staged(workdir))
+        if storage.is_remote(workdir) and (saved := epath.Path(workdir) / _TABLE).exists():
+            (self._local / _TABLE).write_bytes(saved.read_bytes())
+        self._csv = _CsvFile(self._local / _TABLE, start)
+        self._events = _Events(self._local / "tensorboard", start)
         self._bar = tqdm.tqdm(total=total, initial=start, unit="it", dynamic_ncols=True)
         self._shown = tuple(shown)
 
@@ -59,6 +64,8 @@ class MetricWriter:
         """Writes one iteration's scalars, finite or not. Names may come and go between iterations."""
         self._csv.write(iteration, scalars)
         self._events.write(iteration, scalars)
+        if storage.is_remote(self._workdir):
+            storage.upload(self._local, self._workdir)
         self._bar.set_postfix({name: f"{scalars[name]:.3g}" for name in self._shown if name in scalars}, refresh=False)
         self._bar.update()
 
@@ -66,6 +73,7 @@ class MetricWriter:
         self._csv.close()
         self._events.close()
         self._bar.close()
+        self._open.close()
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -104,7 +112,7 @@ class _CsvFile:
             writer = csv.DictWriter(text, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        write_atomically(self._path, text.getvalue())
+        storage.write_atomically(self._path, text.getvalue())
         self._file = self._path.open("a", newline="")
 
 
@@ -131,10 +139,10 @@ class _Events:
         self._file.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, **content))
 
 
-def _read(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read(path: pathlib.Path | epath.Path) -> tuple[list[str], list[dict[str, str]]]:
     """Returns the columns and the whole rows; a last line without its line break was torn and is left out."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        columns, *rows = list(csv.reader(line for line in file if line.endswith("\n"))) or [[]]
+    text = path.read_bytes().decode(errors="replace")
+    columns, *rows = list(csv.reader(line for line in io.StringIO(text, newline="") if line.endswith("\n"))) or [[]]
     return columns, [_row(columns, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
 
 

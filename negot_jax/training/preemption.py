@@ -10,7 +10,14 @@ import signal
 
 
 class Preempted(BaseException):
-    """SIGTERM came. As with KeyboardInterrupt no Exception, so that nothing on its way takes it for its own error."""
+    """SIGTERM came. As with KeyboardInterrupt no Exception, so that nothing on its way takes it for its own error.
+
+    together: whether every process of the run raises it here.
+    """
+
+    def __init__(self, together: bool = False):
+        super().__init__()
+        self.together = together
 
 
 @contextlib.contextmanager
@@ -25,17 +32,21 @@ def raised() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Callable[[], bool]]:
+def noted(agree: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
     """Within it, SIGTERM is only noted; at its end `Preempted` is raised if it came. To be entered by the main thread.
 
+    Args:
+      agree: whether something holds on any process of a run: `distributed.agree`.
+
     Yields:
-      A function that says whether SIGTERM came.
+      A function that says whether SIGTERM came to this process.
     """
     came = []
     with _handler(lambda signum, frame: came.append(signum)):
         yield lambda: bool(came)
-    if came:
-        raise Preempted
+        together = agree(bool(came))
+    if together or came:
+        raise Preempted(together)
 
 
 @contextlib.contextmanager

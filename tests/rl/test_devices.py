@@ -1,30 +1,46 @@
 """Eight devices do what one does. A process of its own, since the number of devices is fixed when jax starts."""
 
-import dataclasses
 import json
+import math
 import os
-import pathlib
+import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tests import hlo
+from tests import hlo, tiny_run
 
 _PROGRAM = """
 import json, pathlib, sys
 import jax
 import numpy as np
 from experiments import setup
-from negot_jax.models import sharding
+from negot_jax.models import moe, sharding
 from negot_jax.rl import learner
+from negot_jax.training import checkpoint
 from tests import tiny_run
 
 workdir, overrides, meshes = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 config = tiny_run.config(**overrides)
 run = setup.prepare(config, workdir, lambda line: None)
 results, compiled = [], []
+moe._TOKENS = 256  # So that training reads them in pieces.
+
+
+def restored(state, path):
+    # Whether what was saved is read in parts for half of the devices.
+    mesh = sharding.make(sharding.MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+    layout = sharding.shardings(state, mesh)
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, layout)
+    read = checkpoint.read(path, target, "a run")
+    plain = lambda x: np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+    same = jax.tree.map(lambda a, b, s: a.sharding == s and (plain(a) == plain(b)).all(), read, state, layout)
+    return bool(jax.tree.all(same))
+
+
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
 )
@@ -41,8 +57,10 @@ for number, sizes in enumerate(meshes):
             state, metrics = learner.train_step(run.learner, state, env)
             scalars = {name: [float(x) for x in pair] for name, pair in metrics.items()}
             history.append(scalars | {"compiled": len(compiled)})
+        checkpoint.write(workdir / str(number), state, "a run")
         leaves = jax.tree.leaves(state.weights)
         results.append({
+            "restored": len(devices) == 1 or restored(state, workdir / str(number)),
             "history": history,
             "same_layout": jax.tree.map(lambda x: x.sharding, state) == layout,
             "parts": {sharding.leaf_name(path): x.size // x.addressable_shards[0].data.size
@@ -75,16 +93,18 @@ SLOW = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Runs:
-    """What one device did, and then each mesh: its sizes, its results, and its program before and after compilation."""
+class Meshed(NamedTuple):
+    """What a mesh of these sizes did, and its program before and after compilation."""
 
-    one: dict
-    meshes: list[tuple[dict[str, int], dict, str, str]]
+    sizes: dict[str, int]
+    results: dict
+    before: str
+    after: str
 
 
 @pytest.fixture(scope="module", params=[*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def runs(request, tmp_path_factory) -> Runs:
+def runs(request, tmp_path_factory) -> tuple[dict, list[Meshed]]:
+    """What one device did, and each mesh."""
     overrides, meshes = (CASES | SLOW)[request.param]
     workdir = tmp_path_factory.mktemp("run")
     arguments = [str(workdir), json.dumps(_COMMON | overrides), json.dumps([(1, 1, 1, 1), *meshes])]
@@ -92,77 +112,81 @@ def runs(request, tmp_path_factory) -> Runs:
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *arguments],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        cwd=pathlib.Path(__file__).parents[2],
+        cwd=tiny_run.ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     one, *others = json.loads(done.stdout.splitlines()[-1])
-    named = [dict(zip(("data", "fsdp", "tensor", "expert"), sizes, strict=True)) for sizes in meshes]
-    texts = [[(workdir / f"{i + 1}.{when}").read_text() for when in ("before", "after")] for i in range(len(meshes))]
-    return Runs(
-        one, [(sizes, *rest) for sizes, rest in zip(named, zip(others, *zip(*texts, strict=True)), strict=True)]
-    )
+    found = []
+    for number, (sizes, results) in enumerate(zip(meshes, others, strict=True), 1):
+        texts = [(workdir / f"{number}.{when}").read_text() for when in ("before", "after")]
+        found.append(Meshed(dict(zip(("data", "fsdp", "tensor", "expert"), sizes, strict=True)), results, *texts))
+    return one, found
 
 
 def test_metrics_and_weights_are_the_same(runs):
     """Loss, gradient and every metric of three iterations."""
-    for sizes, many, *_ in runs.meshes:
-        assert (runs.one["devices"], many["devices"]) == ([1], [8])
-        for ours, expected in zip(many["history"], runs.one["history"], strict=True):
+    one, meshes = runs
+    for mesh in meshes:
+        assert (one["devices"], mesh.results["devices"]) == ([1], [8])
+        for ours, expected in zip(mesh.results["history"], one["history"], strict=True):
             assert ours.keys() == expected.keys()
             for name in expected.keys() - {"compiled"}:
                 (total, weight), (other, expected_weight) = ours[name], expected[name]
-                assert weight == expected_weight, (sizes, name)
+                assert weight == expected_weight, (mesh.sizes, name)
                 # By the mean: a loss is a sum of terms that cancel, and keeps their rounding.
                 mean = np.divide([total, other], max(weight, 1))
                 exact = 1e-5 if name == "loss" else 1e-4
-                np.testing.assert_allclose(mean[0], mean[1], rtol=exact, atol=1e-5, err_msg=f"{sizes} {name}")
-        for ours, expected in zip(many["weights"], runs.one["weights"], strict=True):
+                np.testing.assert_allclose(mean[0], mean[1], rtol=exact, atol=1e-5, err_msg=f"{mesh.sizes} {name}")
+        for ours, expected in zip(mesh.results["weights"], one["weights"], strict=True):
             assert np.quantile(np.abs(np.subtract(ours, expected)), 0.99) < 1e-5
 
 
 def test_nothing_compiles_after_the_first_iteration(runs):
     """The state comes back laid out as it went in."""
-    for result in (runs.one, *(many for _, many, *_ in runs.meshes)):
-        counts = [iteration["compiled"] for iteration in result["history"]]
-        assert counts[0] == counts[-1] and result["same_layout"]
+    one, meshes = runs
+    for results in (one, *(mesh.results for mesh in meshes)):
+        counts = [iteration["compiled"] for iteration in results["history"]]
+        assert counts[0] == counts[-1] and results["same_layout"]
+
+
+def test_a_checkpoint_of_eight_devices_is_read_on_four(runs):
+    """Bit for bit, and laid out as the four lie."""
+    assert all(mesh.results["restored"] for mesh in runs[1])
 
 
 def test_weights_and_their_optimizer_state_are_cut(runs):
-    for sizes, many, *_ in runs.meshes:
-        matrices = sizes["fsdp"] * sizes["tensor"]
-        experts = sizes["expert"]
-        cut = {name: count for name, count in many["parts"].items() if name.endswith(("mlp.gate", "down.a", "down.b"))}
-        for name, count in cut.items():
-            expected = {"down.a": sizes["tensor"], "down.b": sizes["fsdp"]}.get(name[-6:], matrices)
-            assert count == expected * experts, (sizes, name)
-        assert len(cut) >= 1
+    for mesh in runs[1]:
+        cut = {name: parts for name, parts in mesh.results["parts"].items() if re.search(r"mlp\.gate|down\.[ab]", name)}
+        assert len(cut) >= 3  # The weight, and two moments.
+        for name, parts in cut.items():
+            axes = {"down.a": ("tensor",), "down.b": ("fsdp",)}.get(name[-6:], ("fsdp", "tensor"))
+            assert parts == math.prod(mesh.sizes[axis] for axis in (*axes, "expert")), (mesh.sizes, name)
 
 
 def test_no_collective_moves_a_cache(runs):
-    """Nothing of so many axes as a cache has moves, and in the loops of the rollout nothing as large as a layer's."""
-    for sizes, many, _, after in runs.meshes:
-        collectives = [op for op in hlo.operations(after) if op.kind in hlo.COLLECTIVES]
-        assert any(op.inside[:3] == ("while", "conditional", "while") for op in collectives)
-        gathers = [op for op in collectives if op.kind != "all-reduce"]
-        assert not [op.text for op in gathers if any(len(shape) >= 4 for shape in op.shapes)]
-        decoding = [op for op in collectives if op.inside[:4] == ("while", "conditional", "while", "while")]
-        rows = 32 // (sizes["data"] * sizes["fsdp"] * sizes["expert"])
-        assert not [op.text for op in decoding if op.size >= rows * 100 * 8]
+    """Nothing of so many axes as a cache has moves, and while decoding nothing as large as a layer's."""
+    for mesh in runs[1]:
+        collectives = [op for op in hlo.operations(mesh.after) if op.kind in hlo.COLLECTIVES]
+        moved = [op for op in collectives if op.kind != "all-reduce"]
+        assert not [op.text for op in moved if any(len(shape) >= 4 for shape in op.shapes)]
+        decoding = [op for op in collectives if op.inside[:3] == ("while", "conditional", "while")]
+        rows = 32 // math.prod(mesh.sizes[axis] for axis in ("data", "fsdp", "expert"))
+        assert decoding and not [op.text for op in decoding if op.size >= rows * 100 * 8]
 
 
 def test_no_weights_of_experts_are_gathered_along_their_axis(runs):
-    for sizes, many, _, after in runs.meshes:
-        gathers = [op for op in hlo.operations(after) if op.kind == "all-gather"]
-        along = [op for op in gathers if "expert" in hlo.axes(op, sizes)]
-        assert bool(along) == (sizes["expert"] > 1)  # Of tokens and where they go.
+    for mesh in runs[1]:
+        gathers = [op for op in hlo.operations(mesh.after) if op.kind == "all-gather"]
+        along = [op for op in gathers if "expert" in hlo.axes(op, mesh.sizes)]
+        assert bool(along) == (mesh.sizes["expert"] > 1)  # Of tokens, and of where they go.
         assert not [op.text for op in along if any(len(shape) > 2 for shape in op.shapes)]
 
 
 def test_no_host_is_called_and_nothing_scattered_while_decoding(runs):
-    for _, _, before, after in runs.meshes:
-        for op in hlo.operations(after):
+    for mesh in runs[1]:
+        for op in hlo.operations(mesh.after):
             assert op.kind not in ("infeed", "outfeed", "send", "recv") and "callback" not in op.text, op.text
-        rollout = [op for op in hlo.operations(before) if op.inside[:2] == ("while", "conditional")]
+        rollout = [op for op in hlo.operations(mesh.before) if op.inside[:2] == ("while", "conditional")]
         assert rollout and not [op.text for op in rollout if op.kind == "scatter"]

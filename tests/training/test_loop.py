@@ -80,6 +80,24 @@ def test_asked_to_stop_it_saves_and_goes_on_later(small, tmp_path, played):
     small.assert_same(tmp_path)
 
 
+def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
+    traced = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: traced.append([folder]))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: traced[-1].append(stepped[0]))
+    stepped, step = [0], learner.train_step
+
+    def counting(*args):
+        if traced and len(traced[-1]) == 1:
+            traced[-1].append(stepped[0])
+        stepped[0] += 1
+        return step(*args)
+
+    monkeypatch.setattr(loop.learner, "train_step", counting)
+    small.train(tmp_path, profile=(1, 2))
+    assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
+    small.assert_same(tmp_path)
+
+
 def test_asked_to_stop_at_once_it_does_nothing(small, tmp_path):
     assert int(small.train(tmp_path, stop=lambda: True).iteration) == 0
     assert checkpoint.survey(tmp_path / "checkpoints") == ([], {})

@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from negot_jax.training import manifest
+from tests import tiny_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,3 +99,10 @@ def test_a_tokenizer_is_known_by_its_digest(tmp_path):
     path.write_bytes(b"mode")
     with pytest.raises(ValueError, match=f"{path} is damaged, or of another run: .* Put a copy back; or delete it"):
         manifest.require_tokenizer(recorded, path)
+
+
+def test_the_mesh_may_change_from_one_start_to_the_next(tmp_path):
+    for size in (1, 2):
+        recorded = manifest.record_start(tmp_path, tiny_run.config(mesh__fsdp=size), 0, {}, b"model")
+    assert [start["mesh"]["fsdp"] for start in recorded["starts"]] == [1, 2]
+    assert "mesh" not in recorded["config"]

@@ -1,0 +1,129 @@
+"""Runs a command as many processes on this machine, each with CPU devices of its own, as on the hosts of a TPU slice.
+
+  python -m launch.local --processes=2 --devices_per_process=4 -- python -m experiments.train --workdir=DIR ...
+
+What the first process says is forwarded. When one fails, the others are ended, what it said last is told, and its exit
+code is passed on: 75 where the run was preempted. SIGTERM goes to all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl import app, flags
+
+from negot_jax.training import distributed
+
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
+    _PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
+    _DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices of each.", lower_bound=1)
+
+_GRACE = 20  # Seconds for the others to end after one has been preempted, or after SIGTERM.
+_LINES = 20  # Of a failed process that are told.
+_NOISE = b"[Gloo]"  # Begins the lines in which the collectives say that they have connected.
+
+
+def environment(given: Mapping[str, str], process: int, processes: int, devices: int, port: int) -> dict[str, str]:
+    """The environment of one of the processes."""
+    flags_given = given.get("XLA_FLAGS", "")
+    return {
+        **given,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "XLA_FLAGS": f"{flags_given} --xla_force_host_platform_device_count={devices}".strip(),
+        distributed.ADDRESS: f"localhost:{port}",
+        distributed.PROCESSES: str(processes),
+        distributed.PROCESS: str(process),
+    }
+
+
+def run(command: Sequence[str], processes: int, devices: int) -> int:
+    """Runs the command to its end. Returns its exit code: 0 where all ended with 0, else that of the first to fail."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [pathlib.Path(folder, str(process)).open("w+b") for process in range(processes)]
+        started = [
+            subprocess.Popen(
+                command,
+                env=environment(os.environ, process, processes, devices, port),
+                stdin=subprocess.DEVNULL,
+                stdout=log if process else subprocess.PIPE,
+                stderr=log if process else None,
+            )
+            for process, log in enumerate(logs)
+        ]
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda signum, frame: _send(started, signum))
+        forwarding = threading.Thread(target=_forward, args=(started[0],))
+        forwarding.start()
+        try:
+            failed = _wait(started)
+        finally:
+            _end(started)
+            forwarding.join()
+        if failed is None:
+            return 0
+        if failed:  # The first one's words were forwarded.
+            logs[failed].seek(0)
+            sys.stderr.write(b"".join(logs[failed].readlines()[-_LINES:]).decode(errors="replace"))
+        code = started[failed].returncode
+        if code != os.EX_TEMPFAIL:
+            print(f"process {failed} of {processes} ended with exit code {code}", file=sys.stderr)
+        return 128 - code if code < 0 else code
+
+
+def _wait(started: list[subprocess.Popen]) -> int | None:
+    """Returns the number of the first process to fail, or None once all have ended well."""
+    while True:
+        codes = [process.poll() for process in started]
+        if failed := [number for number, code in enumerate(codes) if code]:
+            return failed[0]
+        if None not in codes:
+            return None
+        time.sleep(0.05)
+
+
+def _end(started: list[subprocess.Popen]) -> None:
+    """Returns once all have ended: those that are preempted, by themselves; else by SIGTERM; or by SIGKILL.
+
+    A process that waits for a collective hears no signal.
+    """
+    preempted = any(process.poll() == os.EX_TEMPFAIL for process in started)
+    for signum in (None,) * preempted + (signal.SIGTERM, signal.SIGKILL):
+        if signum is not None:
+            _send(started, signum)
+        end = time.monotonic() + _GRACE
+        while any(process.poll() is None for process in started) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _send(started: list[subprocess.Popen], signum: int) -> None:
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signum)
+
+
+def _forward(process: subprocess.Popen) -> None:
+    for line in process.stdout:
+        if not line.startswith(_NOISE):
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+
+
+def main(argv: Sequence[str]) -> None:
+    if not argv[1:]:
+        raise app.UsageError("the command is missing: ... -- python -m experiments.train ...")
+    sys.exit(run(argv[1:], _PROCESSES.value, _DEVICES.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,100 @@
+"""Many processes as one run: each runs the same program on its own devices, and the first writes what a run leaves.
+
+Arrays that the same configuration makes are alike on every process, which puts on the mesh what its own devices hold.
+"""
+
+import os
+import sys
+import traceback
+
+import jax
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+
+from negot_jax.models import sharding
+
+ADDRESS, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+
+def start(detect: bool) -> None:
+    """Joins the other processes of a run, if there are any; before JAX is used in any other way.
+
+    Args:
+      detect: ask the surroundings: a Cloud TPU slice, Slurm or Kubernetes know their processes. The variables
+        JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0) come first.
+
+    Raises:
+      ValueError: the variables are not all there, or no surroundings are known.
+    """
+    given = {name: os.environ[name] for name in (ADDRESS, PROCESSES, PROCESS) if name in os.environ}
+    if given and len(given) < 3:
+        missing = [name for name in (ADDRESS, PROCESSES, PROCESS) if name not in given]
+        raise ValueError(f"{', '.join(given)} set, but not {', '.join(missing)}. Set all three, or none of them.")
+    if given:
+        jax.distributed.initialize(given[ADDRESS], int(given[PROCESSES]), int(given[PROCESS]))
+    elif detect:
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                f"--distributed: no processes were found ({error}). Leave it out on a single machine; elsewhere set "
+                f"{ADDRESS}, {PROCESSES} and {PROCESS}."
+            ) from error
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Returns once every process has come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(flag: bool) -> bool:
+    """Whether the flag is set on any process. Waits for all of them, and for what their devices are doing."""
+    return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def agree_later(flag: bool, after: jax.Array) -> jax.Array:
+    """As `agree`, but nothing waits: a float32 scalar on the devices of the current mesh, above 0 if it is set.
+
+    Args:
+      after: an array; the flags are compared once it is there, in the same order as all else on every process.
+    """
+    mesh = jax.sharding.get_mesh()
+    cut = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return _largest(jax.make_array_from_callback((mesh.size,), cut, lambda _: np.full(1, flag, np.float32)), after)
+
+
+@jax.jit
+def _largest(flags: jax.Array, after: jax.Array) -> jax.Array:
+    flags, _ = jax.lax.optimization_barrier((flags, after))
+    return sharding.keep_whole(flags.max())
+
+
+def part() -> None:
+    """Ends the connection, once all processes have come to this point. They may exit then, each with its own code."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def leave(error: BaseException) -> None:
+    """Ends a process that fails among others, at once: an orderly exit would wait for them, and they for it.
+
+    They notice in their turn; whoever started them ends them sooner. Does nothing where there are no others, or where
+    the exit is no failure.
+    """
+    code = error.code if isinstance(error, SystemExit) else 1
+    if not code or not jax.distributed.is_initialized():
+        return
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    elif isinstance(code, str):
+        print(code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
