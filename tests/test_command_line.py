@@ -80,7 +80,7 @@ TRAINING = {
     "field without group": (nothing, ["--config.group=4"], "unknown config field group: did you mean learner.group?"),
     "text for a number": (nothing, ["--config.learner.group=abc"], "--config.learner.group=abc: .*'abc'"),
     "fraction for a number": (nothing, ["--config.learner.group=4.5"], "--config.learner.group=4.5: .*'4.5'"),
-    "text for a truth": (nothing, ["--config.model.tied_embedding=perhaps"], "tied_embedding=perhaps: "),
+    "text for a truth": (nothing, ["--config.language.force_deal_price=perhaps"], "force_deal_price=perhaps: "),
     "no such choice": (nothing, ["--config.catalog.prices=euros"], "catalog.prices = 'euros' is not one of 'dollars'"),
     "impossible value": (nothing, ["--config.training.keep=0"], "training.keep=0 must be at least 1"),
     "indivisible batch": (
