@@ -36,6 +36,7 @@ setup(
         "test": [
             "hypothesis",
             "jinja2",
+            "libtpu",  # The compiler of `launch.compile_check`.
             "mistral-common",
             "pytest",
             "pytest-xdist",

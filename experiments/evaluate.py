@@ -145,7 +145,7 @@ def _seller(config: setup.Config) -> str:
 def restore(
     run: setup.Run, workdir: epath.Path, run_id: str
 ) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
-    """The buyer's weights by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""
+    """What is trained by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""
     statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
     if run.clones_seller:
         seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
@@ -160,8 +160,7 @@ def restore(
         print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
     target = sharding.place(statics.init_state(run.key, weights))
     state = checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
-    rows = {named: statics.whole(start, frozen), "trained": statics.whole(state.weights, frozen)}
-    return rows, frozen, state
+    return {named: start, "trained": state.weights}, frozen, state
 
 
 def _read_warm_start(path: epath.Path, target: transformer.Weights, run_id: str) -> transformer.Weights:

@@ -28,8 +28,8 @@ def export(run: setup.Run, workdir: epath.Path, run_id: str, output: pathlib.Pat
       CheckpointError: there is no checkpoint, or none that is whole.
     """
     original, model = run.config.model.checkpoint, run.learner.model
-    rows, _, state = evaluate.restore(run, workdir, run_id)
-    weights = rows["trained"]
+    _, frozen, state = evaluate.restore(run, workdir, run_id)
+    weights = run.learner.whole(state.weights, frozen)
     if model.lora.rank:
         weights = lora.merge(model.lora, weights)
     stored = hf_config.read(original).dtype

@@ -129,8 +129,19 @@ class Run:
         return jax.tree.map(jnp.copy, trained) if needed else None
 
 
-def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
+def prepare(
+    config: Config,
+    workdir: pathlib.Path,
+    print_line=print,
+    devices: int | None = None,
+    vocab_size: int | None = None,
+) -> Run:
     """Builds a run, with the workdir's tokenizer, or a new one where there is none yet. Writes nothing there.
+
+    Args:
+      devices: how many it is for; by default those that there are.
+      vocab_size: a tokenizer of ours is given so many tokens, those that are missing without bytes: a model of a
+        published size can then be built, though not trained, without its checkpoint.
 
     Raises:
       ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
@@ -141,8 +152,9 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     if config.catalog.prices == "normalised":
         catalog = catalogs.normalise(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
-    sharding.require_fit(config.mesh, jax.device_count(), model, config.learner.rows() | config.warm_start.rows())
-    dialect = make_dialect(config, model, train, workdir)
+    devices = jax.device_count() if devices is None else devices
+    sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
+    dialect = make_dialect(config, model, train, workdir, vocab_size)
     size = dialect.tokenizer.vocab_size
     if model.vocab_size not in (None, size):
         raise ValueError(
@@ -155,7 +167,7 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     )
     seller = make_seller(config, model, dialect)
     if seller is not None:
-        sharding.require_fit(config.mesh, jax.device_count(), seller.model, {})
+        sharding.require_fit(config.mesh, devices, seller.model, {})
     known = grammar_cache.load(dialect.tokenizer.token_bytes, _CACHE) if config.model.checkpoint else None
     train_env = build(train, token_grammar=known)
     learn = Learner(
@@ -170,13 +182,16 @@ def prepare(config: Config, workdir: pathlib.Path, print_line=print) -> Run:
     return Run(config, train, test, dialect, train_env, build(test, token_grammar=train_env.grammar), learn)
 
 
-def make_dialect(config: Config, model: ModelConfig, train: Catalog, workdir: pathlib.Path) -> Dialect:
-    """The tokenizer and how it is spoken in: a checkpoint's own, or one of ours."""
+def make_dialect(
+    config: Config, model: ModelConfig, train: Catalog, workdir: pathlib.Path, vocab_size: int | None = None
+) -> Dialect:
+    """The tokenizer and how it is spoken in: a checkpoint's own, or one of ours; arguments as in `prepare`."""
     if folder := config.model.checkpoint:
         tokenizer = hf_tokenizer.load(folder, model.vocab_size)
         return Chat(tokenizer, chat.infer(folder, tokenizer))
     path = workdir / TOKENIZER
-    return Own(tokenizers.load(path) if path.exists() else train_tokenizer(train, config))
+    ours = tokenizers.load(path) if path.exists() else train_tokenizer(train, config)
+    return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 
 
 def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller | None:

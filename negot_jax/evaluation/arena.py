@@ -125,7 +125,7 @@ def _play(statics, sampling, weights, frozen, env, key, drawn):
 def _play_policies(policies, statics, frozen, env, key, drawn):
     """Outcomes [scenarios, policies]."""
     buyer = players.mixture(policies, key, env.params.turns)
-    seller = statics.seller.player(frozen)
+    seller = statics.seller.player(statics.settled(frozen))
     trajectory = rollout.rollout(key, env, sharding.split_rows(drawn), len(policies), buyer, seller)
     outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)

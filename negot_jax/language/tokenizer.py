@@ -4,6 +4,7 @@ Everything downstream works on token ids; what a token means to the grammar is i
 """
 
 from collections.abc import Iterable, Sequence
+import copy
 import functools
 import io
 import os
@@ -114,6 +115,14 @@ def load(path: str | os.PathLike) -> Tokenizer:
         raise ValueError(
             f"{path}: {error} Put a copy back; or delete it, and the training command makes it anew."
         ) from error
+
+
+def widened(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
+    """The same tokenizer with a larger vocabulary, whose further tokens have no bytes."""
+    wide = copy.copy(tokenizer)
+    wide.vocab_size = vocab_size
+    wide.token_bytes = (*tokenizer.token_bytes, *[b""] * (vocab_size - tokenizer.vocab_size))
+    return wide
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:

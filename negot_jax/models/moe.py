@@ -45,28 +45,24 @@ def mix(
 
     On a mesh the experts stay where they are, and the tokens come to them: each device reads the tokens of all devices
     along `expert`, adds up what its own experts make of them, and gets back the sum of its own tokens. Of a 30B-A3B
-    model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. What `fsdp` cuts is gathered.
-    Of many tokens some are read at a time, since each is held once for every expert that it passes through.
+    model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. What `fsdp` cuts has to be
+    whole. Of many tokens some are read at a time, since each is held once for every expert that it passes through.
     """
+    adapters = {name: adapters[name] for name in experts if name in adapters}
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return apply_experts(x_NxD, route(x_NxD, router_DxE, active), experts, adapters)
     parts = math.prod(mesh.shape[name] for name in ROWS)
     N = x_NxD.shape[0]
     padded = jnp.pad(x_NxD, ((0, -N % parts), (0, 0)))  # A batch whose rows the devices do not divide.
-    specs = {name: sharding.spec(f"blocks.mlp.{name}", 4) for name in experts}
+    of_layer = lambda name: P(*sharding.without(FSDP, sharding.spec(name, 4))[1:])
+    specs = {name: of_layer(f"blocks.mlp.{name}") for name in experts}
     adapter_specs = {
-        name: {part: sharding.spec(f"lora.{name}.{part}", 4) for part in ("a", "b")} | {"scale": P(None)}
-        for name in adapters
+        name: {part: of_layer(f"lora.{name}.{part}") for part in ("a", "b")} | {"scale": P()} for name in adapters
     }
-    is_spec = lambda x: isinstance(x, P)
-    own = lambda specs: jax.tree.map(lambda spec: P(*spec[1:]), specs, is_leaf=is_spec)  # Of one layer.
-    in_specs = (P(ROWS), P(), own(specs), own(adapter_specs))
+    in_specs = (P(ROWS), P(), specs, adapter_specs)
 
     def local(x_nxD, router_DxE, experts, adapters):
-        if mesh.shape[FSDP] > 1:
-            experts, adapters = jax.tree.map(_gather, in_specs[2:], (experts, adapters), is_leaf=is_spec)
-
         def read(x_nxD):
             routes = route(x_nxD, router_DxE, active)
             theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
@@ -85,9 +81,15 @@ def mix(
     return jax.shard_map(local, in_specs=in_specs, out_specs=P(ROWS))(padded, router_DxE, experts, adapters)[:N]
 
 
-def _gather(spec: P, x: jax.Array) -> jax.Array:
-    """Puts together what `fsdp` cuts."""
-    return jax.lax.all_gather(x, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else x
+@jax.custom_vjp
+def permute(x_RxD: jax.Array, order_R: jax.Array, back_R: jax.Array) -> jax.Array:
+    """The rows in another order, which `back_R` undoes. Its gradient gathers, where that of an index would scatter."""
+    return x_RxD[order_R]
+
+
+permute.defvjp(
+    lambda x_RxD, order_R, back_R: (x_RxD[order_R], back_R), lambda back_R, given_RxD: (given_RxD[back_R], None, None)
+)
 
 
 def apply_experts(
@@ -122,10 +124,11 @@ def apply_experts(
             y_RxO += grouped(low.astype(x_RxI.dtype), adapters[name]["b"])
         return y_RxO
 
-    sorted_RxD = x_NxD[order_R // active]
+    back_R = jnp.argsort(order_R)
+    sorted_RxD = permute(jnp.repeat(x_NxD, active, axis=0), order_R, back_R)
     out_RxD = product(jax.nn.silu(product(sorted_RxD, "gate")) * product(sorted_RxD, "up"), "down")
     ours_R = jnp.arange(order_R.size) < sizes_E.sum()
     out_RxD = jnp.where(ours_R[:, None], out_RxD, 0)  # What lies past the last group is not defined on every device.
-    out_NxKxD = out_RxD[jnp.argsort(order_R)].reshape(*routes.experts_NxK.shape, -1)
+    out_NxKxD = permute(out_RxD, back_R, order_R).reshape(*routes.experts_NxK.shape, -1)
     mixed = jnp.einsum("nkd,nk->nd", out_NxKxD, routes.weights_NxK, preferred_element_type=jnp.float32)
     return mixed.astype(x_NxD.dtype)

@@ -179,6 +179,24 @@ def keep_whole(tree):
     return jax.tree.map(lambda x: _constrain(x, P()), tree)
 
 
+def settle(tree, dtype):
+    """Inside a program: weights for many steps of decoding, converted once and put together along `fsdp` once.
+
+    Where they are cut along it, every step would gather them anew. What `fsdp` does not cut stays as it is.
+    """
+
+    def settled(path, x):
+        wanted = spec(leaf_name(path), x.ndim)
+        return _constrain(x.astype(dtype), without(FSDP, wanted)) if FSDP in wanted else x
+
+    return jax.tree_util.tree_map_with_path(settled, tree)
+
+
+def without(axis: str, wanted: P) -> P:
+    """A spec that leaves the dimension whole which this axis cuts."""
+    return P(*(None if name == axis else name for name in wanted))
+
+
 def split_rows(tree, axis: int = 0):
     """Inside a program: cuts each array's `axis`, which counts rows of a batch; does nothing without a mesh."""
     return jax.tree.map(lambda x: _constrain(x, P(*[None] * axis, ROWS)), tree)

@@ -179,17 +179,24 @@ class Learner:
             raise ValueError(f"algorithm.kl={self.algorithm.kl!r} measures from a reference, and there is none.")
         return frozen.base if frozen.reference is None else self.whole(frozen.reference, frozen)
 
+    def settled(self, frozen: Frozen) -> Frozen:
+        """Frozen weights as players need them, see `sharding.settle`; each of them once, however many share it."""
+        base, seller = sharding.settle(frozen.base, self.model.dtype), frozen.seller
+        return Frozen(base=base, seller=seller and sharding.settle(seller, self.seller.model.dtype))
+
     def play(
         self,
         key: jax.Array,
-        weights: Weights,
+        trained: Weights,
         frozen: Frozen,
         env: Environment,
         scenarios: Scenario,
         group: int,
         sampling: SamplingConfig,
     ) -> rollout.Trajectory:
-        """Episodes of the buyer, with all these weights, against the seller."""
+        """Episodes of the buyer, with these trained weights, against the seller."""
+        frozen = self.settled(frozen)
+        weights = self.whole(sharding.settle(trained, self.model.dtype), frozen)
         buyer = players.LanguageModelPlayer(BUYER, self.model, weights, sampling)
         seller = None if self.seller is None else self.seller.player(frozen)
         return rollout.rollout(key, env, scenarios, group, buyer, seller)
@@ -208,8 +215,7 @@ def train_step(
     config = learner.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.scenarios))
-    whole = learner.whole(state.weights, frozen)
-    trajectory = learner.play(key_rollout, whole, frozen, env, scenarios, config.group, learner.sampling)
+    trajectory = learner.play(key_rollout, state.weights, frozen, env, scenarios, config.group, learner.sampling)
     outcome = jax.vmap(rewards.outcome)(trajectory.state)
     dialogue = trajectory.buyer
     fixed, fixed_metrics = prepare(learner, state.weights, frozen, env, dialogue, outcome.reward)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests import hlo, tiny_run
+from launch import hlo
+from tests import tiny_run
 
 _PROGRAM = """
 import json, pathlib, sys

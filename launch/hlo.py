@@ -1,0 +1,162 @@
+"""Reads the text of compiled programs (HLO): which operations there are, inside of which loops, over which devices."""
+
+from collections.abc import Iterator, Mapping
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+
+_OPERATION = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<type>\(.*?\)|\S+) (?P<kind>[\w\-]+)\((?P<rest>.*)$")
+_CALLED = re.compile(r"(?:calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_BOUND = re.compile(r" s32\[\]\S* constant\((\d+)\)")
+_CHAIN = re.compile(r'chain_id="(\d+)"')
+_ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\]")
+
+
+class Around(NamedTuple):
+    """What is around an operation: kind is "while" or "conditional".
+
+    count: of a loop, how often it is run, or at most, where what it computes may end it before; of a conditional, how
+    many branches it has.
+    """
+
+    kind: str
+    count: int
+
+
+class Operation(NamedTuple):
+    """kind: such as all-gather. types, shapes: of its results. around: from the outside in. text: its line."""
+
+    kind: str
+    types: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    around: tuple[Around, ...]
+    text: str
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        return tuple(outer.kind for outer in self.around)
+
+    @property
+    def size(self) -> int:
+        """Elements of the largest result."""
+        return max((math.prod(shape) for shape in self.shapes), default=0)
+
+    @property
+    def bytes(self) -> int:
+        """Of the largest result, or of what is sent along with it."""
+        arrays = zip(self.types, self.shapes, strict=True)
+        return max((math.prod(shape) * _width(name) for name, shape in arrays), default=0)
+
+    @property
+    def times(self) -> float:
+        """How often it is run, if loops go on to their end and branches take turns."""
+        return math.prod(outer.count if outer.kind == "while" else 1 / outer.count for outer in self.around)
+
+
+def operations(text: str) -> Iterator[Operation]:
+    """All operations of a module, each once for every way that leads to it."""
+    computations, entry, name = {}, None, None
+    for line in text.splitlines():
+        if not line.startswith(" ") and line.rstrip().endswith("{") and not line.startswith("HloModule"):
+            name = re.match(r"(?:ENTRY )?%?([\w.\-]+)", line)[1]
+            entry = name if line.startswith("ENTRY") else entry
+            computations[name] = []
+        elif name and (found := _OPERATION.match(line)):
+            computations[name].append((found, line))
+
+    def trips(line: str) -> int:
+        """Of a loop: as the compiler has noted it, or the number that its counter is compared with."""
+        if noted := _TRIPS.search(line):
+            return int(noted[1])
+        lines = [line for _, line in computations[_CONDITION.search(line)[1]]]
+        lines += [line for outer in lines for name in _CALLED.findall(outer) for _, line in computations[name]]
+        return max((int(bound) for line in lines for bound in _BOUND.findall(line)), default=1)
+
+    def walk(name: str, around: tuple[Around, ...]) -> Iterator[Operation]:
+        for found, line in computations[name]:
+            kind = found["kind"].removesuffix("-start")
+            if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
+                kind = "reduce-scatter"  # The rest of that fusion keeps a part alone.
+            arrays = _ARRAY.findall(found["type"])
+            shapes = tuple(tuple(map(int, filter(None, sizes.split(",")))) for _, sizes in arrays)
+            yield Operation(kind, tuple(name for name, _ in arrays), shapes, around, line)
+            if kind not in ("while", "conditional", "call", "fusion", "async"):
+                continue
+            branches = _BRANCHES.search(line)
+            called = _CALLED.findall(line) + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])
+            inner = around
+            if kind == "while":
+                inner += (Around(kind, trips(line)),)
+            elif kind == "conditional":
+                inner += (Around(kind, len(called)),)
+            for other in called:
+                yield from walk(other, inner)
+
+    return walk(entry, ())
+
+
+def collectives(text: str) -> list[Operation]:
+    """The collectives of a module; what a TPU does in steps between which it computes is one."""
+    found, chains = [], set()
+    for operation in operations(text):
+        if operation.kind in COLLECTIVES:
+            chain = _CHAIN.search(operation.text)
+            step = chain and (chain[1], operation.around)
+            if step not in chains:
+                found.append(operation)
+            chains |= {step} - {None}
+    return found
+
+
+def sent(operation: Operation) -> float:
+    """Bytes that a device sends in a collective once, around a ring."""
+    if operation.kind in ("collective-permute", "collective-broadcast"):
+        return operation.bytes
+    devices = len(_groups(operation.text)[0])
+    whole = operation.bytes * (2 if operation.kind == "all-reduce" else 1)
+    if " reduce-scatter(" in operation.text:
+        whole *= devices  # Its result is a part.
+    return whole * (devices - 1) / devices
+
+
+def axes(operation: Operation, sizes: Mapping[str, int]) -> set[str]:
+    """The mesh axes along which a collective moves data. sizes: of the axes, in the order of the devices."""
+    places = np.stack(np.unravel_index(np.arange(math.prod(sizes.values())), tuple(sizes.values())), axis=1)
+    moved = np.any([np.ptp(places[group], axis=0) > 0 for group in _groups(operation.text)], axis=0)
+    return {name for name, along in zip(sizes, moved, strict=True) if along}
+
+
+def _width(name: str) -> float:
+    """Bytes of a number of a type such as bf16."""
+    bits = re.search(r"\d+", name)
+    return 1 if name == "pred" else int(bits[0]) / 8 if bits else 0
+
+
+def _groups(text: str) -> list[list[int]]:
+    """The devices that exchange data, from the four ways in which HLO writes them."""
+    numbers = lambda part: [int(x) for x in part.split(",")]
+    if listed := re.search(r"(?:source_target_pairs|replica_groups)=\{\{(.*?)\}\}", text):
+        return [numbers(group) for group in listed[1].split("},{")]
+    if iota := re.search(r"replica_groups=\[([\d,]+)\]<=(\S*?),? ", text):
+        return _iota(iota[2]).reshape(numbers(iota[1])).tolist()
+    named = re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?)\)\))? \{(.*?)\}", text)
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+    devices = _iota(named[2] + ")") if named[2] else np.arange(math.prod(sizes.values()))
+    assert ":" not in named[3], f"parts of an axis: {text}"
+    along = [list(sizes).index(name) for name in re.findall(r"'(\w+)'", named[3])]
+    devices = np.moveaxis(devices.reshape(list(sizes.values())), along, range(-len(along), 0))
+    return devices.reshape(-1, math.prod(list(sizes.values())[axis] for axis in along)).tolist()
+
+
+def _iota(text: str) -> np.ndarray:
+    """Device numbers from "[4,2]T(1,0)": counted up in that shape, then transposed."""
+    dims, order = re.fullmatch(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
+    devices = np.arange(math.prod(map(int, dims.split(",")))).reshape([int(x) for x in dims.split(",")])
+    return (devices.transpose([int(x) for x in order.split(",")]) if order else devices).reshape(-1)
