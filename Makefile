@@ -8,6 +8,9 @@ WORKDIR ?= runs/quickstart
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# With libtpu, which the tests compile by, jax would look for a TPU.
+export JAX_PLATFORMS ?= cpu
+
 .PHONY: quickstart test slow lint format clean
 
 quickstart: $(INSTALLED)
