@@ -14,6 +14,7 @@ import itertools
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -101,8 +102,10 @@ class MeshConfig:
 def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh over these devices, or over all."""
     devices = jax.devices() if devices is None else devices
-    sizes = config.sizes(len(devices))
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    sizes = tuple(config.sizes(len(devices)).values())
+    # An axis may be a part of one of the network's: of 8 x 8 chips, 4 x 16.
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def require_fit(config: MeshConfig, devices: int, model: ModelConfig, rows: Mapping[str, int]) -> None:
