@@ -91,4 +91,4 @@ def written(found: Estimate) -> str:
     lines = ["at best, by formula (a chip's arithmetic or its memory, whichever is longer; no network)"]
     lines += [f"  {phase:8} {getattr(found, phase):8.1f} s" for phase in PHASES]
     lines[1] += f"   {100 * found.bound_by_memory / found.decode:.0f} % of it bound by memory"
-    return "\n".join([*lines, *__doc__.split("\n\n")[1].splitlines()])
+    return "\n".join([*lines, "", *__doc__.split("\n\n")[1:3]])
