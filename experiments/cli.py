@@ -38,15 +38,17 @@ class InputError(Exception):
     """Something that a command was given is wrong; the message names it and the way out."""
 
 
-def run(main: Callable[[], None], config: type | None = None) -> None:
+def run(main: Callable[..., None], config: type | None = None, names: bool = False) -> None:
     """Runs a command: its whole `if __name__ == "__main__"`.
 
     Args:
       main: reads the flags, checks its input within `checking_input`, then works.
       config: the class of the `--config` flag, where there is one.
+      names: whether arguments that are no options are passed to `main`; else they are refused.
     """
     try:
-        app.run(lambda _: guard(main), flags_parser=functools.partial(_parse, config))
+        parse = functools.partial(_parse, config, names)
+        app.run(lambda argv: guard(functools.partial(main, *argv[1:])), flags_parser=parse)
     except BaseException as error:
         distributed.leave(error)
         raise
@@ -122,13 +124,14 @@ def _fail(error: object) -> None:
     sys.exit(f"error: {' '.join(str(error).split())}")
 
 
-def _parse(config: type | None, argv: list[str]) -> None:
+def _parse(config: type | None, names: bool, argv: list[str]) -> list[str]:
     try:
         if config is not None:
             _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
-        rest = flags.FLAGS(argv)[1:]
-        if rest:
-            raise InputError(f"unexpected arguments {' '.join(rest)}: options are written --name=value")
+        rest = flags.FLAGS(argv)
+        if rest[1:] and not names:
+            raise InputError(f"unexpected arguments {' '.join(rest[1:])}: options are written --name=value")
+        return rest
     except (flags.Error, InputError) as error:
         _fail(error)
 

@@ -9,6 +9,7 @@ import dataclasses
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from negot_jax.game.types import NONE, SELLER, Action, Kind, Observation, Products
 
@@ -54,6 +55,19 @@ class Unit:
     def heard_ask(self, price: Array, obs: Observation) -> Array:
         """int32 cents: the least market's price that is spoken as `price`."""
         return self.heard(price - 1, obs) + 1
+
+
+def make(price: int, budget: int, costs: ArrayLike) -> Products:
+    """A market of these costs, int[N]; all in cents."""
+    cost = np.asarray(costs)
+    columns = (np.full_like(cost, price), np.full_like(cost, budget), cost, np.maximum(abs(budget - cost), 1))
+    return Products(*(jnp.asarray(column, jnp.int32) for column in columns))
+
+
+def uniform(low: float, high: float, value: float, count: int = 1_000) -> Products:
+    """`count` costs spread evenly over [low, high] of the list price of $100.00, of which `value` is the budget."""
+    costs = 10_000 * (low + (high - low) * (np.arange(count) + 0.5) / count)
+    return make(10_000, round(10_000 * value), np.ceil(costs).astype(int))
 
 
 def unit(products: Products) -> Unit:

@@ -2,7 +2,6 @@
 
 import functools
 
-from flax import struct
 import hypothesis
 from hypothesis import strategies as st
 import jax
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 
 from negot_jax import catalog
-from negot_jax.game import rewards, sellers
-from negot_jax.game.money import BP, part
-from negot_jax.game.play import episode
-from negot_jax.game.types import Action, GameParams, Kind
+from negot_jax.game import sellers
+from negot_jax.game.types import GameParams
 from negot_jax.solvers import backward_induction, playing
+from negot_jax.solvers.market import make as make_market
+from negot_jax.solvers.market import uniform
 from negot_jax.solvers.utilities import UTILITIES
-from tests.game.scenarios import each_product
-from tests.solvers.markets import make_market, uniform
 
 SURPLUS, SHARE, REWARD = (UTILITIES[name] for name in ("surplus", "surplus_per_price", "reward"))
 FLOOR = sellers.Floor()
@@ -154,17 +151,6 @@ def test_a_ladder_found_by_playing_is_the_optimum_where_asks_say_nothing(market)
     assert 0.98 * value <= played <= value + 1e-5
 
 
-@struct.dataclass
-class Shares:
-    """Offers by basis points of the list price, rounded down to a cent."""
-
-    bp_T: jax.Array
-
-    def act(self, key, obs, turns):
-        price = part(obs.price, self.bp_T[obs.turn])
-        return Action(kind=jnp.int32(Kind.OFFER), price=price, acts=jnp.int32(0))
-
-
 @pytest.fixture(scope="session")
 def real(amazon_data_dir, tmp_path_factory):
     return catalog.load("amazon_history_price", amazon_data_dir, tmp_path_factory.mktemp("catalog"))
@@ -186,25 +172,6 @@ def test_surplus_on_the_real_products(offers, value, share, ladder, real):
     # The last digit that is printed: of the shares of 2, 3 and 6 offers that is a tenth.
     assert 100 * got / first_best == pytest.approx(share, abs=0.005 if offers == 1 else 0.1)
     np.testing.assert_allclose(rungs, ladder, atol=1e-6)
-
-
-def _floor_episodes(buyer, products):
-    scenarios = each_product(products, jax.random.key(0))
-    params = GameParams(products)
-    return jax.vmap(lambda scenario: episode(jax.random.key(0), buyer, FLOOR, scenario, params))(scenarios)
-
-
-def test_rewards_on_the_real_products(real):
-    """The ladder that is best on a grid of 1 %, and what it and the surplus ladder earn in whole cents."""
-    normal, dollars = catalog.products(catalog.normalise(real)), catalog.products(real)
-    _, _, rungs = solve(FLOOR, normal, 6, REWARD, step=100)
-    np.testing.assert_allclose(rungs, [0.35, 0.50, 0.60, 0.67, 0.72, 0.76], atol=1e-6)
-    for shares, reward in ((rungs, 0.7595), ([0.25, 0.35, 0.44, 0.51, 0.60, 0.70], 0.7253)):
-        states = jax.jit(_floor_episodes)(Shares(jnp.round(jnp.array(shares) * BP).astype(jnp.int32)), dollars)
-        played = jax.vmap(rewards.outcome)(states).reward.mean()
-        assert played == pytest.approx(reward, abs=5e-5)
-    at_cost = np.asarray(jax.vmap(lambda price, product: REWARD(price[None], product)[0, 0])(dollars.cost, dollars))
-    assert np.maximum(at_cost, 0).mean() == pytest.approx(0.9398, abs=5e-5)
 
 
 def test_what_cannot_be_solved_is_refused():

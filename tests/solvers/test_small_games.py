@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.solvers import small_games
+from negot_jax.solvers import small_games
 
 COSTS, PRICES = (np.arange(1_000) + 0.5) / 1_000, np.linspace(0, 1, 21)
 

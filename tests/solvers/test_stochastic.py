@@ -20,7 +20,6 @@ from negot_jax.solvers import (
     playing,
 )
 from negot_jax.solvers.utilities import UTILITIES
-from tests.solvers.markets import make_market
 
 REWARD = UTILITIES["reward"]
 # Its rule is that of the linear time-dependent seller, but for a cent on the floor.
@@ -32,7 +31,7 @@ RULE = sellers.Stochastic(
 @pytest.fixture(scope="module")
 def products():
     """160 products of cost .2 to .9 of the list price."""
-    return make_market(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
+    return market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
 
 
 def scenarios(products, draws):

@@ -62,3 +62,31 @@ def auction_outcome(
     gains = values[:, None] - costs
     realised, first_best = (gains * trade).mean(), np.maximum(gains, 0).mean()
     return float(trade.mean()), float(realised), float(realised / first_best)
+
+
+def linear_equilibrium(share: float, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Slopes and intercepts of bids and asks that answer each other, and the most that any type could still gain.
+
+    Each side in turn answers the other's line by the line through the best bids, on a grid, of those of its types that
+    trade, `count` types being spread evenly over [0, 1]. Both begin by bidding what the product is worth to them.
+    """
+    types = (np.arange(count) + 0.5) / count
+    bid = ask = np.array([1.0, 0.0])
+    for _ in range(10):
+        bid, _ = _answer(types, bid, np.polyval(ask, types), share, buying=True)
+        ask, _ = _answer(types, ask, np.polyval(bid, types), share, buying=False)
+    _, buyers = _answer(types, bid, np.polyval(ask, types), share, buying=True)
+    _, sellers = _answer(types, ask, np.polyval(bid, types), share, buying=False)
+    return bid, ask, max(buyers, sellers)
+
+
+def _answer(
+    types: np.ndarray, line: np.ndarray, rivals: np.ndarray, share: float, buying: bool
+) -> tuple[np.ndarray, float]:
+    """The line through the best bids against `rivals`, and the most that a type gains by its best one over `line`."""
+    grid = np.linspace(0, 1, len(types) + 1)
+    gains = auction_gains(types, grid, rivals, share, buying)
+    own = np.diagonal(auction_gains(types, np.polyval(line, types), rivals, share, buying))
+    most = gains.max(axis=1)
+    trades = most > 1 / len(types) ** 2
+    return np.polyfit(types[trades], grid[gains.argmax(axis=1)][trades], 1), float((most - own).max())
