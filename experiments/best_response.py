@@ -1,12 +1,12 @@
 """What the best buyer earns against a scripted seller, beside the tuned linear schedule and the best ladder.
 
-  python -m experiments.best_response --seller="neutral(tick=100)" [--output=DIR]
+  python -m experiments.best_response --seller="neutral(tick=100)" [--seller=SELLER ...] [--output=DIR]
   python -m experiments.best_response --seller=floor --turns=3 --cost="uniform(0, 1)" --value=1 \
       --utility=surplus_per_price --grid=20
 
 The prior is the training products of a catalogue, or a distribution of cost over list price. What each row means, and
 how far it can be trusted, is told in docs/optimum.md. With an output folder, best_response.json and best_response.png
-(values against the number of turns) are written there.
+(values against the number of turns) are written there. Several sellers are told of one by one, then in one table.
 """
 
 import ast
@@ -16,12 +16,13 @@ import pathlib
 import re
 import sys
 
-from absl import app, flags, logging
+from absl import flags
 import jax
 from matplotlib.figure import Figure
 import matplotlib.ticker
 import numpy as np
 
+from experiments import cli
 from negot_jax import catalog as catalogs
 from negot_jax.catalog.types import MIN_SCALE, NORMALISED_PRICE, budget_of
 from negot_jax.game import buyers, sellers
@@ -30,7 +31,6 @@ from negot_jax.solvers import best_response, market, playing
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.utilities import UTILITIES
 
-_ATOMS = 1_000  # Costs that stand for a distribution.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _MARKERS = "osD^v"
 
@@ -57,10 +57,8 @@ def uniform(spec: str, value: float) -> Products:
         raise ValueError(f"--cost={spec!r} cannot be read; write uniform(low, high), as in uniform(0, 1)") from error
     if not 0 <= low <= high <= 2 or not 0 < value <= 1:
         raise ValueError(f"--cost={spec!r}, --value={value}: need 0 <= low <= high <= 2 and 0 < value <= 1")
-    shares = low + (high - low) * (np.arange(_ATOMS) + 0.5) / _ATOMS
-    cost = np.ceil(shares * NORMALISED_PRICE).astype(np.int32)
-    price, budget = np.full_like(cost, NORMALISED_PRICE), np.full_like(cost, round(value * NORMALISED_PRICE))
-    return Products(*map(jax.numpy.asarray, (price, budget, cost, np.maximum(abs(budget - cost), MIN_SCALE))))
+    products = market.uniform(low, high, value)
+    return products.replace(scale=jax.numpy.maximum(products.scale, MIN_SCALE))
 
 
 def compare(
@@ -141,49 +139,81 @@ def plot(by_turns: list[dict[str, Row]], utility: str, path: pathlib.Path) -> No
     figure.savefig(path)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)
-    try:
-        run()
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
-        sys.exit(f"error: {error}")
+def summary(rows_of: dict[str, dict[str, Row]]) -> str:
+    """One line a seller, in Markdown: its rows without their offers, and the headroom."""
+    head = ("seller", "tuned linear", "best ladder", "achieved", "at most", "clairvoyant", "headroom", "by reading, %")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for seller, rows in rows_of.items():
+        clairvoyant, upper, best, ladder, linear = (row.value for row in rows.values())
+        room = best - linear
+        read = f"{100 * (best - ladder) / room:.0f}" if room > 0 else "—"
+        numbers = [f"{x:.3f}" for x in (linear, ladder, best, upper, clairvoyant, room)]
+        lines.append(f"| {' | '.join([seller, *numbers, read])} |")
+    return "\n".join(lines)
 
 
-def run() -> None:
-    seller, turns = sellers.make(_SELLER.value), _TURNS.value
-    if _COST.value is None:
-        if _VALUE.value is not None:
-            raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalogue has its own budgets")
-        catalog = catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value)
-        train, _ = catalogs.split(catalog)
-        prior = catalogs.products(catalogs.normalise(train))
-        played = prior if _PRICES.value == "normalised" else catalogs.products(train)
-    else:
+def main() -> None:
+    with cli.checking_input():
+        turns, grids, makers = _TURNS.value, steps(_GRID.value), {spec: sellers.make(spec) for spec in _SELLER.value}
+        if _OUTPUT.value and len(makers) > 1:
+            raise ValueError(f"--output={_OUTPUT.value} is for one seller; there are {len(makers)}. Leave it out.")
+        if _OUTPUT.value and pathlib.Path(_OUTPUT.value).is_file():
+            raise ValueError(f"--output={_OUTPUT.value} is a file. Name a folder.")
+        prior, played = priors()
+        setting, rows_of = (_UTILITY.value, _DISCOUNT.value), {}
+        for spec, seller in makers.items():
+            rows_of[spec], solutions = compare(seller, prior, played, turns, *setting, grids)
+            print(
+                f"{seller}\n{turns} turns, {len(prior.price)} products, discount {_DISCOUNT.value:g}, {_UTILITY.value}"
+            )
+            print(table(rows_of[spec]), flush=True)
+            if len(grids) > 1:
+                print(refinement(grids, solutions))
+        if len(makers) > 1:
+            print(summary(rows_of))
+        if _OUTPUT.value:
+            fewer = [compare(seller, prior, played, n, *setting, grids[-1:])[0] for n in range(1, turns)]
+            write(pathlib.Path(_OUTPUT.value), [*fewer, rows_of[spec]])
+
+
+def steps(given: list[str]) -> list[int | None]:
+    """The grids' steps, cents.
+
+    Raises:
+      ValueError: one is not a whole number.
+    """
+    if wrong := [step for step in given if not re.fullmatch(r"0*[1-9]\d*", step.strip(), re.ASCII)]:
+        raise ValueError(f"--grid={','.join(given)}: {wrong[0]!r} is no number of cents from 1; write --grid=400,200")
+    return [int(step) for step in given] or [None]
+
+
+def priors() -> tuple[Products, Products]:
+    """The products at one list price, and as they are played."""
+    if _COST.value is not None:
         value = budget_of(NORMALISED_PRICE) / NORMALISED_PRICE if _VALUE.value is None else _VALUE.value
-        prior = played = uniform(_COST.value, value)
-    grids = [int(grid) for grid in _GRID.value] or [None]
-    setting = (_UTILITY.value, _DISCOUNT.value)
-    rows, solutions = compare(seller, prior, played, turns, *setting, grids)
-    print(f"{seller}\n{turns} turns, {len(prior.price)} products, discount {_DISCOUNT.value:g}, {_UTILITY.value}")
-    print(table(rows))
-    if len(grids) > 1:
-        print(refinement(grids, solutions))
-    if _OUTPUT.value:
-        folder = pathlib.Path(_OUTPUT.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        fewer = [compare(seller, prior, played, n, *setting, grids[-1:])[0] for n in range(1, turns)]
-        by_turns = [*fewer, rows]
-        flagged = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-        rows_of = [{name: dataclasses.asdict(row) for name, row in rows.items()} for rows in by_turns]
-        (folder / "best_response.json").write_text(json.dumps({"flags": flagged, "by_turns": rows_of}, indent=2))
-        plot(by_turns, _UTILITY.value, folder / "best_response.png")
-        print(f"wrote {folder}/best_response.json and best_response.png")
+        prior = uniform(_COST.value, value)
+        return prior, prior
+    if _VALUE.value is not None:
+        raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalogue has its own budgets")
+    train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value))
+    prior = catalogs.products(catalogs.normalise(train))
+    return prior, prior if _PRICES.value == "normalised" else catalogs.products(train)
+
+
+def write(folder: pathlib.Path, by_turns: list[dict[str, Row]]) -> None:
+    """best_response.json and best_response.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flagged = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+    rows_of = [{name: dataclasses.asdict(row) for name, row in rows.items()} for rows in by_turns]
+    (folder / "best_response.json").write_text(json.dumps({"flags": flagged, "by_turns": rows_of}, indent=2))
+    plot(by_turns, _UTILITY.value, folder / "best_response.png")
+    print(f"wrote {folder}/best_response.json and best_response.png")
 
 
 if __name__ == "__main__":
-    _SELLER = flags.DEFINE_string("seller", "neutral(tick=100)", "A scripted seller, with fields to change.")
+    _SELLER = flags.DEFINE_multi_string(
+        "seller", ["neutral(tick=100)"], "A scripted seller, with fields to change; may be given several times."
+    )
     _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
     _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer wants.")
     _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
@@ -201,4 +231,4 @@ if __name__ == "__main__":
     _COST = flags.DEFINE_string("cost", None, "A prior of cost over list price instead of a catalogue: uniform(0, 1).")
     _VALUE = flags.DEFINE_float("value", None, "With --cost: budget over list price, 0.8 if not given.")
     _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot; solves for fewer turns as well.")
-    app.run(main)
+    cli.run(main)

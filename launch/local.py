@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 
-from absl import app, flags
+from absl import flags
 
+from experiments import cli
 from negot_jax.training import distributed
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
@@ -119,11 +120,11 @@ def _forward(process: subprocess.Popen) -> None:
             sys.stdout.flush()
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv[1:]:
-        raise app.UsageError("the command is missing: ... -- python -m experiments.train ...")
-    sys.exit(run(argv[1:], _PROCESSES.value, _DEVICES.value))
+def main(*command: str) -> None:
+    if not command:
+        raise cli.InputError("the command is missing: ... -- python -m experiments.train ...")
+    sys.exit(run(command, _PROCESSES.value, _DEVICES.value))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, names=True)

@@ -83,6 +83,25 @@ TRAINING = {
     "text for a truth": (nothing, ["--config.language.force_deal_price=perhaps"], "force_deal_price=perhaps: "),
     "no such choice": (nothing, ["--config.catalog.prices=euros"], "catalog.prices = 'euros' is not one of 'dollars'"),
     "impossible value": (nothing, ["--config.training.keep=0"], "training.keep=0 must be at least 1"),
+    "negative rate": (
+        nothing,
+        ["--config.optimizer.learning_rate=-1"],
+        "optimizer.learning_rate=-1.0 must be 0 or more",
+    ),
+    "rate that is no number": (
+        nothing,
+        ["--config.optimizer.learning_rate=nan"],
+        "optimizer.learning_rate=nan must be",
+    ),
+    "moment without decay": (nothing, ["--config.optimizer.beta2=2"], "optimizer.beta2=2.0 must be in .0, 1."),
+    "no rows to clone": (
+        nothing,
+        ["--config.warm_start.micro_batches=0"],
+        "warm_start.micro_batches=0 must be at least 1",
+    ),
+    "negative warm start": (nothing, ["--config.warm_start.steps=-1"], "warm_start.steps=-1 must be at least 0"),
+    "temperature without a number": (nothing, ["--config.sampling.temperature=nan"], "temperature=nan is no number"),
+    "a number for a range": (nothing, ["--config.game.seller=neutral(beta=3)"], "neutral.beta=3: must be of the kind"),
     "indivisible batch": (
         nothing,
         ["--config.learner.scenarios=5", "--config.learner.micro_batches=3"],
@@ -234,6 +253,41 @@ POOLING = {
 }
 
 
+# The whole command line, and what the line must say.
+OTHERS = {
+    "unknown result": ("theory T22", "result 'T22' is unknown; did you mean 'T2'. Known: T1, T2"),
+    "option of another result": ("theory T2 --beta=1", "--beta is no option of T2; did you mean --breakdown?"),
+    "misspelt option": ("theory T2 --discont=1", "flag 'discont'. Did you mean: discount"),
+    "option of no result": ("theory --discount=1", "--discount goes with a result: name one of T1, T2"),
+    "text for a number of rounds": ("theory T2 --rounds=x", "--rounds=x is not a whole number; by default it is 3"),
+    "nan": ("theory T6 --discount=nan", "--discount=nan is not a number"),
+    "no such discount": ("theory T2 --discount=1.5", "--discount=1.5: a factor a round must be in"),
+    "too dear": ("theory T1 --cost=120", "--cost=120: no deal within value=100"),
+    "a ladder too short": ("theory T10 --ladder=.1,.2", "has 2 offers; give --offers=2"),
+    "too many ladders": ("theory T7 --offers=9", "--prices=21, --offers=9: too many ladders"),
+    "no turns": ("best_response --turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
+    "grid of words": ("best_response --grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
+    "grid of nothing": ("best_response --grid=0", "--grid=0: '0' is no number of cents from 1"),
+    "text for a margin": ("best_response --seller=floor(margin='a')", "floor.margin='a': must be of the kind of 0.0"),
+    "a number for a range": (
+        "best_response --seller=neutral(beta=3)",
+        "neutral.beta=3: must be of the kind of .0.4, 2",
+    ),
+    "output is a file": ("best_response --output=README.md", "--output=README.md is a file. Name a folder"),
+    "no such seller": ("best_response --seller=nobody", "policy 'nobody' is unknown"),
+    "no such utility": ("best_response --utility=joy", "--utility=joy.*should be one of"),
+    "no distribution": ("best_response --cost=uniform", "--cost='uniform' cannot be read; write uniform"),
+    "value without cost": ("best_response --value=1", "--value=1.0 goes with --cost"),
+    "no such discount for a response": (
+        "best_response --discount=0 --seller=floor --turns=1",
+        "discount=0.0: a factor",
+    ),
+    "several sellers into one file": ("best_response --seller=floor --seller=linear --output=x", "is for one seller"),
+    "stray argument": ("best_response floor", "unexpected arguments floor: options are written --name=value"),
+    "nothing to export": ("export --workdir=/nowhere --output=x", "--workdir=/nowhere holds no run"),
+}
+
+
 def refused(module: str, arguments: list[str]) -> str:
     """The one line of a command that must not get to work."""
     code, out, err = forked.run(module, arguments)
@@ -273,6 +327,12 @@ def test_pooling_refuses(case, tmp_path):
     line = refused("experiments.pool", [f"--output={tmp_path}/pooled", *filled(arguments, tmp_path)])
     assert re.search(message, line)
     assert not (tmp_path / "pooled").exists()
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_commands_refuse(case):
+    (command, *arguments), message = OTHERS[case][0].split(), OTHERS[case][1]
+    assert re.search(message, refused(f"experiments.{command}", arguments))
 
 
 def test_help_lists_every_field_of_the_configuration():

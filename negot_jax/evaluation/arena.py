@@ -45,9 +45,9 @@ class EvaluationConfig:
     )
 
     def __post_init__(self):
-        for name in ("episodes", "batch", "tuning_draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least 1.")
+        for name, least in (("episodes", 1), ("batch", 1), ("tuning_draws", 1), ("transcripts", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least {least}.")
         for spec in self.buyers:
             buyers.make(spec)
 

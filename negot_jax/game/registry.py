@@ -16,7 +16,7 @@ def make(policies: Mapping[str, Any], spec: str, **overrides: Any) -> Any:
       **overrides: more fields, as Python values.
 
     Raises:
-      ValueError: the spec cannot be read, or the name or a field is unknown.
+      ValueError: the spec cannot be read, the name or a field is unknown, or a value is of another kind.
     """
     try:
         node = ast.parse(spec, mode="eval").body
@@ -29,7 +29,18 @@ def make(policies: Mapping[str, Any], spec: str, **overrides: Any) -> Any:
         raise ValueError(f"policy {spec!r} cannot be read ({error}); write name or name(field=value)") from error
     policy = policies[_known("policy", name, list(policies))]
     known = [field.name for field in dataclasses.fields(policy)]
-    return dataclasses.replace(policy, **{_known(f"field of {name}", field, known): fields[field] for field in fields})
+    for field, value in fields.items():
+        _require_like(value, getattr(policy, _known(f"field of {name}", field, known)), f"{name}.{field}")
+    return dataclasses.replace(policy, **fields)
+
+
+def _require_like(value: Any, default: Any, field: str) -> None:
+    """Raises ValueError unless a value is a number, or as many numbers, of its default's kind."""
+    values, defaults = (x if isinstance(x, tuple) else (x,) for x in (value, default))
+    kinds = [int if isinstance(number, int) else (int, float) for number in defaults]
+    fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
+    if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):
+        raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its value by default")
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> str:

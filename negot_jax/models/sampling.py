@@ -20,8 +20,8 @@ class SamplingConfig:
     top_p: float = field(1.0, "keep the smallest set of tokens of at least this mass; 1 keeps all (evaluation only)")
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ValueError(f"temperature={self.temperature} is negative. Use 0 (greedy) or more.")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature} is no number from 0. Use 0 (greedy) or more.")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"top_k={self.top_k}, top_p={self.top_p}: use top_k >= 0 and 0 < top_p <= 1.")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
+import math
 from typing import Literal, NamedTuple
 
 from flax import struct
@@ -34,6 +35,17 @@ class OptimizerConfig:
     beta1: float = field(0.9, "decay of the first moment")
     beta2: float = field(0.95, "decay of the second moment")
     max_grad_norm: float = field(1.0, "the gradient is scaled down to this norm")
+
+    def __post_init__(self):
+        # What holds is asked, not what does not: nan fails every comparison.
+        for name in ("learning_rate", "warmup", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)} must be 0 or more.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1).")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0.")
 
     def make(self, updates: int) -> optax.GradientTransformation:
         """The optimizer of a run of so many updates."""

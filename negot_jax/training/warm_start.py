@@ -38,6 +38,9 @@ class WarmStartConfig:
     )
 
     def __post_init__(self):
+        for name, least in (("steps", 0), ("episodes", 1), ("micro_batches", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"warm_start.{name}={getattr(self, name)} must be at least {least}.")
         if self.steps and self.episodes % self.micro_batches:
             raise ValueError(
                 f"warm_start.episodes={self.episodes} do not divide into warm_start.micro_batches="

@@ -136,6 +136,17 @@ def test_each_process_has_a_number():
     assert all(own["HOME"] == "/" and own["XLA_FLAGS"].endswith("=4") for own in environments)
 
 
-def test_a_missing_command_is_refused():
-    done = subprocess.run([sys.executable, "-m", "launch.local"], cwd=tiny_run.ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "the command is missing" in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the command is missing: ... -- python"),
+        (["--processes=0", "--", "true"], "--processes=0"),
+        (["--process=2", "--", "true"], "'process'. Did you mean: processes"),
+        (["--", "no-such-command"], "No such file or directory: 'no-such-command'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    line = [sys.executable, "-m", "launch.local", *arguments]
+    done = subprocess.run(line, cwd=tiny_run.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
