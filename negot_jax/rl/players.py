@@ -18,7 +18,9 @@ from negot_jax.game.types import BUYER, SELLER, Action, End, GameState
 from negot_jax.language import constrain, render
 from negot_jax.models import sampling, transformer
 from negot_jax.models.presets import ModelConfig
-from negot_jax.rl.environment import Environment
+from negot_jax.rl.environment import Environment, Layout
+
+_LONG = 2048  # Columns of a context.
 
 
 @struct.dataclass
@@ -135,7 +137,8 @@ class LanguageModelPlayer(NamedTuple):
     """A language model that reads the dialogue through its cache and samples its messages token by token.
 
     What reads the cache is compiled once a turn, so that each turn attends to the columns filled so far and no more;
-    everything around it is compiled once.
+    everything around it is compiled once. In a long context two turns share what is compiled, and attend to the columns
+    of the later one: of a large model it takes a TPU's compiler minutes, and gigabytes.
     """
 
     role: int
@@ -166,17 +169,19 @@ class LanguageModelPlayer(NamedTuple):
     def hear(self, env, memory, turn, heard):
         layout = env.side(self.role).layout
 
-        def read(start, memory):
+        def read(span, memory):
             positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
-            cursor = start - heard.tokens.shape[1]
+            cursor = layout.start(turn) - heard.tokens.shape[1]
             hidden, cache = transformer.forward(
-                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor, start
+                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor, span
             )
             return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
         first = 1 if self.role == BUYER else 0  # The buyer's first message comes right after its prompt.
-        reads = [functools.partial(read, layout.start(k)) for k in range(first, layout.turns)]
-        return jax.lax.switch(turn - first, [*reads, lambda memory: memory], memory)
+        sharing, last = _turns_sharing(layout, first)
+        reads = [functools.partial(read, layout.start(k)) for k in last]
+        which = jnp.where(turn < layout.turns, (turn - first) // sharing, len(reads))
+        return jax.lax.switch(which, [*reads, lambda memory: memory], memory)
 
     def withdraw(self, env, memory, turn, withdrawn_B):
         layout, cache = env.side(self.role).layout, memory.cache
@@ -189,9 +194,9 @@ class LanguageModelPlayer(NamedTuple):
 
     def speak(self, key, env, memory, turn, state):
         layout = env.side(self.role).layout
-        spans = [layout.end(k) for k in range(layout.turns)]
-        turns = [functools.partial(self._decode, key, env, span, turn, state) for span in spans]
-        return jax.lax.switch(turn, turns, memory)
+        sharing, last = _turns_sharing(layout)
+        turns = [functools.partial(self._decode, key, env, layout.end(k), turn, state) for k in last]
+        return jax.lax.switch(turn // sharing, turns, memory)
 
     def _uniforms(self, key, turn, state):
         """By column, the two random numbers a row that draw a token there: [2, B].
@@ -262,6 +267,12 @@ class LanguageModelPlayer(NamedTuple):
         carry = (jnp.zeros((), jnp.int32), talking_B, follow, memory, message)
         carry = jax.lax.while_loop(lambda carry: (carry[0] < W) & carry[1].any(), step, carry)
         return carry[3], carry[4]
+
+
+def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
+    """How many turns from the first one on share what is compiled, and the last turn of each such group."""
+    sharing = 1 if layout.columns < _LONG else 2
+    return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
 
 
 def _spellings(env: Environment, product: jax.Array, standing: jax.Array) -> constrain.Spellings:

@@ -1,5 +1,6 @@
 """Rollouts: no drift between sampler and trainer, one seller for a whole group, text and pure game agree."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,10 +11,11 @@ import pytest
 from negot_jax.game import buyers, play, rewards
 from negot_jax.game.types import BUYER, End
 from negot_jax.language import tokenizer as tokens
+from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig, log_probs
 from negot_jax.models.transformer import forward, logits
-from negot_jax.rl import losses, players, rollout
+from negot_jax.rl import environment, losses, players, rollout
 from tests.rl.conftest import TEMPERATURE
 
 POLICIES = ("linear(start=0.4, end=1.0)", "concession")
@@ -129,3 +131,25 @@ def test_prompt_prefill_is_shared_without_a_trace(world):
     shared = buyer.begin(env, prompt, 2)
     alone = buyer.begin(env, jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), prompt), 1)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), shared, alone)
+
+
+def test_turns_of_a_long_context_share_what_is_compiled(world, monkeypatch):
+    """Three turns, the first two together: the same messages, though more columns are attended to than are filled."""
+    game = dataclasses.replace(world.config.game, turns=3)
+    built = world.catalog, Own(world.tokenizer), game, world.config.language
+    env = environment.build(*built, token_grammar=world.constrained.grammar)
+    scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
+    buyer = players.LanguageModelPlayer(
+        BUYER, world.learner.model, world.weights, SamplingConfig(temperature=TEMPERATURE)
+    )
+
+    def play() -> rollout.Dialogue:
+        # A new function each time, since what is compiled for one is kept.
+        return jax.jit(lambda: rollout.rollout(jax.random.key(4), env, scenarios, 4, buyer).buyer)()
+
+    apart = play()
+    monkeypatch.setattr(players, "_LONG", 0)
+    together = play()
+    assert (apart.sampled_BxKxW[:, 1:].any(axis=(1, 2))).mean() > 0.5
+    np.testing.assert_array_equal(apart.tokens_BxT, together.tokens_BxT)
+    np.testing.assert_allclose(apart.log_probs_BxKxW, together.log_probs_BxKxW, atol=1e-4)
