@@ -3,7 +3,7 @@
   python -m launch.local --processes=2 --devices_per_process=4 -- python -m experiments.train --workdir=DIR ...
 
 What the first process says is forwarded. When one fails, the others are ended, what it said last is told, and its exit
-code is passed on: 75 where the run was preempted. SIGTERM goes to all of them.
+code is passed on: 75 where the run was preempted. SIGTERM goes to all of them; Ctrl-C comes to them from the terminal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
     _DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices of each.", lower_bound=1)
 
-_GRACE = 20  # Seconds for the others to end after one has been preempted, or after SIGTERM.
+_GRACE = 20  # Seconds for the others to end after one has been preempted: they leave together.
+_LAST_WORDS = 2  # The same after a failure: what is wrong is mostly known to all, and else they would wait for it.
 _LINES = 20  # Of a failed process that are told.
 _NOISE = b"[Gloo]"  # Begins the lines in which the collectives say that they have connected.
 
@@ -39,7 +40,8 @@ def environment(given: Mapping[str, str], process: int, processes: int, devices:
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "XLA_FLAGS": f"{flags_given} --xla_force_host_platform_device_count={devices}".strip(),
-        distributed.ADDRESS: f"localhost:{port}",
+        distributed.ADDRESS: f"127.0.0.1:{port}",
+        "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",  # By default it listens to the whole network.
         distributed.PROCESSES: str(processes),
         distributed.PROCESS: str(process),
     }
@@ -48,7 +50,7 @@ def environment(given: Mapping[str, str], process: int, processes: int, devices:
 def run(command: Sequence[str], processes: int, devices: int) -> int:
     """Runs the command to its end. Returns its exit code: 0 where all ended with 0, else that of the first to fail."""
     with socket.socket() as free:
-        free.bind(("localhost", 0))
+        free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         logs = [pathlib.Path(folder, str(process)).open("w+b") for process in range(processes)]
@@ -62,8 +64,8 @@ def run(command: Sequence[str], processes: int, devices: int) -> int:
             )
             for process, log in enumerate(logs)
         ]
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda signum, frame: _send(started, signum))
+        signal.signal(signal.SIGTERM, lambda signum, frame: _send(started, signum))
+        signal.signal(signal.SIGINT, lambda signum, frame: None)
         forwarding = threading.Thread(target=_forward, args=(started[0],))
         forwarding.start()
         try:
@@ -73,12 +75,14 @@ def run(command: Sequence[str], processes: int, devices: int) -> int:
             forwarding.join()
         if failed is None:
             return 0
-        if failed:  # The first one's words were forwarded.
-            logs[failed].seek(0)
-            sys.stderr.write(b"".join(logs[failed].readlines()[-_LINES:]).decode(errors="replace"))
         code = started[failed].returncode
         if code != os.EX_TEMPFAIL:
-            print(f"process {failed} of {processes} ended with exit code {code}", file=sys.stderr)
+            if started[0].returncode <= 0:  # Else the first one has told of a failure of its own.
+                logs[failed].seek(0)
+                told = [line for line in logs[failed] if not line.startswith(_NOISE)]
+                sys.stderr.write(b"".join(told[-_LINES:]).decode(errors="replace"))
+            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            print(f"process {failed} of {processes} {ended}", file=sys.stderr)
         return 128 - code if code < 0 else code
 
 
@@ -94,17 +98,16 @@ def _wait(started: list[subprocess.Popen]) -> int | None:
 
 
 def _end(started: list[subprocess.Popen]) -> None:
-    """Returns once all have ended: those that are preempted, by themselves; else by SIGTERM; or by SIGKILL.
-
-    A process that waits for a collective hears no signal.
-    """
+    """Returns once all have ended: by themselves, or by SIGKILL, since who waits for a lost one hears nothing else."""
     preempted = any(process.poll() == os.EX_TEMPFAIL for process in started)
-    for signum in (None,) * preempted + (signal.SIGTERM, signal.SIGKILL):
-        if signum is not None:
-            _send(started, signum)
-        end = time.monotonic() + _GRACE
-        while any(process.poll() is None for process in started) and time.monotonic() < end:
-            time.sleep(0.05)
+    if preempted:
+        _send(started, signal.SIGTERM)  # It may have come to one alone, before there was anything to save.
+    end = time.monotonic() + (_GRACE if preempted else _LAST_WORDS)
+    while any(process.poll() is None for process in started) and time.monotonic() < end:
+        time.sleep(0.05)
+    _send(started, signal.SIGKILL)
+    for process in started:
+        process.wait()
 
 
 def _send(started: list[subprocess.Popen], signum: int) -> None:
