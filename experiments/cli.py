@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import importlib.util
 import logging as standard_logging
 import os
 import re
@@ -76,6 +77,19 @@ def checking_input() -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from error
+
+
+def workdir(value: str) -> epath.Path:
+    """The folder that --workdir names.
+
+    Raises:
+      ValueError: it is in a bucket of another kind, or what reaches a bucket is not installed.
+    """
+    if storage.is_remote(value) and not value.startswith("gs://"):
+        raise ValueError(f"--workdir={value} is neither a folder of this machine nor one of a bucket, gs://bucket/run.")
+    if storage.is_remote(value) and importlib.util.find_spec("gcsfs") is None:
+        raise ValueError(f"--workdir={value}: a bucket is reached by gcsfs, which is not here: `pip install gcsfs`.")
+    return epath.Path(value)
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
 
 
 def main() -> None:
-    workdir = epath.Path(_WORKDIR.value)
     with cli.checking_input():
+        workdir = cli.workdir(_WORKDIR.value)
         saved, config = read_run(workdir)
         name, options = "report", []
         if _CATALOG.value or _DATA_DIR.value:
@@ -71,6 +71,7 @@ def prepare(saved: dict[str, Any], config: setup.Config, workdir: epath.Path) ->
     Raises:
       ValueError: its tokenizer is not the one that it was trained with.
     """
+    config = setup.with_local_checkpoints(config)
     folder = config.model.checkpoint
     manifest.require_tokenizer(saved, hf_tokenizer.find(folder) if folder else workdir / setup.TOKENIZER)
     return setup.prepare(config, workdir), manifest.run_id(saved)

@@ -14,6 +14,7 @@ import jax
 
 from experiments import cli, evaluate, setup
 from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
+from negot_jax.training import storage
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
@@ -39,13 +40,19 @@ def export(run: setup.Run, workdir: epath.Path, run_id: str, output: pathlib.Pat
 
 
 def main() -> None:
-    workdir, output = epath.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value)
+    output = pathlib.Path(_OUTPUT.value)
     with cli.checking_input():
+        workdir = cli.workdir(_WORKDIR.value)
         saved, config = evaluate.read_run(workdir)
         if config.model.checkpoint is None:
             raise ValueError(
                 f"--workdir={workdir}: its model is none of the published ones, so there is nothing to write it as. "
                 "Export is for runs with --config.model.checkpoint."
+            )
+        if storage.is_remote(_OUTPUT.value):
+            raise ValueError(
+                f"--output={_OUTPUT.value} is in a bucket. Name a new folder of this machine, then "
+                "`gcloud storage cp --recursive` copies it there."
             )
         if output.exists() and any(output.iterdir()):
             raise ValueError(f"--output={output} is not empty. Name a new folder.")

@@ -27,6 +27,7 @@ from negot_jax.rl import environment
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig, SellerConfig
 from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig, Seller
+from negot_jax.training import storage
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
 
@@ -146,6 +147,7 @@ def prepare(
     Raises:
       ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
     """
+    config = with_local_checkpoints(config)
     model = config.model.config()
     catalog = catalogs.load(config.catalog.name, data_dir=config.catalog.data_dir)
     print_line(catalogs.describe(catalog, config.catalog.test))
@@ -180,6 +182,23 @@ def prepare(
         seller,
     )
     return Run(config, train, test, dialect, train_env, build(test, token_grammar=train_env.grammar), learn)
+
+
+def with_local_checkpoints(config: Config) -> Config:
+    """The configuration, with copies on this machine in place of checkpoints in a bucket.
+
+    Raises:
+      ValueError: there is nothing in the bucket.
+    """
+
+    def local(part, name: str):
+        try:
+            copy = part.checkpoint and str(storage.local(part.checkpoint, _CACHE / "checkpoints"))
+        except FileNotFoundError as error:
+            raise ValueError(f"{name}.checkpoint={part.checkpoint}: {error}. Copy a checkpoint there.") from error
+        return dataclasses.replace(part, checkpoint=copy)
+
+    return dataclasses.replace(config, model=local(config.model, "model"), seller=local(config.seller, "seller"))
 
 
 def make_dialect(

@@ -41,8 +41,8 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
 
 
 def main() -> None:
-    workdir = epath.Path(_WORKDIR.value)
     with cli.checking_input():
+        workdir = cli.workdir(_WORKDIR.value)
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         profile = _window(_PROFILE.value)
         distributed.start(_DISTRIBUTED.value)
@@ -80,7 +80,7 @@ def start(config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
 
     Raises:
       ValueError: fields of the configuration that do not fit one another, the catalogue or the workdir's run; or a
-        file of the workdir that is damaged.
+        file of the workdir that is damaged; or a workdir that is another one for each machine.
     """
     # Damage is better known now than after the catalogue, or the warm start.
     if (workdir / manifest.FILE).exists():
@@ -96,6 +96,11 @@ def start(config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
             run.dialect.tokenizer.save(path)
         (workdir / cli.MARKER).unlink(missing_ok=True)
     distributed.wait("run recorded")
+    if distributed.agree(not (workdir / manifest.FILE).exists()):
+        raise ValueError(
+            f"--workdir={workdir}: not every process sees what the first has written there. All need the same folder, "
+            "such as one of a bucket, gs://bucket/run."
+        )
     return run, manifest.run_id(manifest.read(workdir))
 
 

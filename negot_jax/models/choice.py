@@ -15,7 +15,7 @@ class ModelChoice:
     """The language model. Where a field is None, the checkpoint's or the preset's own value stands."""
 
     preset: str = field("tiny", f"sizes by name, where there is no checkpoint: one of {', '.join(PRESETS)}")
-    checkpoint: str | None = field(None, "folder of a Hugging Face checkpoint; its config.json says what the model is")
+    checkpoint: str | None = field(None, "folder of a Hugging Face checkpoint, or gs://bucket/folder, which is copied")
     layers: int | None = field(None, "transformer layers; of a checkpoint with more, the first ones")
     width: int | None = field(None, "residual stream width")
     heads: int | None = field(None, "query heads")

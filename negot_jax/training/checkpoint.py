@@ -60,7 +60,9 @@ def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
     """
     directory = epath.Path(directory)
     names = [path.name for path in directory.iterdir()] if directory.exists() else []
-    iterations = sorted(int(name) for name in names if name.isdigit())
+    # In a bucket an unfinished one has its own name already; it was never saved, and Orbax takes it away.
+    finished = [name for name in names if name.isdigit() and ocp.utils.is_checkpoint_finalized(directory / name)]
+    iterations = sorted(map(int, finished))
     found = {iteration: damage(directory / str(iteration)) for iteration in iterations}
     damaged = {iteration: reason for iteration, reason in found.items() if reason}
     whole = [iteration for iteration in found if iteration not in damaged]
@@ -246,8 +248,8 @@ def _seal(path: epath.Path) -> None:
 def _sums(path: epath.Path) -> dict[str, str]:
     """SHA-256 of each file by its name relative to `path`."""
     sums = {}
-    for folder, _, names in path.walk():
-        for file in (folder / name for name in names if name not in _UNLISTED):
+    for file in storage.files(path):
+        if file.name not in _UNLISTED:
             with file.open("rb") as stream:
                 sums[str(file.relative_to(path))] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums

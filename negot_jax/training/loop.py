@@ -16,7 +16,7 @@ import jax
 from negot_jax.config import field
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
-from negot_jax.training import distributed, flops
+from negot_jax.training import distributed, flops, storage
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
 
@@ -134,12 +134,15 @@ class _Profiler:
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
         self._folder, self._window, self._running = folder, window, False
+        self._trace = contextlib.ExitStack()
 
     def at(self, iteration: int, state: learner.TrainState) -> None:
         """To be called before an iteration is dispatched, with the state that it begins from."""
         if self._window and not self._running and self._window[0] <= iteration <= self._window[1]:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(self._folder)
+            folder = self._trace.enter_context(storage.staged(self._folder))
+            jax.profiler.start_trace(str(folder))
+            self._trace.callback(jax.profiler.stop_trace)
             self._running = True
         elif self._running and iteration > self._window[1]:
             jax.block_until_ready(state)
@@ -149,9 +152,8 @@ class _Profiler:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False
+        self._trace.close()
+        self._running = False
 
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:

@@ -1,12 +1,14 @@
 """A bucket, played by files in memory: what a run writes there besides its checkpoints."""
 
+import importlib.util
+
 from etils import epath
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import cli, setup
 from negot_jax.training import checkpoint, manifest, metrics, storage
 from tests import tiny_run
 
@@ -63,18 +65,74 @@ def test_a_folder_is_copied_at_its_end_and_a_local_one_is_itself(tmp_path):
         assert folder == tmp_path / "report" and folder.is_dir()
 
 
+def test_a_checkpoint_of_a_model_is_copied_once(tmp_path):
+    assert storage.local(tmp_path / "here", tmp_path / "cache") == tmp_path / "here"
+    for name in ("config.json", "model.safetensors"):
+        (WORKDIR / name).write_text(name)
+    (WORKDIR / "onnx").mkdir()
+    (WORKDIR / "onnx/model").write_text("not read")
+    copy = storage.local(WORKDIR, tmp_path / "cache")
+    assert copy == tmp_path / "cache/bucket/run"
+    assert {path.name: path.read_text() for path in copy.iterdir()} == {
+        name: name for name in ("config.json", "model.safetensors")
+    }
+    (copy / "config.json").write_text("CONFIG.JSON")  # Of the same size: it stays.
+    (copy / "model.safetensors").write_text("cut")  # Not of the same size: it was cut off, or is an older one.
+    storage.local(WORKDIR, tmp_path / "cache")
+    assert (copy / "config.json").read_text() == "CONFIG.JSON"
+    assert (copy / "model.safetensors").read_text() == "model.safetensors"
+    with pytest.raises(FileNotFoundError, match="there are no files in gs://bucket/nothing"):
+        storage.local("gs://bucket/nothing", tmp_path / "cache")
+
+
+def test_a_model_in_a_bucket_is_named_by_the_field(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup, "_CACHE", tmp_path)
+    config = tiny_run.config(model__checkpoint="gs://bucket/nothing")
+    with pytest.raises(ValueError, match="model.checkpoint=gs://bucket/nothing: there are no files .* Copy a"):
+        setup.with_local_checkpoints(config)
+    (WORKDIR / "config.json").write_text("{}")
+    config = tiny_run.config(model__checkpoint=str(WORKDIR))
+    assert setup.with_local_checkpoints(config).model.checkpoint == str(tmp_path / "checkpoints/bucket/run")
+    assert setup.with_local_checkpoints(tiny_run.config()) == tiny_run.config()
+
+
+def test_a_workdir_is_a_folder_or_gs():
+    assert cli.workdir("runs/1") == epath.Path("runs/1")
+    with pytest.raises(ValueError, match="--workdir=s3://bucket/run is neither a folder of this machine nor one of a"):
+        cli.workdir("s3://bucket/run")
+
+
+def test_a_bucket_needs_a_package(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--workdir=gs://bucket/run: a bucket is reached by gcsfs, .* `pip install"):
+        cli.workdir("gs://bucket/run")
+
+
 def test_nothing_is_locked():
     with cli.sole_use(WORKDIR), cli.sole_use(WORKDIR):
         pass
 
 
-def test_a_checkpoint_that_is_not_renamed_is_sealed_where_it_is(tmp_path):
-    """As Orbax writes into a bucket; else under the name that it has until it is committed."""
-    for name in ("7", "8.orbax-checkpoint-tmp"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "data").write_bytes(b"weights")
-        (tmp_path / name / "_CHECKPOINT_METADATA").write_text('{"item_handlers": {}}')
-    checkpoint._seal(epath.Path(tmp_path / "7"))
+def _unfinished_checkpoint(path: epath.Path) -> None:
+    (path / "state").mkdir(parents=True)
+    (path / "state/data").write_bytes(b"weights")
+    (path / "_CHECKPOINT_METADATA").write_text('{"item_handlers": {}}')
+
+
+def test_a_checkpoint_in_a_bucket_is_sealed_where_it_is_and_then_committed():
+    for name in ("7", "8"):
+        _unfinished_checkpoint(WORKDIR / name)
+    assert checkpoint.survey(WORKDIR) == ([], {})  # Not damaged: a save that was cut off.
+    checkpoint._seal(WORKDIR / "7")
+    (WORKDIR / "7/commit_success.txt").write_text("by Orbax")
+    assert checkpoint.survey(WORKDIR) == ([7], {})
+    (WORKDIR / "7/state/data").write_bytes(b"weighty")
+    with pytest.raises(checkpoint.CheckpointError, match=r"7 \(its file state/data is not what was saved\)"):
+        checkpoint.survey(WORKDIR)
+
+
+def test_a_checkpoint_on_a_disk_is_sealed_under_the_name_that_it_has_until_then(tmp_path):
+    _unfinished_checkpoint(epath.Path(tmp_path / "8.orbax-checkpoint-tmp"))
     checkpoint._seal(epath.Path(tmp_path / "8"))
     (tmp_path / "8.orbax-checkpoint-tmp").rename(tmp_path / "8")
-    assert checkpoint.survey(tmp_path) == ([7, 8], {})
+    assert checkpoint.survey(tmp_path) == ([8], {})
