@@ -137,6 +137,25 @@ def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
     assert run.reference(trained) is None
 
 
+@pytest.mark.parametrize(
+    ("module", "changes", "devices", "fsdp"),
+    [
+        (paper_30b, {"expert": 4}, 64, 16),
+        (paper_30b, {}, 1, 1),
+        (qwen3_4b, {}, 4, 4),
+        (gemma3_27b, {}, 64, 64),
+        (gemma3_27b, {"tensor": 4}, 64, 16),
+    ],
+)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_configuration_is_cut_over_the_devices_that_there_are(module, changes, devices, fsdp, method):
+    values = module.get_config(method)
+    values.mesh.update(changes)
+    config = from_config_dict(setup.Config, values)
+    sharding.require_fit(config.mesh, devices, config.model.config(), config.learner.rows())
+    assert config.mesh.sizes(devices) == {"data": 1, "fsdp": fsdp, "tensor": 1, "expert": 1} | changes
+
+
 def test_an_unknown_way_to_train_is_refused():
     with pytest.raises(ValueError, match="'fll' is no way to train; write :lora"):
         qwen3_4b.get_config("fll")

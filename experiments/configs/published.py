@@ -26,6 +26,7 @@ def make(preset: str, method: str, experts: bool = False) -> config_dict.ConfigD
     config = to_config_dict(setup.Config())
     config.catalog.name = "amazon_history_price"
     config.model.update(preset=preset, remat="full")
+    config.mesh.update(data=1, fsdp=-1)  # No device holds a whole copy: what other axes leave cuts weights and rows.
     # Ours, as the paper's 4,000 tokens a message are for evaluation: 300 of 512 in training, prompts below 1,024.
     config.language.update(text_tokens=512, message_tokens=300)
     config.seller.update(model="base", message_tokens=300)
