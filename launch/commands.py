@@ -68,6 +68,12 @@ def runtime_version(accelerator_type: str) -> str:
     return RUNTIME_VERSIONS[generation[1]]
 
 
+def has_many_workers(accelerator_type: str) -> bool:
+    """Whether such a slice has more than one worker: beyond 8, cores up to v5p and chips of v5litepod and v6e."""
+    size = accelerator_type.rpartition("-")[2]
+    return size.isdigit() and int(size) > 8
+
+
 def create(tpu: Tpu) -> list[str]:
     version = "--runtime-version" if tpu.queued else "--version"
     return [
@@ -148,6 +154,12 @@ def install() -> str:
 def on_worker(*arguments: str) -> str:
     """The remote command that calls `launch.worker`."""
     return f"cd {FOLDER} && {shlex.join(['.venv/bin/python', '-m', 'launch.worker', *arguments])}"
+
+
+def trains_alone(command: Sequence[str]) -> bool:
+    """Whether it is a training command that each worker would run by itself."""
+    together = any(re.fullmatch("--?distributed(=.*)?", argument) for argument in command)
+    return "experiments.train" in command and not together
 
 
 def workdir(command: Sequence[str]) -> str | None:

@@ -14,8 +14,13 @@
 One line serves all of them, with another subcommand in its place: each reads the flags that it needs. COMMAND is what
 one would type in this folder, such as
 
-  python -m launch.tpu up --name=bargain --project=P --zone=us-east5-a --accelerator_type=v5p-8 --max_restarts=0 \\
-      --env=HF_TOKEN -- python -m experiments.train --config=experiments/configs/quickstart.py --workdir=runs/bargain
+  python -m launch.tpu up --name=bargain --project=P --zone=us-east5-a --accelerator_type=v5p-128 --spot -- \\
+      python -m experiments.train --distributed --config=experiments/configs/paper_30b.py --config.mesh.expert=4 \\
+      --config.model.checkpoint=gs://BUCKET/qwen3-30b --workdir=gs://BUCKET/bargain
+
+Every worker runs it as it stands, and training makes one run of them by --distributed. A folder of a bucket outlives
+the slice, and the run goes on from it after a preemption. A local one goes with the slice: it is for one worker, and
+for --max_restarts=0.
 
 The run outlives the connection: the same line follows it again. --dry_run prints what is run if all goes well, quoted
 for a shell, and runs nothing. The values of the variables of --env are in no command and in no output.
@@ -110,17 +115,32 @@ def _checked(arguments: list[str], command: list[str]) -> str:
             raise LaunchError(
                 f"--env={name.split('=')[0]}: no such variable is set here; export it, and give its name alone"
             )
-    folder = commands.workdir(command)
+    if subcommand in ("run", "up") and commands.trains_alone(command):
+        raise LaunchError(
+            "every worker runs this training command, each for itself: add --distributed to it, which makes one run of "
+            "them"
+        )
+    _check_workdir(subcommand, commands.workdir(command))
+    if not _DRY_RUN.value and shutil.which("gcloud") is None:
+        raise LaunchError("gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`; or --dry_run")
+    return subcommand
+
+
+def _check_workdir(subcommand: str, folder: str | None) -> None:
     if subcommand == "fetch" and not folder:
         raise LaunchError("fetch needs a training command with --workdir, which says what to fetch")
-    if subcommand == "up" and _RESTARTS.value and folder and not folder.startswith("gs://"):
+    if subcommand not in ("run", "up") or not folder or folder.startswith("gs://"):
+        return
+    if _TYPE.value and commands.has_many_workers(_TYPE.value):
+        raise LaunchError(
+            f"--workdir={folder} is another folder on each worker of {_TYPE.value}, which write one run together. Give "
+            "a folder of a bucket, gs://BUCKET/RUN"
+        )
+    if subcommand == "up" and _RESTARTS.value:
         raise LaunchError(
             f"--workdir={folder} goes with the slice, so that a restart would begin anew. Give a folder of a bucket, "
             "gs://BUCKET/RUN, or --max_restarts=0"
         )
-    if not _DRY_RUN.value and shutil.which("gcloud") is None:
-        raise LaunchError("gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`; or --dry_run")
-    return subcommand
 
 
 def run(argv: list[str], command: list[str]) -> None:

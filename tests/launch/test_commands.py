@@ -100,6 +100,27 @@ def test_workdir(command, workdir):
     assert commands.workdir(command) == workdir
 
 
+@pytest.mark.parametrize(
+    "accelerator_type, many",
+    [("v4-8", False), ("v5p-8", False), ("v6e-8", False), ("v5p-16", True), ("v5litepod-256", True), ("odd", False)],
+)
+def test_has_many_workers(accelerator_type, many):
+    assert commands.has_many_workers(accelerator_type) is many
+
+
+@pytest.mark.parametrize(
+    "command, alone",
+    [
+        (["python", "-m", "experiments.train", "--workdir=a"], True),
+        (["python", "-m", "experiments.train", "--distributed"], False),
+        (["sh", "-c", "true; exec", "python", "-m", "experiments.train", "-distributed=true"], False),
+        (["gcloud", "storage", "ls"], False),
+    ],
+)
+def test_trains_alone(command, alone):
+    assert commands.trains_alone(command) is alone
+
+
 @given(ARGUMENTS)
 def test_a_dry_run_pastes(arguments):
     """A shell that is given what is printed gets the arguments, whatever is in them."""

@@ -251,7 +251,8 @@ def followed(cloud, times: int, *arguments: str) -> subprocess.Popen:
     return launcher
 
 
-COMMAND = ["--", "python", "-m", "experiments.train", "--workdir=runs/1"]
+COMMAND = ["--", "python", "-m", "experiments.train", "--distributed", "--workdir=runs/1"]
+ONE_WORKER = "--accelerator_type=v5p-8"
 BAD = {
     "no subcommand": ([""], "give one of create, setup, .*, not none; COMMAND after --"),
     "unknown subcommand": (["destroy"], "give one of create, setup, .*, not destroy"),
@@ -267,7 +268,13 @@ BAD = {
     "spot and reserved": (["create", *V5P, "--reserved"], "--spot and --reserved exclude each other"),
     "variable not set": (["setup", "--env=NOT_SET"], "--env=NOT_SET: no such variable is set here; export it"),
     "variable with its value": (["setup", f"--env=TOKEN={SECRET}"], "--env=TOKEN: no such variable .* its name alone"),
-    "workdir of the slice": (["up", *V5P, *COMMAND], "--workdir=runs/1 goes with the slice, .* or --max_restarts=0"),
+    "workdir of the slice": (["up", ONE_WORKER, *COMMAND], "--workdir=runs/1 goes with .* or --max_restarts=0"),
+    "workdir of each worker": (
+        ["up", *V5P, "--max_restarts=0", *COMMAND],
+        "--workdir=runs/1 is another folder on each worker of v5p-16, .* gs://BUCKET/RUN",
+    ),
+    "the same, without restarts": (["run", *V5P, *COMMAND], "--workdir=runs/1 is another folder on each worker"),
+    "each worker for itself": (["run", *COMMAND[:4], "--workdir=gs://b/r"], ".* add --distributed to it, which makes"),
 }
 
 
@@ -280,6 +287,17 @@ def test_bad_input(cloud, case):
     assert re.fullmatch(f"error: {message}[^\n]*\n", ended.err), ended.err
     assert SECRET not in ended.err
     assert cloud.calls() == []
+
+
+def test_a_training_command_for_each_size(cloud):
+    """As it stands, on every worker: to a bucket, or on one worker without restarts to a folder of its own."""
+    bucket = ["--", "python", "-m", "experiments.train", "--distributed", "--workdir=gs://b/run"]
+    for arguments in ([*V5P, *bucket], [ONE_WORKER, *bucket], [ONE_WORKER, "--max_restarts=0", *COMMAND]):
+        up = cloud.launch("up", "--dry_run", *arguments)
+        assert up.code == 0, up.err
+        (start,) = [call for call in printed(up.out) if "launch.worker start" in call[-1]]
+        given = arguments[arguments.index("--") + 1 :]
+        assert "--worker=all" in start and start[-1].endswith(f"launch.worker start {shlex.join(given)}")
 
 
 def test_no_gcloud(cloud, monkeypatch):
