@@ -9,6 +9,7 @@ code is passed on: 75 where the run was preempted. SIGTERM goes to all of them; 
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +18,7 @@ import tempfile
 import threading
 import time
 
-from absl import flags
-
-from experiments import cli
-from negot_jax.training import distributed
+from absl import app, flags
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
@@ -33,17 +31,17 @@ _NOISE = b"[Gloo]"  # Begins the lines in which the collectives say that they ha
 
 
 def environment(given: Mapping[str, str], process: int, processes: int, devices: int, port: int) -> dict[str, str]:
-    """The environment of one of the processes."""
+    """The environment of one of the processes: by these variables `distributed.start` knows the others."""
     flags_given = given.get("XLA_FLAGS", "")
     return {
         **given,
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "XLA_FLAGS": f"{flags_given} --xla_force_host_platform_device_count={devices}".strip(),
-        distributed.ADDRESS: f"127.0.0.1:{port}",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",  # By default it listens to the whole network.
-        distributed.PROCESSES: str(processes),
-        distributed.PROCESS: str(process),
+        "JAX_NUM_PROCESSES": str(processes),
+        "JAX_PROCESS_ID": str(process),
     }
 
 
@@ -123,11 +121,21 @@ def _forward(process: subprocess.Popen) -> None:
             sys.stdout.flush()
 
 
-def main(*command: str) -> None:
+def main(argv: Sequence[str]) -> None:
+    command = argv[1:]
     if not command:
-        raise cli.InputError("the command is missing: ... -- python -m experiments.train ...")
+        sys.exit("error: the command is missing: ... -- python -m experiments.train ...")
+    if shutil.which(command[0]) is None:
+        sys.exit(f"error: there is no command {command[0]!r}")
     sys.exit(run(command, _PROCESSES.value, _DEVICES.value))
 
 
-if __name__ == "__main__":
-    cli.run(main, names=True)
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":  # Not by `experiments.cli`: to import JAX takes longer than all that this does.
+    app.run(main, flags_parser=_parse)

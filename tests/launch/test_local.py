@@ -13,7 +13,7 @@ import pytest
 
 from experiments import cli
 from launch import local
-from negot_jax.training import checkpoint, manifest
+from negot_jax.training import checkpoint, distributed, manifest
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 
@@ -140,7 +140,8 @@ def test_the_first_failure_ends_all_and_its_code_is_passed_on(then, code, told, 
 
 def test_each_process_has_a_number():
     environments = [local.environment({"HOME": "/"}, number, 2, 4, 99) for number in range(2)]
-    assert [own["JAX_PROCESS_ID"] for own in environments] == ["0", "1"]
+    assert [own[distributed.PROCESS] for own in environments] == ["0", "1"]
+    assert {distributed.ADDRESS, distributed.PROCESSES} < environments[0].keys()
     assert all(own["HOME"] == "/" and own["XLA_FLAGS"].endswith("=4") for own in environments)
 
 
@@ -150,7 +151,7 @@ def test_each_process_has_a_number():
         ([], "the command is missing: ... -- python"),
         (["--processes=0", "--", "true"], "--processes=0"),
         (["--process=2", "--", "true"], "'process'. Did you mean: processes"),
-        (["--", "no-such-command"], "No such file or directory: 'no-such-command'"),
+        (["--", "no-such-command"], "there is no command 'no-such-command'"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):
