@@ -128,7 +128,8 @@ class Experts(nnx.Module):
     def __call__(self, x, adapters):
         x_NxD = x.reshape(-1, x.shape[-1])
         experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
-        return moe.mix(x_NxD, self.router[...], self.active, experts, adapters).reshape(x.shape)
+        own = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
+        return moe.mix(x_NxD, self.router[...], self.active, experts, own).reshape(x.shape)
 
 
 class Block(nnx.Module):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 import optax
 import pytest
@@ -137,3 +138,15 @@ def test_outside_a_mesh_nothing_is_done():
         functools.partial(sharding.split_rows, axis=1),
     ):
         assert act({"x": x})["x"] is x
+
+
+@pytest.mark.parametrize("targets", [presets.LORA_TARGETS, ("query", "out"), ("gate",)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_with_any_adapters_is_traced_on_a_mesh(name, targets):
+    mesh = AbstractMesh(tuple(SIZES.values()), sharding.AXES, axis_types=(AxisType.Auto,) * 4)
+    config = presets.preset(name, layers=2, vocab_size=512, lora=LoraConfig(rank=8, targets=targets))
+    weights = jax.eval_shape(lambda key: transformer.init(key, config), jax.random.key(0))
+    tokens = jax.ShapeDtypeStruct((64, 4), "int32")
+    with jax.sharding.use_abstract_mesh(mesh):
+        forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens, tokens > 0)[0]
+        assert jax.eval_shape(forward, weights, tokens).shape == (64, 4, config.width)
