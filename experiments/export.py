@@ -43,16 +43,16 @@ def main() -> None:
     output = pathlib.Path(_OUTPUT.value)
     with cli.checking_input():
         workdir = cli.workdir(_WORKDIR.value)
+        if storage.is_remote(_OUTPUT.value):
+            raise ValueError(
+                f"--output={_OUTPUT.value} is in a bucket. Name a new folder of this machine, then "
+                "`gcloud storage cp --recursive` copies it there."
+            )
         saved, config = evaluate.read_run(workdir)
         if config.model.checkpoint is None:
             raise ValueError(
                 f"--workdir={workdir}: its model is none of the published ones, so there is nothing to write it as. "
                 "Export is for runs with --config.model.checkpoint."
-            )
-        if storage.is_remote(_OUTPUT.value):
-            raise ValueError(
-                f"--output={_OUTPUT.value} is in a bucket. Name a new folder of this machine, then "
-                "`gcloud storage cp --recursive` copies it there."
             )
         if output.exists() and any(output.iterdir()):
             raise ValueError(f"--output={output} is not empty. Name a new folder.")

@@ -12,6 +12,7 @@ from typing import Any
 import zipfile
 
 from absl import flags
+from etils import epath
 
 from experiments import cli
 from negot_jax.evaluation import figures, statistics, tables
@@ -21,7 +22,7 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pooled report.", required=True)
 
 
-def pool(workdirs: list[pathlib.Path], output: pathlib.Path) -> str:
+def pool(workdirs: list[epath.Path], output: pathlib.Path) -> str:
     """Writes the pooled report; returns its tables as text.
 
     Raises:
@@ -48,7 +49,7 @@ def pool(workdirs: list[pathlib.Path], output: pathlib.Path) -> str:
     return tables.text(summary, pooled)
 
 
-def _read(report: pathlib.Path) -> tuple[dict[str, statistics.Totals], dict[str, Any]]:
+def _read(report: epath.Path) -> tuple[dict[str, statistics.Totals], dict[str, Any]]:
     """The totals of a report, and what they were measured on."""
     if not (report / "totals.npz").exists():
         raise ValueError(f"--workdirs: {report} holds no totals.npz. Evaluate the run first.")
@@ -61,7 +62,7 @@ def _read(report: pathlib.Path) -> tuple[dict[str, statistics.Totals], dict[str,
 
 def main() -> None:
     with cli.checking_input():
-        print(pool([pathlib.Path(workdir) for workdir in _WORKDIRS.value], pathlib.Path(_OUTPUT.value)))
+        print(pool(list(map(epath.Path, _WORKDIRS.value)), pathlib.Path(_OUTPUT.value)))
 
 
 if __name__ == "__main__":

@@ -348,6 +348,11 @@ def test_flags_are_required():
     assert "--workdir must have a value" in refused("experiments.evaluate", [])
 
 
+def test_an_export_goes_to_a_disk():
+    line = refused("experiments.export", ["--workdir=x", "--output=gs://bucket/buyer"])
+    assert re.search("--output=gs://bucket/buyer is in a bucket. Name a new folder of this machine, then `gcloud", line)
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

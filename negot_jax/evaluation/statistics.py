@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 
+from etils import epath
 import jax
 import numpy as np
 
@@ -65,7 +66,7 @@ def save_totals(path: str | os.PathLike, run: Mapping[str, Totals]) -> None:
 
 def load_totals(path: str | os.PathLike) -> dict[str, Totals]:
     """Reads what `save_totals` wrote."""
-    with np.load(path) as file:
+    with epath.Path(path).open("rb") as stream, np.load(stream) as file:
         rows, metrics, totals_RxMx2xP = file["rows"].tolist(), file["metrics"].tolist(), file["totals"]
     return {row: dict(zip(metrics, own, strict=True)) for row, own in zip(rows, totals_RxMx2xP, strict=True)}
 
