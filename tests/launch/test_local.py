@@ -110,6 +110,14 @@ def test_two_processes_train_as_one_device_and_another_mesh_goes_on(tmp_path, mo
     assert np.isfinite(ours["loss"]).all()
 
 
+def test_a_workdir_that_is_another_one_on_each_machine_is_refused(tmp_path, monkeypatch):
+    config = tiny_run.config()
+    experiment.start(config, epath.Path(tmp_path))
+    monkeypatch.setattr(distributed, "agree", lambda flag: not flag)  # What another process says.
+    with pytest.raises(ValueError, match=f"--workdir={tmp_path}: not every process sees what .* gs://bucket/run"):
+        experiment.start(config, epath.Path(tmp_path))
+
+
 def rows(workdir: pathlib.Path) -> int:
     return (workdir / "metrics.csv").read_bytes().count(b"\n") - 1
 
