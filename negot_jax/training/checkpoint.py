@@ -87,6 +87,7 @@ def read(path: str | os.PathLike, target: State, run_id: str) -> State:
       CheckpointError: the checkpoint's tree is not the target's, the first leaf that differs is named; or it is of
         another run.
     """
+    path = _absolute(path)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         facts = checkpointer.restore(path, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
         expected = _leaves(target)
@@ -111,7 +112,7 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
     Raises:
       OSError: it could not be written.
     """
-    path = epath.Path(path)
+    path = _absolute(path)
     with _tensorstore_errors(path):
         options = ocp.AsyncOptions(post_finalization_callback=lambda: _seal(path))
         with ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options) as checkpointer:
@@ -136,9 +137,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike, run_id: str, keep: int = 3, best_metric: str = "reward"):
-        self.directory = epath.Path(directory)
-        if not storage.is_remote(directory):  # `absolute` knows local paths alone.
-            self.directory = self.directory.absolute()
+        self.directory = _absolute(directory)
         self._run_id, self._best_metric = run_id, best_metric
         self._saving = None
         if distributed.is_first():
@@ -233,6 +232,12 @@ def _leaves(tree: Any) -> dict[str, str]:
     """Returns dtype and shape of each leaf by its path; a typed key's dtype names its generator."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat}
+
+
+def _absolute(path: str | os.PathLike) -> epath.Path:
+    """As Orbax needs it. Of a bucket every path is, and `absolute` would not know it."""
+    path = epath.Path(path)
+    return path if storage.is_remote(path) else path.absolute()
 
 
 def _seal(path: epath.Path) -> None:

@@ -163,6 +163,15 @@ def test_another_run_is_refused(tmp_path, start):
     checkpoints.close()
 
 
+def test_a_folder_may_be_named_from_where_we_are(tmp_path, start, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.write("runs/one", start, "a run")
+    save_all("runs/many", start, [0.0])
+    assert checkpoint.damage("runs/one") is None and checkpoint.survey("runs/many") == ([0], {})
+    for path in ("runs/one", "runs/many/0"):
+        assert_bit_equal(checkpoint.read(path, abstract(start), "a run"), start)
+
+
 def test_one_checkpoint_is_written_in_place_of_another(tmp_path, start):
     for state in (start, advance(start)):
         checkpoint.write(tmp_path / "one", state, "a run")
