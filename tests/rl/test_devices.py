@@ -48,14 +48,15 @@ jax.monitoring.register_event_duration_secs_listener(
 for number, sizes in enumerate(meshes):
     devices = jax.devices()[: int(np.prod(sizes))]
     with jax.set_mesh(sharding.make(sharding.MeshConfig(*sizes), devices)):
-        state = sharding.place(run.learner.init_state(run.key, run.init_weights()))
+        weights = sharding.place(run.init_weights())
+        state, frozen = sharding.place(run.learner.init_state(run.key, weights)), learner.Frozen(base=run.base(weights))
         env, history = sharding.place(run.train_env), []
         layout = jax.tree.map(lambda x: x.sharding, state)
-        lowered = learner.train_step.lower(run.learner, state, env)
+        lowered = learner.train_step.lower(run.learner, state, env, frozen)
         (workdir / f"{number}.before").write_text(lowered.as_text(dialect="hlo"))
         (workdir / f"{number}.after").write_text(lowered.compile().as_text())
         for _ in range(3):
-            state, metrics = learner.train_step(run.learner, state, env)
+            state, metrics = learner.train_step(run.learner, state, env, frozen)
             scalars = {name: [float(x) for x in pair] for name, pair in metrics.items()}
             history.append(scalars | {"compiled": len(compiled)})
         checkpoint.write(workdir / str(number), state, "a run")
@@ -88,7 +89,7 @@ SLOW = {
     "moe with adapters": (_MOE | {"model__lora__rank": 2}, [(1, 2, 2, 2), (2, 2, 1, 2)]),
     "dense with a critic": (_DENSE | _PPO, [(2, 2, 2, 1)]),
     "gemma": (
-        _DENSE | {"model__family": "gemma3", "model__window": 16, "model__global_every": 2, "model__layers": 2},
+        _DENSE | {"model__preset": "gemma3-1b", "model__window": 16, "model__layers": 7, "model__dtype": "float32"},
         [(2, 2, 2, 1)],
     ),
 }
@@ -166,15 +167,20 @@ def test_weights_and_their_optimizer_state_are_cut(runs):
             assert parts == math.prod(mesh.sizes[axis] for axis in (*axes, "expert")), (mesh.sizes, name)
 
 
+def of_floats(op: hlo.Operation) -> bool:
+    return re.search(r" = \(?(f32|bf16)\[", op.text) is not None
+
+
 def test_no_collective_moves_a_cache(runs):
     """Nothing of so many axes as a cache has moves, and while decoding nothing as large as a layer's."""
     for mesh in runs[1]:
         collectives = [op for op in hlo.operations(mesh.after) if op.kind in hlo.COLLECTIVES]
         moved = [op for op in collectives if op.kind != "all-reduce"]
-        assert not [op.text for op in moved if any(len(shape) >= 4 for shape in op.shapes)]
+        assert not [op.text for op in moved if of_floats(op) and any(len(shape) >= 4 for shape in op.shapes)]
         decoding = [op for op in collectives if op.inside[:3] == ("while", "conditional", "while")]
         rows = 32 // math.prod(mesh.sizes[axis] for axis in ("data", "fsdp", "expert"))
-        assert decoding and not [op.text for op in decoding if op.size >= rows * 100 * 8]
+        tokens = 256 * 16  # That experts read at a time.
+        assert decoding and not [op.text for op in decoding if op.size > max(rows * 100 * 8, tokens)]
 
 
 def test_no_weights_of_experts_are_gathered_along_their_axis(runs):
@@ -182,7 +188,7 @@ def test_no_weights_of_experts_are_gathered_along_their_axis(runs):
         gathers = [op for op in hlo.operations(mesh.after) if op.kind == "all-gather"]
         along = [op for op in gathers if "expert" in hlo.axes(op, mesh.sizes)]
         assert bool(along) == (mesh.sizes["expert"] > 1)  # Of tokens, and of where they go.
-        assert not [op.text for op in along if any(len(shape) > 2 for shape in op.shapes)]
+        assert not [op.text for op in along if of_floats(op) and any(len(shape) > 2 for shape in op.shapes)]
 
 
 def test_no_host_is_called_and_nothing_scattered_while_decoding(runs):
