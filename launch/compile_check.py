@@ -1,7 +1,7 @@
 """Compiles a whole iteration for TPUs that are not there, and says what it would take of them.
 
   python -m launch.compile_check --config=experiments/configs/paper_30b.py --topology=v5p:4x4x4 \\
-      --mesh=fsdp=16,expert=4 [--config.x.y=v]
+      --mesh=fsdp=4,expert=16 [--config.x.y=v]
 
 Both players, the game, the reward and the update are compiled by the TPU compiler (the package `libtpu`) from the
 shapes of arrays alone, on a machine without a TPU and without weights: without a checkpoint the model has the preset's
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The run's configuration, as of experiments.train.")
     _TOPOLOGY = flags.DEFINE_list("topology", None, "Chips, such as v5p:4x4x4; several with --matrix.")
     _MESH = flags.DEFINE_multi_string(
-        "mesh", None, "Mesh, such as fsdp=16,expert=4; by default the configuration's. Several with --matrix."
+        "mesh", None, "Mesh, such as fsdp=4,expert=16; by default the configuration's. Several with --matrix."
     )
     _MATRIX = flags.DEFINE_bool("matrix", False, "A table of every topology with every mesh.")
     _PROMPT = flags.DEFINE_integer(
@@ -124,10 +124,10 @@ def chips(topology: str) -> list:
 
 
 def parse_mesh(text: str) -> MeshConfig:
-    """A mesh from "fsdp=16,expert=4"."""
+    """A mesh from "fsdp=4,expert=16"."""
     pairs = dict(re.findall(r"(\w+)=(-?\d+)", text))
     if ",".join(f"{name}={size}" for name, size in pairs.items()) != text or not pairs.keys() <= set(sharding.AXES):
-        raise ValueError(f"--mesh={text} is no mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=16,expert=4.")
+        raise ValueError(f"--mesh={text} is no mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=4,expert=16.")
     return MeshConfig(**{name: int(size) for name, size in pairs.items()})
 
 
@@ -311,7 +311,7 @@ def main() -> None:
         meshes = _MESH.value or [None]
         if _MATRIX.value:
             if not _MESH.value:
-                raise ValueError("--matrix needs meshes: --mesh=fsdp=16,expert=4 --mesh=fsdp=64")
+                raise ValueError("--matrix needs meshes: --mesh=fsdp=4,expert=16 --mesh=fsdp=64")
             own = ("--matrix", "--topology", "--mesh", "--output", "--hlo")
             print(matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes))
             return

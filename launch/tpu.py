@@ -15,7 +15,7 @@ One line serves all of them, with another subcommand in its place: each reads th
 one would type in this folder, such as
 
   python -m launch.tpu up --name=bargain --project=P --zone=us-east5-a --accelerator_type=v5p-128 --spot -- \\
-      python -m experiments.train --distributed --config=experiments/configs/paper_30b.py --config.mesh.expert=4 \\
+      python -m experiments.train --distributed --config=experiments/configs/paper_30b.py --config.mesh.expert=16 \\
       --config.model.checkpoint=gs://BUCKET/qwen3-30b --workdir=gs://BUCKET/bargain
 
 Every worker runs it as it stands, and training makes one run of them by --distributed. A folder of a bucket outlives

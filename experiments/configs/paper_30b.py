@@ -3,7 +3,7 @@
   python -m experiments.train --config=experiments/configs/paper_30b.py --config.model.checkpoint=FOLDER \\
       --workdir=DIR
 
-On a v5p-128, 64 chips, add --config.mesh.expert=4 (docs/pods.md): experts are cut in four, all else in sixteen.
+On a v5p-128, 64 chips, add --config.mesh.expert=16 (docs/pods.md): experts are cut in sixteen, rows in 64.
 
 `paper_30b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been
 run at its size yet.

@@ -10,6 +10,7 @@ import pytest
 
 from launch import compile_check, hlo
 from negot_jax.models.sharding import MeshConfig
+from negot_jax.rl.learner import LearnerConfig
 from tests import tiny_run
 
 pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")
@@ -110,11 +111,6 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
         (["--topology=v5e:3x5x7"], "error: --topology=v5e:3x5x7: .* Use a kind and its shape in chips"),
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
-        (
-            ["--config.game.turns=1", "--config.learner.group=512"],
-            r"error: on the mesh data=4, .* the program needs \d+\.\d+GiB of the 15.75GiB that a chip has. Raise "
-            r"learner.micro_batches \(2\)",
-        ),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(arguments, message):
@@ -129,6 +125,29 @@ def test_what_is_no_mesh_is_refused(text):
     with pytest.raises(ValueError, match="is no mesh; write some of data, fsdp, tensor, expert"):
         compile_check.parse_mesh(text)
     assert compile_check.parse_mesh("fsdp=2,data=-1") == MeshConfig(data=-1, fsdp=2)
+
+
+def test_too_much_memory_is_told_with_the_way_out():
+    text = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (27.62G) exceeds "
+        "available HBM (15.75G)."
+    )
+    told = compile_check.too_much(text, {"data": 1, "fsdp": 4}, LearnerConfig(micro_batches=2))
+    assert re.match(
+        r"on the mesh data=1, fsdp=4 the program needs 27.62GiB of the 15.75GiB that a chip has. Raise "
+        r"learner.micro_batches \(2\) .* lower learner.group \(8\)",
+        told,
+    )
+
+
+@pytest.mark.slow
+def test_too_much_memory_is_an_error():
+    done = _run("--config.game.turns=1", "--config.learner.group=512")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: on the mesh data=1, fsdp=4, .* the program needs \d+\.\d+GiB of the 15.75GiB that a chip has.*",
+        done.stderr.strip(),
+    )
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from negot_jax.training import checkpoint, distributed, manifest
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 
-LAST = 30
+LAST = 12
 # The training command without its report, which would compile as much again.
 _TRAIN = """
 import runpy
