@@ -1,9 +1,10 @@
 """Evaluates a trained run on held-out products, beside its warm start and the scripted buyers.
 
-  python -m experiments.evaluate --workdir=DIR [--catalog=amazon_history_price --data_dir=DATA]
+  python -m experiments.evaluate --workdir=DIR [--catalog=amazon_history_price --data_dir=DATA] [--every_checkpoint]
 
 Writes DIR/report: evaluation.json, table.md, figures, transcripts.md. With another catalogue than the run's, the
-report goes to DIR/report_<catalog>.
+report goes to DIR/report_<catalog>. With every checkpoint, earlier ones that were kept are rows as well, which shows
+how the gap to the best response falls: into DIR/report_checkpoints.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
         "catalog", None, "Another catalogue than the run's own: generated or amazon_history_price."
     )
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
 
 
 def main() -> None:
@@ -48,9 +50,11 @@ def main() -> None:
             config = dataclasses.replace(config, catalog=other)
             name, options = f"report_{catalog}", [f"--catalog={catalog}"]
             options += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
+        if _EVERY.value:
+            name, options = f"{name}_checkpoints", [*options, "--every_checkpoint"]
         run, run_id = prepare(saved, config, workdir)
     with jax.set_mesh(sharding.make(config.mesh)):
-        print(report(run, workdir, run_id, name, options))
+        print(report(run, workdir, run_id, name, options, _EVERY.value))
 
 
 def read_run(workdir: epath.Path) -> tuple[dict[str, Any], setup.Config]:
@@ -77,7 +81,14 @@ def prepare(saved: dict[str, Any], config: setup.Config, workdir: epath.Path) ->
     return setup.prepare(config, workdir), manifest.run_id(saved)
 
 
-def report(run: setup.Run, workdir: epath.Path, run_id: str, name: str = "report", options: Sequence[str] = ()) -> str:
+def report(
+    run: setup.Run,
+    workdir: epath.Path,
+    run_id: str,
+    name: str = "report",
+    options: Sequence[str] = (),
+    every_checkpoint: bool = False,
+) -> str:
     """Plays the held-out products on the current mesh and writes the report to workdir/name; returns its text.
 
     All processes of a run call it alike; the first one writes, and the others return nothing.
@@ -85,13 +96,14 @@ def report(run: setup.Run, workdir: epath.Path, run_id: str, name: str = "report
     Args:
       run_id: names the run that the checkpoints must be of: see `manifest.run_id`.
       options: the flags besides the workdir with which this report is made again.
+      every_checkpoint: whether the earlier checkpoints are rows as well.
 
     Raises:
       CheckpointError: a checkpoint that the report needs is not there, is damaged, or is of another model or run.
       InputError: the metrics are not there, or damaged.
     """
     config = run.config
-    weights, frozen, state = restore(run, workdir, run_id)
+    weights, frozen, state = restore(run, workdir, run_id, every_checkpoint)
     with cli.checking_input():
         curves = read_csv(workdir / "metrics.csv")
     # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
@@ -144,9 +156,12 @@ def _seller(config: setup.Config) -> str:
 
 
 def restore(
-    run: setup.Run, workdir: epath.Path, run_id: str
+    run: setup.Run, workdir: epath.Path, run_id: str, every_checkpoint: bool = False
 ) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
-    """What is trained by row, what is frozen, and the latest state. Changes nothing: the run may still go on."""
+    """What is trained by row, what is frozen, and the latest state. Changes nothing: the run may still go on.
+
+    Earlier checkpoints are rows where every one is asked for.
+    """
     statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
     if run.clones_seller:
         seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
@@ -160,8 +175,11 @@ def restore(
     for iteration, reason in damaged.items():
         print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
     target = sharding.place(statics.init_state(run.key, weights))
-    state = checkpoint.read(workdir / "checkpoints" / str(whole[-1]), target, run_id)
-    return {named: start, "trained": state.weights}, frozen, state
+    rows = {named: start}
+    for iteration in whole if every_checkpoint else whole[-1:]:
+        state = checkpoint.read(workdir / "checkpoints" / str(iteration), target, run_id)
+        rows["trained" if iteration == whole[-1] else f"after {iteration} iterations"] = state.weights
+    return rows, frozen, state
 
 
 def _read_warm_start(path: epath.Path, target: transformer.Weights, run_id: str) -> transformer.Weights:
