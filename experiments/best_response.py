@@ -90,11 +90,15 @@ def compare(
         return playing.mean_utility(keys[2], buyer, seller, params, worth, **options)
 
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
+    # The fitted buyer is not always the better one: a ladder needs no fit.
+    found, ladders = Row(*earned(best.buyer)), Row(*earned(ladder), shares)
+    if not best.exact and ladders.value > found.value:
+        found = ladders
     rows = {
         "clairvoyant": Row(best.clairvoyant),
         "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
-        "optimal buyer, played" if best.exact else "optimum (achieved)": Row(*earned(best.buyer)),
-        "best ladder": Row(*earned(ladder), shares),
+        "optimal buyer, played" if best.exact else "optimum (achieved)": found,
+        "best ladder": ladders,
         f"tuned linear({linear.start:g}, {linear.end:g})": Row(*earned(linear)),
     }
     return rows, solutions
