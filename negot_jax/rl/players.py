@@ -137,8 +137,8 @@ class LanguageModelPlayer(NamedTuple):
     """A language model that reads the dialogue through its cache and samples its messages token by token.
 
     What reads the cache is compiled once a turn, so that each turn attends to the columns filled so far and no more;
-    everything around it is compiled once. In a long context two turns share what is compiled, and attend to the columns
-    of the later one: of a large model it takes a TPU's compiler minutes, and gigabytes.
+    everything around it is compiled once. In a long context three turns share what is compiled, and attend to the
+    columns of the last one: of a large model it takes a TPU's compiler minutes, and gigabytes.
     """
 
     role: int
@@ -271,7 +271,7 @@ class LanguageModelPlayer(NamedTuple):
 
 def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
     """How many turns from the first one on share what is compiled, and the last turn of each such group."""
-    sharing = 1 if layout.columns < _LONG else 2
+    sharing = 1 if layout.columns < _LONG else 3
     return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
 
 

@@ -134,8 +134,8 @@ def test_prompt_prefill_is_shared_without_a_trace(world):
 
 
 def test_turns_of_a_long_context_share_what_is_compiled(world, monkeypatch):
-    """Three turns, the first two together: the same messages, though more columns are attended to than are filled."""
-    game = dataclasses.replace(world.config.game, turns=3)
+    """Four turns, three of them together: the same messages, though more columns are attended to than are filled."""
+    game = dataclasses.replace(world.config.game, turns=4)
     built = world.catalog, Own(world.tokenizer), game, world.config.language
     env = environment.build(*built, token_grammar=world.constrained.grammar)
     scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
