@@ -1,10 +1,8 @@
 """Checkpoints: bit-equal resume, which ones are kept, damage of any file, full disks, and clear mismatches."""
 
 import math
-import os
 import resource
 import shutil
-import time
 
 from flax import struct
 import jax
@@ -15,6 +13,7 @@ import pytest
 
 from negot_jax.training import checkpoint
 from negot_jax.training.checkpoint import CheckpointError, Checkpoints
+from tests.training.disk import wait_until_quiet
 
 
 @struct.dataclass
@@ -263,9 +262,7 @@ def test_a_save_that_cannot_be_written_leaves_the_others_alone(saved, tmp_path, 
         ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
             checkpoints.save(2, start, {"reward": 0.3})
-        before = None
-        while before != (before := sorted(os.walk(tmp_path))):
-            time.sleep(0.5)
+        wait_until_quiet(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert checkpoint.survey(tmp_path) == ([0, 1], {})

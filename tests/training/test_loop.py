@@ -19,6 +19,7 @@ from negot_jax.training import checkpoint, loop, manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
+from tests.training.disk import wait_until_quiet
 
 RUN_ID = "a run"
 LAST = 4
@@ -145,6 +146,7 @@ def test_a_full_disk_ends_it_and_nothing_saved_is_lost(small, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
         with pytest.raises(OSError, match="File too large"):
             small.train(tmp_path)
+        wait_until_quiet(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
