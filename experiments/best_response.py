@@ -31,8 +31,9 @@ from negot_jax.solvers import best_response, market, playing
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.utilities import UTILITIES
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-_MARKERS = "osD^v"
+FIRST = "ladder by first ask"
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00")
+_MARKERS = "osDP^v"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +91,18 @@ def compare(
         return playing.mean_utility(keys[2], buyer, seller, params, worth, **options)
 
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
-    # The fitted buyer is not always the better one: a ladder needs no fit.
-    found, ladders = Row(*earned(best.buyer)), Row(*earned(ladder), shares)
-    if not best.exact and ladders.value > found.value:
-        found = ladders
+    reading = playing.tune_by_first_ask(keys[1], ladder, seller, GameParams(prior, turns), worth, **options)
+    found, first, ladders = Row(*earned(best.buyer)), Row(*earned(reading)), Row(*earned(ladder), shares)
+    # A class of first asks may have chosen by too few episodes.
+    first = max(first, ladders, key=lambda row: row.value)
+    # The fitted buyer is not always the best one: a ladder needs no fit.
+    if not best.exact:
+        found = max(found, first, key=lambda row: row.value)
     rows = {
         "clairvoyant": Row(best.clairvoyant),
         "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
         "optimal buyer, played" if best.exact else "optimum (achieved)": found,
+        FIRST: dataclasses.replace(first, offers=None),
         "best ladder": ladders,
         f"tuned linear({linear.start:g}, {linear.end:g})": Row(*earned(linear)),
     }
@@ -110,9 +115,12 @@ def table(rows: dict[str, Row]) -> str:
     for name, row in rows.items():
         offers = "" if row.offers is None else " ".join(f"{offer:.3f}" for offer in row.offers)
         lines.append(f"{name:26} {row.value:7.4f}  {row.error:6.4f}   {offers}")
-    *_, best, ladder, linear = (row.value for row in rows.values())
+    *_, best, first, ladder, linear = (row.value for row in rows.values())
     room = best - linear
-    reads = f", of which {100 * (best - ladder) / room:.0f} % by reading the asks" if room > 0 else ""
+    reads = ""
+    if room > 0:
+        once, always = (100 * (value - ladder) / room for value in (first, best))
+        reads = f", of which {always:.0f} % by reading the asks ({once:.0f} % by the first one alone)"
     return "\n".join([*lines, f"headroom over the tuned linear schedule: {room:.4f}{reads}"])
 
 
@@ -145,14 +153,15 @@ def plot(by_turns: list[dict[str, Row]], utility: str, path: pathlib.Path) -> No
 
 def summary(rows_of: dict[str, dict[str, Row]]) -> str:
     """One line a seller, in Markdown: its rows without their offers, and the headroom."""
-    head = ("seller", "tuned linear", "best ladder", "achieved", "at most", "clairvoyant", "headroom", "by reading, %")
+    head = ("seller", "tuned linear", "best ladder", FIRST, "achieved", "at most", "clairvoyant", "headroom")
+    head = (*head, "by reading, %", "by the first ask, %")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for seller, rows in rows_of.items():
-        clairvoyant, upper, best, ladder, linear = (row.value for row in rows.values())
+        clairvoyant, upper, best, first, ladder, linear = (row.value for row in rows.values())
         room = best - linear
-        read = f"{100 * (best - ladder) / room:.0f}" if room > 0 else "—"
-        numbers = [f"{x:.3f}" for x in (linear, ladder, best, upper, clairvoyant, room)]
-        lines.append(f"| {' | '.join([seller, *numbers, read])} |")
+        read = [f"{100 * (value - ladder) / room:.0f}" if room > 0 else "—" for value in (best, first)]
+        numbers = [f"{x:.3f}" for x in (linear, ladder, first, best, upper, clairvoyant, room)]
+        lines.append(f"| {' | '.join([seller, *numbers, *read])} |")
     return "\n".join(lines)
 
 

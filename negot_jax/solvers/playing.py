@@ -1,5 +1,6 @@
-"""What a buyer earns when it is played in the game, and the best ladder of offers, found by playing."""
+"""What a buyer earns when it is played in the game, and the best ladders of offers, found by playing."""
 
+from collections.abc import Callable, Sequence
 import functools
 
 from flax import struct
@@ -11,7 +12,7 @@ import numpy as np
 from negot_jax.game.bargaining import scenario
 from negot_jax.game.play import Buyer, episode
 from negot_jax.game.sellers import Seller
-from negot_jax.game.types import Action, End, GameParams, GameState, Observation, Products
+from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation, Products
 from negot_jax.solvers import market
 from negot_jax.solvers.utilities import Utility
 
@@ -28,6 +29,24 @@ class Ladder:
         return self.unit.propose(self.offers[obs.turn], obs)
 
 
+@struct.dataclass
+class ByFirstAsk:
+    """A buyer that reads the first ask alone, and chooses by it the ladder that it keeps to.
+
+    offers: int32[C, T] prices of a market; the first one, made before any ask, is the same in all ladders.
+    cuts: int32[C - 1] prices of a market, rising: ladder c is for first asks from cuts[c - 1] to below cuts[c].
+    """
+
+    offers: Array
+    cuts: Array
+    unit: market.Unit = struct.field(pytree_node=False)
+
+    def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        ask = self.unit.heard(obs.prices[0, SELLER], obs)
+        chosen = jnp.sum((self.cuts <= ask) & (obs.turn > 0))
+        return Ladder(self.offers[chosen], self.unit).act(key, obs, turns)
+
+
 def _utility_of(state: GameState, utility: Utility, discount: float) -> Array:
     """The discounted utility of a finished episode."""
     scenario = state.scenario
@@ -36,16 +55,20 @@ def _utility_of(state: GameState, utility: Utility, discount: float) -> Array:
     return jnp.where(state.end == End.DEAL, worth, 0.0)
 
 
-def _play(
-    key: Array, buyer: Buyer, seller: Seller, params: GameParams, utility: Utility, discount, draws: int
-) -> Array:
-    """Utilities [draws, N]: every product `draws` times. The scenarios depend on the key and on `draws` alone."""
+def _episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> GameState:
+    """Final states [draws * N]: every product `draws` times. The scenarios depend on the key and on `draws` alone."""
     rows = jnp.tile(jnp.arange(params.products.price.shape[0]), draws)
     key_buyer, key_seller = jax.random.split(key)
     scenarios = jax.vmap(scenario, (None, 0, 0))(params.products, rows, jax.random.split(key_seller, rows.size))
-    states = jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
-    worth = jax.vmap(lambda state: _utility_of(state, utility, discount))(states)
-    return worth.reshape(draws, -1)
+    return jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
+
+
+def _play(
+    key: Array, buyer: Buyer, seller: Seller, params: GameParams, utility: Utility, discount, draws: int
+) -> Array:
+    """The utilities [draws, N] of those episodes."""
+    states = _episodes(key, buyer, seller, params, draws)
+    return jax.vmap(lambda state: _utility_of(state, utility, discount))(states).reshape(draws, -1)
 
 
 _play_static = jax.jit(_play, static_argnums=(1, 2, 4, 6))
@@ -66,29 +89,10 @@ def mean_utility(
 
     Deals alone count, so the buyer must not overshoot.
     """
-    play = _play_data if isinstance(buyer, Ladder) else _play_static
+    play = _play_data if isinstance(buyer, Ladder | ByFirstAsk) else _play_static
     worth_DxN = np.asarray(play(key, buyer, seller, params, utility, discount, draws), np.float64)
     error = np.sqrt(worth_DxN.var(axis=0, ddof=1).mean() / worth_DxN.size) if draws > 1 else np.nan
     return float(worth_DxN.mean()), float(error)
-
-
-@functools.partial(jax.jit, static_argnames=("seller", "unit", "utility", "draws"))
-def _ladder_utilities(
-    key: Array,
-    offers_SxT: Array,
-    seller: Seller,
-    unit: market.Unit,
-    params: GameParams,
-    utility: Utility,
-    discount,
-    draws,
-) -> Array:
-    """The mean utility of each ladder, float32[S], all on the same episodes."""
-
-    def mean(offers_T: Array) -> Array:
-        return jnp.mean(_play(key, Ladder(offers_T, unit), seller, params, utility, discount, draws))
-
-    return jax.lax.map(mean, offers_SxT, batch_size=8)
 
 
 def tune_ladder(
@@ -101,26 +105,106 @@ def tune_ladder(
     draws: int = 2,
     step: int = 100,
 ) -> Ladder:
-    """The best buyer that does not read asks, by coordinate ascent on the game: one offer at a time, from the last.
+    """The best buyer that does not read asks, by coordinate ascent on the game.
 
-    The products are of one list price and budget. It begins with offers that rise evenly from half the budget, tries
-    every fourth price of the grid for each until none gains, then every neighbour up to four steps away likewise.
+    The products are of one list price and budget, `step` is that of the price grid, in cents.
     """
     unit = market.unit(params.products)
-    offers = np.linspace(unit.budget / 2, unit.budget, params.turns).astype(np.int32) // step * step
-    every, near = np.arange(0, unit.budget + 1, 4 * step), np.arange(-4, 5) * step
-    best = -np.inf
-    for candidates in (lambda offer: every, lambda offer: np.clip(offer + near, 0, unit.budget)):
-        gained = True
+    rising = np.linspace(unit.budget / 2, unit.budget, params.turns).astype(np.int32) // step * step
+    ladders = ByFirstAsk(rising[None], np.zeros(0, np.int32), unit)
+    alike = np.zeros((draws, params.products.price.size), int)
+    play = functools.partial(_ladder_utilities, key, seller=seller, params=params, utility=utility, discount=discount)
+    _, buyer = _ascend(play, ladders, alike, range(params.turns), step)
+    return Ladder(jnp.asarray(buyer.offers[0]), unit)
+
+
+def tune_by_first_ask(
+    key: Array,
+    ladder: Ladder,
+    seller: Seller,
+    params: GameParams,
+    utility: Utility,
+    *,
+    discount: float = 1.0,
+    draws: int = 4,
+    step: int = 100,
+    classes: int = 16,
+) -> ByFirstAsk:
+    """The best buyer found that reads the first ask alone: as `tune_ladder`, but for the first offer.
+
+    That is the given ladder's, or half of it, or nothing, which is never a deal: whichever earns most. First asks are
+    put into classes of about the same number of episodes, each of which gets a ladder of its own. More classes read the
+    ask more exactly, and leave fewer episodes to choose a ladder by.
+    """
+    play = functools.partial(_ladder_utilities, key, seller=seller, params=params, utility=utility, discount=discount)
+
+    def tuned(share: float) -> tuple[float, ByFirstAsk]:
+        start = ladder.replace(offers=ladder.offers.at[0].set(int(share * ladder.offers[0])))
+        asks = np.asarray(_first_asks(key, start, seller, params, draws))
+        spoken = asks[asks != NONE] if (asks != NONE).any() else np.zeros(1)
+        cuts = np.unique(np.quantile(spoken, np.arange(1, classes) / classes).astype(np.int32))
+        offers = np.tile(np.asarray(start.offers, np.int32), (cuts.size + 1, 1))
+        chosen = np.searchsorted(cuts, asks, side="right")
+        return _ascend(play, ByFirstAsk(offers, cuts, ladder.unit), chosen, range(1, params.turns), step)
+
+    return max(map(tuned, (1.0, 0.5, 0.0)), key=lambda found: found[0])[1]
+
+
+@functools.partial(jax.jit, static_argnames=("seller", "draws"))
+def _first_asks(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> Array:
+    """int32[draws, N] cents, NONE where the game ended before."""
+    return _episodes(key, buyer, seller, params, draws).prices[:, 0, SELLER].reshape(draws, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("seller", "utility", "draws"))
+def _ladder_utilities(
+    key: Array,
+    buyer: ByFirstAsk,
+    offers_SxCxT: Array,
+    draws: int,
+    *,
+    seller: Seller,
+    params: GameParams,
+    utility: Utility,
+    discount,
+) -> Array:
+    """Utilities [S, draws, N] of a buyer with each of these ladders in turn, all on the same episodes."""
+
+    def worth(offers_CxT: Array) -> Array:
+        return _play(key, buyer.replace(offers=offers_CxT), seller, params, utility, discount, draws)
+
+    return jax.lax.map(worth, offers_SxCxT, batch_size=8)
+
+
+def _ascend(
+    play: Callable[..., Array], buyer: ByFirstAsk, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
+) -> tuple[float, ByFirstAsk]:
+    """A better buyer and its mean utility; each ladder is improved for the episodes in which it is the chosen one.
+
+    One offer at a time, from the last turn to the first, it tries every price of the grid, until none gains. It begins
+    with the buyer's own offers, and with offers of nothing, since where early offers are taken the last ones would
+    never be tried; of the two the better is kept.
+    """
+    prices_S = np.arange(0, buyer.unit.budget + 1, step)
+    members_CxDN = chosen_DxN.ravel() == np.arange(len(buyer.offers))[:, None]
+
+    def climb(offers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        best, gained = np.full(len(offers), -np.inf), True
         while gained:
             gained = False
-            for turn in reversed(range(params.turns)):
-                prices = candidates(offers[turn])
-                tried = np.tile(offers, (prices.size, 1))
-                tried[:, turn] = prices
-                means = np.asarray(
-                    _ladder_utilities(key, jnp.asarray(tried), seller, unit, params, utility, discount, draws)
-                )
-                if means.max() > best + 1e-6:
-                    best, offers, gained = means.max(), tried[means.argmax()], True
-    return Ladder(jnp.asarray(offers), unit)
+            for turn in reversed(turns):
+                tried = np.tile(offers, (len(prices_S), 1, 1))
+                tried[:, :, turn] = prices_S[:, None]
+                worth = np.asarray(play(buyer, jnp.asarray(tried), len(chosen_DxN)), np.float64)
+                means_SxC = worth.reshape(len(tried), -1) @ members_CxDN.T / np.maximum(members_CxDN.sum(1), 1)
+                better = means_SxC.max(axis=0) > best + 1e-6
+                offers[better, turn] = prices_S[means_SxC.argmax(axis=0)][better]
+                best = np.where(better, means_SxC.max(axis=0), best)
+                gained |= better.any()
+        return best, offers
+
+    nothing = np.array(buyer.offers)
+    nothing[:, turns] = 0
+    (best, offers), (other, others) = climb(np.array(buyer.offers)), climb(nothing)
+    offers = np.where((other > best)[:, None], others, offers)
+    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=offers)

@@ -1,0 +1,67 @@
+"""Buyers found by playing: a ladder, and one chosen by the first ask alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negot_jax.game import sellers
+from negot_jax.game.types import SELLER, GameParams, Kind, Observation
+from negot_jax.solvers import backward_induction, market, playing
+from negot_jax.solvers.utilities import UTILITIES
+
+REWARD = UTILITIES["reward"]
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """160 products of cost .2 to .9 of the list price, three turns."""
+    return GameParams(market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int)), turns=3)
+
+
+def tuned(seller, params, **options):
+    """The best ladder and the buyer that reads the first ask."""
+    ladder = playing.tune_ladder(KEY, seller, params, REWARD, draws=2, step=200)
+    return ladder, playing.tune_by_first_ask(KEY, ladder, seller, params, REWARD, draws=2, step=200, **options)
+
+
+def earned(buyer, seller, params):
+    return playing.mean_utility(KEY, buyer, seller, params, REWARD, draws=2)[0]
+
+
+def test_a_first_ask_that_says_nothing_changes_no_offer(params):
+    seller = sellers.make("floor")
+    ladder, reading = tuned(seller, params)
+    assert earned(reading, seller, params) == earned(ladder, seller, params)
+
+
+def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(params):
+    """A floor known by one ask; the rest is lost by the width of a class."""
+    seller = sellers.make("linear", k=0.2, tick=20)
+    optimum, *_ = backward_induction.solve(seller, params.products, params.turns, REWARD, step=200)
+    ladder, reading = tuned(seller, params, classes=40)
+    assert (np.diff(reading.cuts) > 0).all() and len(reading.offers) == len(reading.cuts) + 1
+    assert len(set(reading.offers[:, 0].tolist())) == 1
+    least, value = earned(ladder, seller, params), earned(reading, seller, params)
+    assert least + 0.8 * (optimum - least) < value <= optimum + 1e-6
+
+
+def test_it_reads_the_first_ask_and_no_other():
+    unit = market.Unit(10_000, 8_000)
+    buyer = playing.ByFirstAsk(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
+
+    def offer(turn: int, asks: list[int]) -> int:
+        """At a list price of $200.00."""
+        prices = jnp.full((3, 2), -1).at[: len(asks), SELLER].set(jnp.array(asks, int))
+        standing = jnp.array([-1, asks[-1] if asks else -1])
+        obs = Observation(
+            *map(jnp.int32, (0, turn, 20_000, 16_000)), offers=standing, kinds=jnp.full((3, 2), -1), prices=prices
+        )
+        action = buyer.act(KEY, obs, 3)
+        assert action.kind == Kind.OFFER
+        return int(action.price)
+
+    assert offer(0, []) == 6_000
+    assert offer(1, [17_998]) == 8_000 and offer(1, [18_000]) == 12_000
+    assert offer(2, [17_998, 19_000]) == 10_000 and offer(2, [18_000, 15_000]) == 14_000
