@@ -24,12 +24,15 @@ from etils import epath
 from ml_collections import config_dict
 
 from negot_jax import config as door
+from negot_jax.models import sharding
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.training import distributed, preemption, storage
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
+MESH_HELP = "Mesh of the devices here, such as data=-1 or fsdp=4,expert=16; by default that of the run's last start."
 MARKER = "PREEMPTED"  # In the workdir, from the preemption to the next start.
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -92,6 +95,20 @@ def workdir(value: str) -> epath.Path:
     return epath.Path(value)
 
 
+def mesh(value: str) -> MeshConfig:
+    """The mesh that --mesh names, as in "fsdp=4,expert=16".
+
+    Raises:
+      ValueError: it is none.
+    """
+    sizes = dict(re.findall(r"(\w+)=(-?\d+)", value))
+    if ",".join(f"{name}={size}" for name, size in sizes.items()) != value or not sizes.keys() <= set(sharding.AXES):
+        raise ValueError(
+            f"--mesh={value} is no mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=4,expert=16."
+        )
+    return MeshConfig(**{name: int(size) for name, size in sizes.items()})
+
+
 @contextlib.contextmanager
 def sole_use(workdir: epath.Path) -> Iterator[None]:
     """Makes the folder of a run if it is not there, and keeps other runs from training in it.
@@ -131,7 +148,10 @@ def preemptible(workdir: epath.Path) -> Iterator[None]:
             print(f"preempted: the same command goes on from what is saved in {workdir}", file=sys.stderr)
         if error.together:
             distributed.part()
-        sys.exit(PREEMPTED)
+        # Not an orderly exit, which has been seen to crash: a compilation that was cut short cannot be torn down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(PREEMPTED)
 
 
 def _fail(error: object) -> None:

@@ -1,10 +1,11 @@
 """Evaluates a trained run on held-out products, beside its warm start and the scripted buyers.
 
   python -m experiments.evaluate --workdir=DIR [--catalog=amazon_history_price --data_dir=DATA] [--every_checkpoint]
+      [--mesh=data=-1]
 
 Writes DIR/report: evaluation.json, table.md, figures, transcripts.md. With another catalogue than the run's, the
-report goes to DIR/report_<catalog>. With every checkpoint, earlier ones that were kept are rows as well, which shows
-how the gap to the best response falls: into DIR/report_checkpoints.
+report goes to DIR/report_<catalog>. With every checkpoint, earlier ones that were kept are rows as well, and points of
+the learning curves, which shows how the gap to the best response falls: into DIR/report_checkpoints.
 """
 
 from collections.abc import Sequence
@@ -36,13 +37,16 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
         "catalog", None, "Another catalogue than the run's own: generated or amazon_history_price."
     )
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _MESH = flags.DEFINE_string("mesh", None, cli.MESH_HELP)
     _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
+
+_AFTER = "after {} iterations".format  # The row of an earlier checkpoint.
 
 
 def main() -> None:
     with cli.checking_input():
         workdir = cli.workdir(_WORKDIR.value)
-        saved, config = read_run(workdir)
+        saved, config = read_run(workdir, _MESH.value)
         name, options = "report", []
         if _CATALOG.value or _DATA_DIR.value:
             catalog = _CATALOG.value or config.catalog.name
@@ -57,16 +61,20 @@ def main() -> None:
         print(report(run, workdir, run_id, name, options, _EVERY.value))
 
 
-def read_run(workdir: epath.Path) -> tuple[dict[str, Any], setup.Config]:
+def read_run(workdir: epath.Path, mesh: str | None = None) -> tuple[dict[str, Any], setup.Config]:
     """The manifest of the run in a folder, and its configuration.
 
+    Args:
+      mesh: what --mesh names; None for the mesh of the run's last start.
+
     Raises:
-      ValueError: there is no run, or its manifest is damaged.
+      ValueError: there is no run, or its manifest is damaged; or the mesh is none.
     """
     if not (workdir / manifest.FILE).exists():
         raise ValueError(f"--workdir={workdir} holds no run: no {manifest.FILE}. Train one with experiments.train.")
     saved = manifest.read(workdir)
-    return saved, door.from_config_dict(setup.Config, saved["config"])
+    layout = saved["starts"][-1]["mesh"] if mesh is None else dataclasses.asdict(cli.mesh(mesh))
+    return saved, door.from_config_dict(setup.Config, saved["config"] | {"mesh": layout})
 
 
 def prepare(saved: dict[str, Any], config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
@@ -134,6 +142,7 @@ def report(
     landmarks = [row for row in outcomes if row.startswith((TUNED, BEST))]
     levels = [*list(weights)[:1], *config.evaluation.buyers[:1], *landmarks]
     done, note = int(state.iteration), ""
+    held_out = {n: _AFTER(n) for n in range(done) if _AFTER(n) in weights} | {done: "trained"}
     if done < config.training.iterations:
         note = (
             f"\nThe run is not at its end: this is its buyer after {done} of {config.training.iterations} iterations.\n"
@@ -141,7 +150,7 @@ def report(
     if not distributed.is_first():
         return ""
     with storage.staged(workdir / name) as folder:
-        text = reports.write(folder, outcomes, settings, written, curves, levels)
+        text = reports.write(folder, outcomes, settings, written, curves, levels, held_out)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return text + note
@@ -178,7 +187,7 @@ def restore(
     rows = {named: start}
     for iteration in whole if every_checkpoint else whole[-1:]:
         state = checkpoint.read(workdir / "checkpoints" / str(iteration), target, run_id)
-        rows["trained" if iteration == whole[-1] else f"after {iteration} iterations"] = state.weights
+        rows["trained" if iteration == whole[-1] else _AFTER(iteration)] = state.weights
     return rows, frozen, state
 
 

@@ -1,6 +1,6 @@
 """Writes a trained buyer as a Hugging Face checkpoint, which `transformers` and serving engines load.
 
-  python -m experiments.export --workdir=DIR --output=FOLDER
+  python -m experiments.export --workdir=DIR --output=FOLDER [--mesh=data=-1]
 
 For runs that began with a checkpoint (--config.model.checkpoint), whose configuration and tokenizer files are copied.
 Adapters are merged into their matrices; weights are written in the type that the checkpoint had.
@@ -18,6 +18,7 @@ from negot_jax.training import storage
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
+    _MESH = flags.DEFINE_string("mesh", None, cli.MESH_HELP)
     _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
 
 
@@ -48,7 +49,7 @@ def main() -> None:
                 f"--output={_OUTPUT.value} is in a bucket. Name a new folder of this machine, then "
                 "`gcloud storage cp --recursive` copies it there."
             )
-        saved, config = evaluate.read_run(workdir)
+        saved, config = evaluate.read_run(workdir, _MESH.value)
         if config.model.checkpoint is None:
             raise ValueError(
                 f"--workdir={workdir}: its model is none of the published ones, so there is nothing to write it as. "

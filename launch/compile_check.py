@@ -37,7 +37,6 @@ from experiments import cli, setup
 from launch import hlo, roofline
 from negot_jax import config as door
 from negot_jax.models import presets, sharding, transformer
-from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
 from negot_jax.rl.learner import Frozen
@@ -121,14 +120,6 @@ def chips(topology: str) -> list:
             "and speed are known here."
         )
     return devices
-
-
-def parse_mesh(text: str) -> MeshConfig:
-    """A mesh from "fsdp=4,expert=16"."""
-    pairs = dict(re.findall(r"(\w+)=(-?\d+)", text))
-    if ",".join(f"{name}={size}" for name, size in pairs.items()) != text or not pairs.keys() <= set(sharding.AXES):
-        raise ValueError(f"--mesh={text} is no mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=4,expert=16.")
-    return MeshConfig(**{name: int(size) for name, size in pairs.items()})
 
 
 def build(config: setup.Config, devices: list[jax.Device], prompt: int | None = None) -> Program:
@@ -319,7 +310,7 @@ def main() -> None:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         if meshes[0]:
-            config = dataclasses.replace(config, mesh=parse_mesh(meshes[0]))
+            config = dataclasses.replace(config, mesh=cli.mesh(meshes[0]))
         program = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
     try:
         report, text = measure(_TOPOLOGY.value[0], program)

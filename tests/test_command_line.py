@@ -14,6 +14,7 @@ import sentencepiece
 from experiments import cli, setup
 from negot_jax import config as door
 from negot_jax.language import tokenizer as tokenizers
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.training import manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
@@ -234,6 +235,7 @@ EVALUATION = {
         "catalog 'amazon' is unknown; did you mean 'amazon_history",
     ),
     "catalogue that reads no files": (started, ["--data_dir=x"], "catalog 'generated' reads no files: leave out"),
+    "mesh of more devices": (started, ["--mesh=tensor=2"], "mesh.tensor=2, .* cannot be laid over 1 devices"),
     "stray argument": (nothing, ["x"], "unexpected arguments x"),
 }
 
@@ -351,6 +353,13 @@ def test_flags_are_required():
 def test_an_export_goes_to_a_disk():
     line = refused("experiments.export", ["--workdir=x", "--output=gs://bucket/buyer"])
     assert re.search("--output=gs://bucket/buyer is in a bucket. Name a new folder of this machine, then `gcloud", line)
+
+
+@pytest.mark.parametrize("text", ["fsdp:2", "fsdp=2,", "fsdp=2,fsdp=4", "rows=2", "fsdp"])
+def test_what_is_no_mesh_is_refused(text):
+    with pytest.raises(ValueError, match="is no mesh; write some of data, fsdp, tensor, expert"):
+        cli.mesh(text)
+    assert cli.mesh("fsdp=2,data=-1") == MeshConfig(data=-1, fsdp=2)
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):

@@ -28,24 +28,27 @@ def learning_curves(
     curves: Mapping[str, np.ndarray],
     path: str | os.PathLike,
     levels: Mapping[str, Mapping[str, float | None]] | None = None,
+    held_out: Mapping[int, Mapping[str, float | None]] | None = None,
 ) -> None:
     """Draws reward, deal rate, bargained ratio and first-offer ratio against the iteration, as PNG.
 
     Args:
-      curves: the columns of `metrics.csv`: `iteration`, the four metrics in training and, where there are any, their
-        held-out values `eval/...`; nan where a row has no value.
+      curves: the columns of `metrics.csv`: `iteration` and the four metrics in training; nan where there is no value.
       path: the file.
       levels: horizontal lines to compare with, such as the warm start's and the schedules' held-out values: by name,
         then metric. At most four, lest colours repeat.
+      held_out: points, such as checkpoints' held-out values: by the number of iterations, then metric.
     """
-    levels = levels or {}
+    levels, held_out = levels or {}, held_out or {}
     if len(levels) > len(_LEVELS):
         raise ValueError(f"at most {len(_LEVELS)} levels can be told apart, got {list(levels)}")
     figure = Figure(figsize=(10, 7.4), dpi=150, layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
     handles = {}
     for axis, (metric, label) in zip(grid.flat, _PANELS.items(), strict=True):
-        _curve(axis, curves["iteration"], curves.get(metric), curves.get(f"eval/{metric}"))
+        _curve(axis, curves["iteration"], curves.get(metric))
+        if points := [(n - 1, own[metric]) for n, own in held_out.items() if own.get(metric) is not None]:
+            axis.plot(*zip(*points, strict=True), "D-", color=VERMILION, linewidth=1.2, markersize=5, label="held out")
         for (name, values), (colour, style) in zip(levels.items(), _LEVELS, strict=False):
             if values.get(metric) is not None:
                 axis.axhline(values[metric], color=colour, linestyle=style, linewidth=1.6, label=name)
@@ -81,15 +84,10 @@ def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
     figure.savefig(path)
 
 
-def _curve(axis: Axes, iteration: np.ndarray, train: np.ndarray | None, held_out: np.ndarray | None) -> None:
-    if train is not None:
-        axis.plot(iteration, train, color=BLUE, alpha=0.3, linewidth=1)
-        axis.plot(iteration, _smooth(train), color=BLUE, linewidth=2, label="training (running mean)")
-    if held_out is not None:
-        known = np.isfinite(held_out)
-        axis.plot(
-            iteration[known], held_out[known], "D-", color=VERMILION, linewidth=1.2, markersize=5, label="held out"
-        )
+def _curve(axis: Axes, iteration: np.ndarray, values: np.ndarray | None) -> None:
+    if values is not None:
+        axis.plot(iteration, values, color=BLUE, alpha=0.3, linewidth=1)
+        axis.plot(iteration, _smooth(values), color=BLUE, linewidth=2, label="training (running mean)")
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

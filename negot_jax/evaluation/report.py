@@ -26,13 +26,16 @@ def write(
     written: list[transcripts.Transcript],
     curves: Mapping[str, np.ndarray],
     levels: Sequence[str],
+    held_out: Mapping[int, str],
 ) -> str:
     """Writes evaluation.json, table.md, totals.npz, rewards.png, learning_curves.png and transcripts.md.
 
     Args:
       outcomes: by row, "trained" among them; arrays [products, episodes].
-      written: episodes to print. curves: the columns of the run's metrics.csv. levels: rows that the learning curves
-      show as horizontal lines.
+      written: episodes to print.
+      curves: the columns of the run's metrics.csv.
+      levels: rows that the learning curves show as horizontal lines.
+      held_out: rows that they show as points, by the number of iterations after which they were saved.
     Returns:
       The tables as text for a terminal.
     """
@@ -43,8 +46,9 @@ def write(
     summary = statistics.summarise([totals])
     tables.save(directory, summary, settings)
     figures.reward_intervals(summary, directory / "rewards.png")
-    lines = {row: {name: own and own.value for name, own in summary.metrics[row].items()} for row in levels}
-    figures.learning_curves(curves, directory / "learning_curves.png", lines)
+    means = {row: {name: own and own.value for name, own in of.items()} for row, of in summary.metrics.items()}
+    points = {iteration: means[row] for iteration, row in held_out.items()}
+    figures.learning_curves(curves, directory / "learning_curves.png", {row: means[row] for row in levels}, points)
     transcripts.save(directory / "transcripts.md", written)
     return tables.text(summary, settings)
 

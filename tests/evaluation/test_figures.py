@@ -25,9 +25,9 @@ def test_learning_curves_show_what_is_given(tmp_path):
     assert draws(tmp_path / "train.png", figures.BLUE)
     assert not draws(tmp_path / "train.png", figures.VERMILION) and not draws(tmp_path / "train.png", GREEN)
 
-    held_out = np.where(iteration % 20 == 0, 0.3, np.nan)
+    held_out = {n: {"reward": n / 90, "bargained_ratio": None} for n in (20, 40, 60)}
     levels = {"warm start": {"reward": 0.1, "bargained_ratio": None}}
-    figures.learning_curves({**curves, "eval/reward": held_out}, tmp_path / "all.png", levels)
+    figures.learning_curves(curves, tmp_path / "all.png", levels, held_out)
     assert draws(tmp_path / "all.png", figures.VERMILION) and draws(tmp_path / "all.png", GREEN)
 
 
