@@ -2,13 +2,21 @@
 
 import os
 from pathlib import Path
+import tempfile
 
 import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
-# Tests compile much and run little: unoptimised code halves the time that compiling takes.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests compile much and run little: code that is less optimised takes a third of the time to compile.
+_QUICK = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _QUICK))
+
+# What one test, worker or command has compiled, the others of the session read.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # A property's first example may compile a program, which no deadline should count.
 hypothesis.settings.register_profile("negot_jax", deadline=None)

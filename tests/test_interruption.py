@@ -24,19 +24,8 @@ from tests import tiny_run
 LAST = tiny_run.ITERATIONS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """The commands share what they compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        # Halves the time that compiling takes.
-        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false")
-        yield
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compile_once) -> pathlib.Path:
+def whole(tmp_path_factory) -> pathlib.Path:
     """The folder of a run that nothing interrupted."""
     return finish(tmp_path_factory.mktemp("whole"))
 
@@ -138,7 +127,6 @@ def test_a_whole_run_leaves_what_it_should(whole):
     assert "Turn 1, Buyer" in transcript and "Turn 1, Seller" in transcript
 
 
-@pytest.mark.slow
 def test_killed_twice_and_preempted_once_is_uninterrupted(whole, tmp_path):
     for what, moment in ((signal.SIGKILL, "training"), (signal.SIGKILL, "save"), (signal.SIGTERM, "training")):
         with running(tmp_path) as process:

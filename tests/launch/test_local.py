@@ -32,6 +32,7 @@ evaluate.report = lambda *_: "Trained."
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 _SIZES = {
+    "game.turns": 1,
     "warm_start.steps": 0,
     "learner.scenarios": 8,
     "model.heads": 2,
