@@ -68,6 +68,10 @@ class Config:
     training: TrainingConfig = field(TrainingConfig(), "length and checkpoints")
     evaluation: EvaluationConfig = field(EvaluationConfig(), "what the report plays")
 
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**32:  # What a key is made of; beyond it, seeds would repeat.
+            raise ValueError(f"seed={self.seed} must be from 0 to {2**32 - 1}.")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

@@ -84,6 +84,7 @@ TRAINING = {
     "text for a truth": (nothing, ["--config.language.force_deal_price=perhaps"], "force_deal_price=perhaps: "),
     "no such choice": (nothing, ["--config.catalog.prices=euros"], "catalog.prices = 'euros' is not one of 'dollars'"),
     "impossible value": (nothing, ["--config.training.keep=0"], "training.keep=0 must be at least 1"),
+    "seed too large": (nothing, ["--config.seed=99999999999999999999"], "seed=9+ must be from 0 to 4294967295"),
     "negative rate": (
         nothing,
         ["--config.optimizer.learning_rate=-1"],
