@@ -50,6 +50,7 @@ def run(main: Callable[..., None], config: type | None = None, names: bool = Fal
       config: the class of the `--config` flag, where there is one.
       names: whether arguments that are no options are passed to `main`; else they are refused.
     """
+    sys.unraisablehook = _unraisable
     try:
         parse = functools.partial(_parse, config, names)
         app.run(lambda argv: guard(functools.partial(main, *argv[1:])), flags_parser=parse)
@@ -152,6 +153,12 @@ def preemptible(workdir: epath.Path) -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(PREEMPTED)
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """As Python's, but silent about writes that are still under way when their save has failed, which we tell of."""
+    if str(what.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(what)
 
 
 def _fail(error: object) -> None:
