@@ -171,8 +171,8 @@ def test_no_collective_moves_a_cache(runs):
     for mesh in runs[1]:
         collectives = [op for op in hlo.operations(mesh.after) if op.kind in hlo.COLLECTIVES]
         moved = [op for op in collectives if op.kind != "all-reduce" and of_floats(op)]
-        # No weight of four axes or more has one of more than 32.
-        assert not [op.text for op in moved if any(len(shape) >= 4 and max(shape) > 32 for shape in op.shapes)]
+        # Of a context, 65 columns is the first turn; no weight has so many, and what a buyer says in all is 64 tokens.
+        assert not [op.text for op in moved if any(len(shape) >= 4 and max(shape) > 64 for shape in op.shapes)]
         decoding = [op for op in collectives if op.inside[:3] == ("while", "conditional", "while")]
         rows = 32 // math.prod(mesh.sizes[axis] for axis in ("data", "fsdp", "expert"))
         tokens = 256 * 16  # That experts read at a time.
