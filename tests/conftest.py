@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
 _QUICK = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _QUICK))
 
-# What one test, worker or command has compiled, the others of the session read.
+# What one test, worker or command has compiled, the others read.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _COMPILED = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
