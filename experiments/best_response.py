@@ -31,7 +31,7 @@ from negot_jax.solvers import best_response, market, playing
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.utilities import UTILITIES
 
-FIRST = "ladder by first ask"
+_FIRST = "ladder by first ask"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00")
 _MARKERS = "osDP^v"
 
@@ -102,7 +102,7 @@ def compare(
         "clairvoyant": Row(best.clairvoyant),
         "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
         "optimal buyer, played" if best.exact else "optimum (achieved)": found,
-        FIRST: dataclasses.replace(first, offers=None),
+        _FIRST: dataclasses.replace(first, offers=None),
         "best ladder": ladders,
         f"tuned linear({linear.start:g}, {linear.end:g})": Row(*earned(linear)),
     }
@@ -153,7 +153,7 @@ def plot(by_turns: list[dict[str, Row]], utility: str, path: pathlib.Path) -> No
 
 def summary(rows_of: dict[str, dict[str, Row]]) -> str:
     """One line a seller, in Markdown: its rows without their offers, and the headroom."""
-    head = ("seller", "tuned linear", "best ladder", FIRST, "achieved", "at most", "clairvoyant", "headroom")
+    head = ("seller", "tuned linear", "best ladder", _FIRST, "achieved", "at most", "clairvoyant", "headroom")
     head = (*head, "by reading, %", "by the first ask, %")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for seller, rows in rows_of.items():

@@ -32,8 +32,8 @@ from negot_jax.training.loop import NotFiniteError
 
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
-MESH_HELP = "Mesh of the devices here, such as data=-1 or fsdp=4,expert=16; by default that of the run's last start."
 MARKER = "PREEMPTED"  # In the workdir, from the preemption to the next start.
+MESH_HELP = "Mesh of the devices here, such as data=-1 or fsdp=4,expert=16; by default that of the run's last start."
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.models import transformer
+from negot_jax.models import sharding, transformer
 from negot_jax.models.presets import preset
 
 CONFIG = preset("tiny", vocab_size=61, layers=3, width=24, heads=6, kv_heads=2, head_dim=8, mlp=40)
@@ -64,8 +64,7 @@ def whole(weights, batch):
 def _named(weights):
     """The weights by their dotted path, float64."""
     leaves = jax.tree_util.tree_leaves_with_path(weights)
-    clean = lambda path: ".".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
-    return {clean(path).removesuffix(".value"): np.asarray(leaf, np.float64) for path, leaf in leaves}
+    return {sharding.leaf_name(path): np.asarray(leaf, np.float64) for path, leaf in leaves}
 
 
 def _norm(x, scale):
