@@ -8,32 +8,25 @@ a traceback, is a fault of the program.
 from collections.abc import Callable, Iterator
 import contextlib
 import errno
-import fcntl
 import functools
-import importlib.util
 import logging as standard_logging
 import os
 import re
-import runpy
 import signal
 import sys
-import traceback
 
 from absl import app, flags, logging
 from etils import epath
-from ml_collections import config_dict
 
 from negot_jax import config as door
-from negot_jax.models import sharding
-from negot_jax.models.sharding import MeshConfig
-from negot_jax.training import distributed, preemption, storage
+from negot_jax.run import config as configs
+from negot_jax.run.folder import MARKER
+from negot_jax.training import distributed, preemption
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
-MARKER = "PREEMPTED"  # In the workdir, from the preemption to the next start.
-MESH_HELP = "Mesh of the devices here, such as data=-1 or fsdp=4,expert=16; by default that of the run's last start."
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -81,58 +74,6 @@ def checking_input() -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from error
-
-
-def workdir(value: str) -> epath.Path:
-    """The folder that --workdir names.
-
-    Raises:
-      ValueError: it is in a bucket of another kind, or what reaches a bucket is not installed.
-    """
-    if storage.is_remote(value) and not value.startswith("gs://"):
-        raise ValueError(f"--workdir={value} is neither a folder of this machine nor one of a bucket, gs://bucket/run.")
-    if storage.is_remote(value) and importlib.util.find_spec("gcsfs") is None:
-        raise ValueError(f"--workdir={value}: a bucket is reached by gcsfs, which is not here: `pip install gcsfs`.")
-    return epath.Path(value)
-
-
-def mesh(value: str) -> MeshConfig:
-    """The mesh that --mesh names, as in "fsdp=4,expert=16".
-
-    Raises:
-      ValueError: it is none.
-    """
-    sizes = dict(re.findall(r"(\w+)=(-?\d+)", value))
-    if ",".join(f"{name}={size}" for name, size in sizes.items()) != value or not sizes.keys() <= set(sharding.AXES):
-        raise ValueError(
-            f"--mesh={value} is no mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=4,expert=16."
-        )
-    return MeshConfig(**{name: int(size) for name, size in sizes.items()})
-
-
-@contextlib.contextmanager
-def sole_use(workdir: epath.Path) -> Iterator[None]:
-    """Makes the folder of a run if it is not there, and keeps other runs from training in it.
-
-    In a bucket it does nothing: there are no locks, and folders are made by the files in them.
-
-    Raises:
-      InputError: it cannot be made or written to, or another process is in it.
-    """
-    if storage.is_remote(workdir) or not distributed.is_first():
-        yield
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"--workdir={workdir} is no folder that can be written to: {error.strerror}.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Gone with the process, however it ends.
-        except BlockingIOError as error:
-            raise InputError(f"--workdir={workdir}: another process is training there. Use another folder.") from error
-        yield
 
 
 @contextlib.contextmanager
@@ -184,18 +125,4 @@ def _check_config(config: type, arguments: list[str]) -> None:
             if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
                 door.require_field(config, override[1])
             elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):
-                _check_config_file(given[1] or following)
-
-
-def _check_config_file(value: str) -> None:
-    path, *argument = value.split(":", 1)
-    if not os.path.isfile(path):
-        raise ValueError(f"--config={value}: there is no file {path}")
-    try:
-        made = runpy.run_path(path)["get_config"](*argument)
-    except Exception as error:  # The file is the user's program, and may raise anything.
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        where = f" in line {lines[-1]}" if lines else ""
-        raise ValueError(f"--config={value}: {type(error).__name__}{where}: {error}") from error
-    if not isinstance(made, config_dict.ConfigDict):
-        raise ValueError(f"--config={value}: get_config() returned a {type(made).__name__}, not a ConfigDict")
+                configs.read_file(given[1] or following)

@@ -11,29 +11,23 @@ import re
 import sys
 
 from absl import flags
-from etils import epath
 import jax
 from ml_collections import config_flags
 
-from experiments import cli, evaluate, setup
+from experiments import cli
 from negot_jax import config as door
-from negot_jax.game.types import BUYER, SELLER
-from negot_jax.models import sharding, transformer
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Frozen
-from negot_jax.training import checkpoint, distributed, loop, manifest, preemption
-from negot_jax.training.metrics import read_csv
-from negot_jax.training.warm_start import warm_start
+from negot_jax import run
+from negot_jax.training import distributed
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "The run's configuration, a Python file with get_config()."
+        "config", None, "The run's configuration: a Python file with get_config()."
     )
     _WORKDIR = flags.DEFINE_string(
         "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
     )
     _DISTRIBUTED = flags.DEFINE_bool(
-        "distributed", False, "One of many processes, which are found by themselves: on every worker of a TPU slice."
+        "distributed", False, "One of several processes, which find each other: on every worker of a TPU slice."
     )
     _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder, or gs://bucket/folder, of compiled programs.")
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
@@ -42,23 +36,22 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
 
 def main() -> None:
     with cli.checking_input():
-        workdir = cli.workdir(_WORKDIR.value)
-        config = door.from_config_dict(setup.Config, _CONFIG.value)
         profile = _window(_PROFILE.value)
         distributed.start(_DISTRIBUTED.value)
+        workdir = run.workdir(_WORKDIR.value)
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-    with _first_prints(), cli.preemptible(workdir), cli.sole_use(workdir):
+    with _only_first_prints(), cli.preemptible(workdir):
         with cli.checking_input():
-            run, run_id = start(config, workdir)
-        with jax.set_mesh(sharding.make(config.mesh)):
-            train(run, workdir, run_id, profile)
-            print(evaluate.report(run, workdir, run_id))
+            buyer = run.build(_CONFIG.value, workdir)
+            evaluation = buyer.prepare_evaluation()
+        buyer.train(profile)
+        print(evaluation.report())
 
 
 @contextlib.contextmanager
-def _first_prints():
-    """Of many processes the first one prints; what goes wrong, all do."""
+def _only_first_prints():
+    """Of several processes the first prints; errors are printed by all."""
     with contextlib.nullcontext() if distributed.is_first() else open(os.devnull, "w") as nowhere:
         with contextlib.redirect_stdout(nowhere or sys.stdout):
             yield
@@ -73,72 +66,6 @@ def _window(value: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def start(config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
-    """Builds a run, enters it into the workdir's manifest, and names it by what identifies it.
-
-    Of many processes the first one writes, once all have looked at what is there.
-
-    Raises:
-      ValueError: fields of the configuration that do not fit one another, the catalogue or the workdir's run; or a
-        file of the workdir that is damaged; or a workdir that is another one for each machine.
-    """
-    # Damage is better known now than after the catalogue, or the warm start.
-    if (workdir / manifest.FILE).exists():
-        manifest.read(workdir)
-    if (workdir / "metrics.csv").exists():
-        read_csv(workdir / "metrics.csv")
-    run = setup.prepare(config, workdir)
-    facts = {"train": len(run.train), "test": len(run.test), "train_mutual": int(run.train.mutual.sum())}
-    distributed.wait("run prepared")
-    if distributed.is_first():
-        manifest.record_start(workdir, config, config.seed, facts, run.dialect.tokenizer.model)
-        if config.model.checkpoint is None and not (path := workdir / setup.TOKENIZER).exists():
-            run.dialect.tokenizer.save(path)
-        (workdir / cli.MARKER).unlink(missing_ok=True)
-    distributed.wait("run recorded")
-    if distributed.agree(not (workdir / manifest.FILE).exists()):
-        raise ValueError(
-            f"--workdir={workdir}: not every process sees what the first has written there. All need the same folder, "
-            "such as one of a bucket, gs://bucket/run."
-        )
-    return run, manifest.run_id(manifest.read(workdir))
-
-
-def train(run: setup.Run, workdir: epath.Path, run_id: str, profile: tuple[int, int] | None = None) -> None:
-    """Warm start, unless one is there, and the loop, which SIGTERM ends with a checkpoint; on the current mesh."""
-    statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
-    env = sharding.place(run.train_env)
-    trained = statics.trained(weights)
-    total, own = map(transformer.parameter_count, (weights, trained))
-    print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
-    base = run.base(weights)
-    if run.clones_seller:
-        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, env, run_id)
-    if run.config.warm_start.steps:
-        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, env, run_id)
-    frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
-    state = sharding.place(statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
-    with preemption.noted(distributed.agree) as stop:
-        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop, profile)
-
-
-def _warm_start(
-    run: setup.Run, role: int, path: epath.Path, weights: transformer.Weights, env: Environment, run_id: str
-) -> transformer.Weights:
-    """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
-    statics = run.learner
-    model, trained = (statics.model, statics.trained(weights)) if role == BUYER else (statics.seller.model, weights)
-    if path.exists():
-        if (damage := checkpoint.damage(path)) is None:
-            return checkpoint.read(path, trained, run_id)
-        print(f"{path} is damaged: {damage}. It is made anew, which gives the same.")
-    key = jax.random.fold_in(run.key, 1)
-    trained = warm_start(run.config.warm_start, model, key, weights, env, role)
-    with preemption.noted(distributed.agree):
-        checkpoint.write(path, trained, run_id)
-    return trained
-
-
 if __name__ == "__main__":
-    sys.modules[__name__].__doc__ += "\nConfiguration fields:\n" + door.help_text(setup.Config)
-    cli.run(main, setup.Config)
+    sys.modules[__name__].__doc__ += "\nConfiguration fields:\n" + door.help_text(run.Config)
+    cli.run(main, run.Config)

@@ -32,7 +32,12 @@ def from_config_dict(cls: type[Config], values: config_dict.ConfigDict | Mapping
       ValueError: a key that is no field (the nearest field is named), or a value outside a `Literal`.
       TypeError: a value of another type than its field's.
     """
-    return _replace(cls(), values, "")
+    return replace(cls(), values)
+
+
+def replace(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with the given fields set; a nested mapping sets fields of a nested config. Errors as above."""
+    return _replace(config, values, "")
 
 
 def to_config_dict(config: Any) -> config_dict.ConfigDict:

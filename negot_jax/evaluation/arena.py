@@ -10,28 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.config import field
-from negot_jax.evaluation.statistics import BEST, TUNED
+from negot_jax.evaluation import rows
+from negot_jax.evaluation.rows import Row
 from negot_jax.game import bargaining, buyers, play, rewards
 from negot_jax.game.types import GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Frozen, Learner
-from negot_jax.solvers import best_response, utilities
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Frozen, Program
+from negot_jax.solvers import best_response, schedules, utilities
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What is played for the tables."""
+    """What the report plays."""
 
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
-    tuning_draws: int = field(4, "episodes a training product on which the tuned linear schedule is chosen")
-    best_response: bool = field(True, "solve for the best buyer against a scripted seller; others are measured by it")
+    tuning_draws: int = field(4, "episodes of each training product on which the tuned linear schedule is chosen")
+    best_response: bool = field(True, "solve for the best buyer against a scripted seller, to measure the others by")
     transcripts: int = field(8, "episodes written out in transcripts.md")
-    sampling: SamplingConfig = field(SamplingConfig(), "how a language model draws its tokens")
+    sampling: SamplingConfig = field(SamplingConfig(), "how a language model samples its tokens")
     buyers: tuple[str, ...] = field(
         (
             "linear(start=0.4, end=1.0)",
@@ -41,7 +42,7 @@ class EvaluationConfig:
             "concession",
             "tit_for_tat",
         ),
-        "scripted buyers to stand beside the trained one",
+        "scripted buyers to compare with",
     )
 
     def __post_init__(self):
@@ -50,6 +51,105 @@ class EvaluationConfig:
                 raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least {least}.")
         for spec in self.buyers:
             buyers.make(spec)
+        if len(set(self.buyers)) < len(self.buyers):
+            raise ValueError(f"evaluation.buyers={self.buyers} names a buyer twice. Leave the repetition out.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What was played: outcomes [products, episodes] by row; the first batch of each language model's episodes; and
+    the best response with its bounds on the prior, if it was asked for.
+    """
+
+    outcomes: dict[Row, Outcome]
+    trajectories: dict[Row, rollout.Trajectory]
+    solution: best_response.Solution | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Arena:
+    """Where buyers meet the seller.
+
+    program, frozen: as in training. test: the held-out products. train: those that the linear schedule is tuned on.
+    prior: the latter at one list price, which the best response is found from.
+    """
+
+    program: Program
+    frozen: Frozen
+    config: EvaluationConfig
+    test: Tables
+    train: Tables
+    prior: Products
+
+    def evaluate(self, weights: Mapping[Row, Weights], key: jax.Array) -> Played:
+        """Every row of the table: the language models, the scripted buyers, the tuned schedule, the best response.
+
+        Args:
+          weights: what is trained of each language model, by row.
+        """
+        config = self.config
+        key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
+        drawn = scenarios(self.test.params, config.episodes, key_scenarios)
+        outcomes, trajectories = {}, {}
+        for row, own in weights.items():
+            outcomes[row], trajectories[row] = self.play_language_model(own, drawn, key_buyers)
+        scripted = {Row("scripted", spec): buyers.make(spec) for spec in config.buyers}
+        tuned = self.tune_linear(key_tuning)
+        scripted[rows.tuned(tuned)] = tuned
+        solution = self.solve(jax.random.fold_in(key, 3)) if config.best_response else None
+        if solution is not None:
+            scripted[rows.BEST_RESPONSE] = solution.buyer
+        played = self.play_policies(list(scripted.values()), drawn, key_buyers)
+        return Played(outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution)
+
+    def solve(self, key: jax.Array) -> best_response.Solution | None:
+        """The best buyer against a scripted seller; None against a language model."""
+        if self.program.seller is not None:
+            return None
+        return best_response.solve(key, self.train.script, self.prior, self.train.params.turns, utilities.reward)
+
+    def play_policies(self, policies: Sequence[play.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
+        """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
+
+        A scripted seller plays without text. A language model meets all the buyers in one program, since compiling
+        takes longest.
+        """
+        if self.program.seller is None:
+            played = [play.play(key, policy, self.test.script, drawn, self.test.params)[1] for policy in policies]
+            return [_by_product(outcome, self.test) for outcome in played]
+        outcome = self._against_model(self.test, policies, drawn, key)
+        by_policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), outcome)
+        return [_by_product(jax.tree.map(operator.itemgetter(i), by_policy), self.test) for i in range(len(policies))]
+
+    def play_language_model(
+        self, weights: Weights, drawn: Scenario, key: jax.Array
+    ) -> tuple[Outcome, rollout.Trajectory]:
+        """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
+        fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
+        played = [_play(*fixed, *part) for part in _batches(drawn, self.config.batch, key)]
+        return _by_product(_joined([outcome for outcome, _ in played], drawn.product.size), self.test), played[0][1]
+
+    def tune_linear(self, key: jax.Array) -> buyers.Linear:
+        """The best rising linear schedule on the training products.
+
+        Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch.
+        """
+        if self.program.seller is None:
+            params, draws = self.train.params, self.config.tuning_draws
+            return schedules.tune_linear(self.train.script, params.products, params, key, draws=draws)[0]
+        shares = np.arange(3, 11) / 10
+        grid = [buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:]]
+        drawn = rollout.sample_scenarios(key, self.train, self.config.batch)
+        outcome = self._against_model(self.train, grid, drawn, key)
+        return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
+
+    def _against_model(
+        self, tables: Tables, policies: Sequence[play.Buyer], drawn: Scenario, key: jax.Array
+    ) -> Outcome:
+        """Scripted buyers against a seller that is a language model: outcomes [scenarios, policies]."""
+        fixed = (tuple(policies), self.program, self.frozen, tables)
+        parts = _batches(drawn, max(self.config.batch // len(policies), 1), key)
+        return _joined([_play_policies(*fixed, *part) for part in parts], drawn.product.size)
 
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
@@ -61,54 +161,14 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
 
 
-def play_policies(
-    policies: Sequence[play.Buyer],
-    statics: Learner,
-    frozen: Frozen,
-    env: Environment,
-    drawn: Scenario,
-    key: jax.Array,
-    batch: int,
-) -> list[Outcome]:
-    """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
-
-    A scripted seller plays without text. One that is a language model meets all the buyers in one program, since that
-    takes longest to compile.
-    """
-    if statics.seller is None:
-        played = [play.play(key, policy, env.script, drawn, env.params)[1] for policy in policies]
-        return [by_product(outcome, env) for outcome in played]
-    program = functools.partial(_play_policies, tuple(policies), statics, frozen, env)
-    played = [program(*part) for part in _batches(drawn, max(batch // len(policies), 1), key)]
-    outcome = _joined(played, drawn.product.size)
-    by_policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), outcome)
-    return [by_product(jax.tree.map(operator.itemgetter(i), by_policy), env) for i in range(len(policies))]
-
-
-def play_language_model(
-    statics: Learner,
-    sampling: SamplingConfig,
-    weights: Weights,
-    frozen: Frozen,
-    env: Environment,
-    drawn: Scenario,
-    key: jax.Array,
-    batch: int,
-) -> tuple[Outcome, rollout.Trajectory]:
-    """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
-    played = [_play(statics, sampling, weights, frozen, env, *part) for part in _batches(drawn, batch, key)]
-    return by_product(_joined([outcome for outcome, _ in played], drawn.product.size), env), played[0][1]
-
-
-def drawn_at(drawn: Scenario, rows: jax.Array) -> Scenario:
-    return jax.tree.map(lambda x: x[rows], drawn)
-
-
 def _batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
-    """A key and so many scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
+    """A key and `size` scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
     count = drawn.product.size
-    starts = range(0, count, size)
-    return [(jax.random.fold_in(key, start), drawn_at(drawn, (start + jnp.arange(size)) % count)) for start in starts]
+
+    def rows_from(start: int) -> Scenario:
+        return jax.tree.map(lambda x: x[(start + jnp.arange(size)) % count], drawn)
+
+    return [(jax.random.fold_in(key, start), rows_from(start)) for start in range(0, count, size)]
 
 
 def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
@@ -116,79 +176,22 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _play(statics, sampling, weights, frozen, env, key, drawn):
-    trajectory = statics.play(key, weights, frozen, env, sharding.split_rows(drawn), 1, sampling)
+def _play(program, sampling, weights, frozen, tables, key, drawn):
+    trajectory = program.play(key, weights, frozen, tables, sharding.split_rows(drawn), 1, sampling)
     return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _play_policies(policies, statics, frozen, env, key, drawn):
+def _play_policies(policies, program, frozen, tables, key, drawn):
     """Outcomes [scenarios, policies]."""
-    buyer = players.mixture(policies, key, env.params.turns)
-    seller = statics.seller.player(statics.settled(frozen))
-    trajectory = rollout.rollout(key, env, sharding.split_rows(drawn), len(policies), buyer, seller)
+    buyer = players.mixture(policies, key, tables.params.turns)
+    seller = program.seller.player(program.settled(frozen))
+    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
     outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 
-def by_product(outcome: Outcome, env: Environment) -> Outcome:
+def _by_product(outcome: Outcome, tables: Tables) -> Outcome:
     """Numpy outcomes of shape [products, episodes]."""
-    products = env.params.products.price.size
+    products = tables.params.products.price.size
     return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1), outcome)
-
-
-def tune_linear(
-    statics: Learner, frozen: Frozen, train: Environment, config: EvaluationConfig, key: jax.Array
-) -> buyers.Linear:
-    """The best rising linear schedule on the training products.
-
-    Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch of scenarios.
-    """
-    if statics.seller is None:
-        products, draws = train.params.products, config.tuning_draws
-        return buyers.tune_linear(train.script, products, train.params, key, draws=draws)[0]
-    shares = np.arange(3, 11) / 10
-    grid = tuple(buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:])
-    drawn = rollout.sample_scenarios(key, train, config.batch)
-    parts = _batches(drawn, max(config.batch // len(grid), 1), key)
-    outcome = _joined([_play_policies(grid, statics, frozen, train, *part) for part in parts], config.batch)
-    return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
-
-
-def evaluate(
-    statics: Learner,
-    weights: Mapping[str, Weights],
-    frozen: Frozen,
-    config: EvaluationConfig,
-    test: Environment,
-    train: Environment,
-    key: jax.Array,
-    prior: Products,
-) -> tuple[dict[str, Outcome], dict[str, rollout.Trajectory], best_response.Solution | None]:
-    """Every row of the table: the named language models, the scripted buyers, the tuned schedule, the best response.
-
-    Args:
-      statics: of the run. weights: all that the buyer has, by the row's name. frozen: as in training.
-      test, train: the held-out products, and those on which the schedule is tuned.
-      prior: the latter at one list price, from which the best response is found.
-    Returns:
-      outcomes [products, episodes] by row; a batch of each language model's episodes; and the best response, with its
-      bounds on `prior`, if the configuration asks for it.
-    """
-    key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
-    drawn = scenarios(test.params, config.episodes, key_scenarios)
-    outcomes, trajectories = {}, {}
-    for name, own in weights.items():
-        outcomes[name], trajectories[name] = play_language_model(
-            statics, config.sampling, own, frozen, test, drawn, key_buyers, config.batch
-        )
-    tuned = tune_linear(statics, frozen, train, config, key_tuning)
-    scripted = {spec: buyers.make(spec) for spec in config.buyers}
-    scripted[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = tuned
-    solution = None
-    if config.best_response and statics.seller is None:
-        key_solver = jax.random.fold_in(key, 3)
-        solution = best_response.solve(key_solver, train.script, prior, train.params.turns, utilities.reward)
-        scripted[BEST] = solution.buyer
-    played = play_policies(list(scripted.values()), statics, frozen, test, drawn, key_buyers, config.batch)
-    return outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution

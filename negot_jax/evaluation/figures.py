@@ -10,7 +10,7 @@ import numpy as np
 
 from negot_jax.evaluation.statistics import Summary
 
-# Okabe and Ito's palette, told apart by colour-blind readers; line styles tell the levels apart once more.
+# Okabe and Ito's palette, told apart by color-blind readers; line styles tell the levels apart once more.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _LEVELS = (("#009E73", "--"), ("#CC79A7", ":"), ("#E69F00", "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
 _GREY = "#666666"
@@ -36,7 +36,7 @@ def learning_curves(
       curves: the columns of `metrics.csv`: `iteration` and the four metrics in training; nan where there is no value.
       path: the file.
       levels: horizontal lines to compare with, such as the warm start's and the schedules' held-out values: by name,
-        then metric. At most four, lest colours repeat.
+        then metric. At most four, lest colors repeat.
       held_out: points, such as checkpoints' held-out values: by the number of iterations, then metric.
     """
     levels, held_out = levels or {}, held_out or {}
@@ -49,9 +49,9 @@ def learning_curves(
         _curve(axis, curves["iteration"], curves.get(metric))
         if points := [(n - 1, own[metric]) for n, own in held_out.items() if own.get(metric) is not None]:
             axis.plot(*zip(*points, strict=True), "D-", color=VERMILION, linewidth=1.2, markersize=5, label="held out")
-        for (name, values), (colour, style) in zip(levels.items(), _LEVELS, strict=False):
+        for (name, values), (color, style) in zip(levels.items(), _LEVELS, strict=False):
             if values.get(metric) is not None:
-                axis.axhline(values[metric], color=colour, linestyle=style, linewidth=1.6, label=name)
+                axis.axhline(values[metric], color=color, linestyle=style, linewidth=1.6, label=name)
         if metric == "deal_rate":
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
         axis.set_ylabel(label)
@@ -77,7 +77,7 @@ def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
         axis.plot(reward.value, y, "D" if own else "o", color=VERMILION if own else BLUE, markersize=7)
         axis.text(1.02, y, f"{reward.value:.3f}", transform=axis.get_yaxis_transform(), va="center")
     axis.axvline(rewards[summary.reference].value, color=VERMILION, linewidth=0.8, linestyle="--")
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_yticks(range(len(rows)), [row.label for row in rows])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
     _tidy(axis)

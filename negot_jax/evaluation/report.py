@@ -10,6 +10,7 @@ import numpy as np
 
 from negot_jax.catalog.types import Catalog
 from negot_jax.evaluation import figures, statistics, tables, transcripts
+from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards, sellers
 from negot_jax.game.regulation import Stream
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Outcome, Scenario
@@ -21,21 +22,22 @@ from negot_jax.rl.environment import Environment, Side
 
 def write(
     directory: str | os.PathLike,
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[Row, Outcome],
     settings: tables.Settings,
     written: list[transcripts.Transcript],
     curves: Mapping[str, np.ndarray],
-    levels: Sequence[str],
-    held_out: Mapping[int, str],
+    levels: Sequence[Row],
+    held_out: Mapping[int, Row],
 ) -> str:
     """Writes evaluation.json, table.md, totals.npz, rewards.png, learning_curves.png and transcripts.md.
 
     Args:
-      outcomes: by row, "trained" among them; arrays [products, episodes].
+      outcomes: by row, `rows.TRAINED` among them; arrays [products, episodes].
       written: episodes to print.
       curves: the columns of the run's metrics.csv.
       levels: rows that the learning curves show as horizontal lines.
       held_out: rows that they show as points, by the number of iterations after which they were saved.
+
     Returns:
       The tables as text for a terminal.
     """
@@ -43,12 +45,14 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     totals = {row: statistics.totals(outcome) for row, outcome in outcomes.items()}
     statistics.save_totals(directory / "totals.npz", totals)
-    summary = statistics.summarise([totals])
+    summary = statistics.summarize([totals])
     tables.save(directory, summary, settings)
     figures.reward_intervals(summary, directory / "rewards.png")
     means = {row: {name: own and own.value for name, own in of.items()} for row, of in summary.metrics.items()}
     points = {iteration: means[row] for iteration, row in held_out.items()}
-    figures.learning_curves(curves, directory / "learning_curves.png", {row: means[row] for row in levels}, points)
+    figures.learning_curves(
+        curves, directory / "learning_curves.png", {row.label: means[row] for row in levels}, points
+    )
     transcripts.save(directory / "transcripts.md", written)
     return tables.text(summary, settings)
 

@@ -9,16 +9,20 @@ metric is a ratio sum / weight of the resampled totals. All rows use the same re
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import json
 import os
 
 from etils import epath
 import jax
 import numpy as np
+from scipy import stats
 
+from negot_jax.evaluation import rows
+from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
 
-TUNED, BEST = "tuned linear", "best response"  # Rows that others are measured by; the former's name goes on.
+_MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks")
 
 Totals = dict[str, np.ndarray]
 """float64[2, products] by metric: the sum and the weight of each product's episodes."""
@@ -36,19 +40,19 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What the tables and figures show, by row (a player's name) in the order given.
+    """What the tables and figures show, by row in the order given.
 
     metrics: by row, then metric; None where no episode has a value, as a bargained ratio without deals.
     differences: by row, its reward minus the reference's; the reference itself is left out.
     gaps, headroom: by row, the reward of the best response minus its own; and the share that it recovers of what the
-    best response has over the tuned linear schedule, (own - tuned) / (best - tuned). Empty without a best response.
+    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned). Empty without a best response.
     """
 
-    metrics: dict[str, dict[str, Interval | None]]
-    differences: dict[str, Interval]
-    gaps: dict[str, Interval]
-    headroom: dict[str, Interval]
-    reference: str
+    metrics: dict[Row, dict[str, Interval | None]]
+    differences: dict[Row, Interval]
+    gaps: dict[Row, Interval]
+    headroom: dict[Row, Interval]
+    reference: Row
 
 
 def totals(outcome: Outcome) -> Totals:
@@ -57,30 +61,35 @@ def totals(outcome: Outcome) -> Totals:
     return {name: np.stack(pair).astype(np.float64) for name, pair in pairs.items()}
 
 
-def save_totals(path: str | os.PathLike, run: Mapping[str, Totals]) -> None:
-    """Writes one run's totals by row as .npz, for pooling with other runs later."""
+def save_totals(path: str | os.PathLike, run: Mapping[Row, Totals]) -> None:
+    """Writes one run's totals by row as .npz, to be pooled with other runs later."""
     metrics = list(next(iter(run.values())))
     totals_RxMx2xP = np.stack([[totals[name] for name in metrics] for totals in run.values()])
-    np.savez_compressed(path, rows=list(run), metrics=metrics, totals=totals_RxMx2xP)
+    names = [json.dumps(row.to_json()) for row in run]
+    np.savez_compressed(path, rows=names, metrics=metrics, totals=totals_RxMx2xP)
 
 
-def load_totals(path: str | os.PathLike) -> dict[str, Totals]:
+def load_totals(path: str | os.PathLike) -> dict[Row, Totals]:
     """Reads what `save_totals` wrote."""
     with epath.Path(path).open("rb") as stream, np.load(stream) as file:
-        rows, metrics, totals_RxMx2xP = file["rows"].tolist(), file["metrics"].tolist(), file["totals"]
-    return {row: dict(zip(metrics, own, strict=True)) for row, own in zip(rows, totals_RxMx2xP, strict=True)}
+        names, metrics, totals_RxMx2xP = file["rows"].tolist(), file["metrics"].tolist(), file["totals"]
+    found = [rows.from_json(json.loads(name)) for name in names]
+    return {row: dict(zip(metrics, own, strict=True)) for row, own in zip(found, totals_RxMx2xP, strict=True)}
 
 
-def summarise(
-    runs: Sequence[Mapping[str, Totals]], reference: str = "trained", resamples: int = 4000, seed: int = 0
+def summarize(
+    runs: Sequence[Mapping[Row, Totals]],
+    reference: Row = rows.TRAINED,
+    resamples: int = 4000,
+    seed: int = 0,
 ) -> Summary:
     """Estimates every metric of every row, and each row's paired difference of reward to a reference row.
 
     Args:
-      runs: one run, or several to pool; each by row, all with the same rows, metrics and products. An estimate pools
+      runs: one run, or several to pool, all with the same rows (by `Row.key`), metrics and products. An estimate pools
         the runs' sums and weights: with equal episodes a product, the mean over runs of their per-product means. Its
-        interval covers both another draw of products and another draw of runs. With a single run it covers products
-        alone.
+        interval covers both another draw of products and another draw of runs; with a single run, of products alone.
+        Parameters in which the runs' rows differ are left out of the pooled row.
       reference: the row that the others are compared with.
       resamples: draws of the bootstrap.
       seed: of the draws.
@@ -88,44 +97,59 @@ def summarise(
     Raises:
       ValueError: the reference is no row, or the runs differ in rows or in their number of products.
     """
-    rows = list(runs[0])
-    if reference not in rows:
-        raise ValueError(f"reference {reference!r} is none of the rows {rows}")
-    shapes = [{(row, name): array.shape for row in run for name, array in run[row].items()} for run in runs]
+    if reference not in runs[0]:
+        raise ValueError(f"reference {reference.label!r} is none of the rows {[row.label for row in runs[0]]}")
+    pooled = _match(runs)
+    generator = np.random.default_rng(seed)
+    runs_BxK = _draw(generator, resamples, len(runs))
+    products_BxP = _draw(generator, resamples, next(iter(runs[0][reference].values())).shape[1])
+
+    metrics, rewards_by_row = {}, {}
+    for row, by_run in pooled.items():
+        names = list(by_run[0])
+        stacked_KxMx2xP = np.stack([[totals[name] for name in names] for totals in by_run])
+        values_M, draws_MxB = _estimate(stacked_KxMx2xP, runs_BxK, products_BxP)
+        episodes_M = stacked_KxMx2xP[:, :, 1].sum(axis=(0, 2))
+        products_M = (stacked_KxMx2xP[:, :, 1].sum(axis=0) > 0).sum(axis=1)
+        intervals = map(_interval, values_M, draws_MxB, episodes_M)
+        metrics[row] = {
+            name: _bounded(name, interval, products)
+            for name, interval, products in zip(names, intervals, products_M, strict=True)
+        }
+        at = names.index("reward")
+        rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
+    of_kind = lambda kind: [row for row in pooled if row.kind == kind]
+    against = functools.partial(_compare, rewards_by_row)
+    best, tuned = of_kind("best response"), of_kind("tuned")
+    share = lambda own, best, tuned: (own - tuned) / (best - tuned)
+    return Summary(
+        metrics=metrics,
+        differences=against([reference], lambda own, other: own - other),
+        gaps=against(best, lambda own, best: best - own) if best else {},
+        headroom=against([*best, *tuned], share) if best and tuned else {},
+        reference=reference,
+    )
+
+
+def _match(runs: Sequence[Mapping[Row, Totals]]) -> dict[Row, list[Totals]]:
+    """The totals of every run by pooled row."""
+    by_key = [{row.key: (row, totals) for row, totals in run.items()} for run in runs]
+    shapes = [{(*row.key, name): x.shape for row, own in run.items() for name, x in own.items()} for run in runs]
     for run, shape in enumerate(shapes):
         if shape != shapes[0]:
             odd = sorted(set(shape.items()) ^ set(shapes[0].items()))[0]
             raise ValueError(f"runs to be pooled must have equal rows and products: run {run} differs at {odd}")
-
-    products = next(iter(shapes[0].values()))[1]
-    generator = np.random.default_rng(seed)
-    runs_BxK = _draw(generator, resamples, len(runs))
-    products_BxP = _draw(generator, resamples, products)
-
-    metrics, rewards_by_row = {}, {}
-    for row in rows:
-        names = list(runs[0][row])
-        stacked_KxMx2xP = np.stack([[run[row][name] for name in names] for run in runs])
-        values_M, draws_MxB = _estimate(stacked_KxMx2xP, runs_BxK, products_BxP)
-        episodes_M = stacked_KxMx2xP[:, :, 1].sum(axis=(0, 2))
-        metrics[row] = dict(zip(names, map(_interval, values_M, draws_MxB, episodes_M), strict=True))
-        at = names.index("reward")
-        rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
-    against = functools.partial(_compare, rewards_by_row)
-    differences = against([reference], lambda own, other: own - other)
-    tuned = [row for row in rows if row.startswith(TUNED)]
-    gaps = against([BEST], lambda own, best: best - own) if BEST in rows else {}
-    headroom = (
-        against([BEST, *tuned], lambda own, best, tuned: (own - tuned) / (best - tuned))
-        if BEST in rows and tuned
-        else {}
-    )
-    return Summary(metrics, differences, gaps, headroom, reference)
+    pooled = {}
+    for key, (row, _) in by_key[0].items():
+        found = [by_run[key] for by_run in by_key]
+        same = all(other == row for other, _ in found)
+        pooled[row if same else dataclasses.replace(row, parameters=())] = [totals for _, totals in found]
+    return pooled
 
 
 def _compare(
-    rewards_by_row: Mapping[str, tuple[float, np.ndarray, float]], others: list[str], how: Callable[..., np.ndarray]
-) -> dict[str, Interval]:
+    rewards_by_row: Mapping[Row, tuple[float, np.ndarray, float]], others: list[Row], how: Callable[..., np.ndarray]
+) -> dict[Row, Interval]:
     """`how(own, *others)` of the rewards, resample by resample, for each row but the others."""
     references = [rewards_by_row[other][:2] for other in others]
     return {
@@ -150,8 +174,16 @@ def _estimate(stacked_KxMx2xP: np.ndarray, runs_BxK: np.ndarray, products_BxP: n
 
 
 def _interval(value: float, draws_B: np.ndarray, n: float) -> Interval | None:
-    """The percentile interval; resamples that hold no value (nan) say nothing and are left out."""
+    """The percentile interval; resamples that hold no value (nan) are left out."""
     if np.isnan(value):
         return None
     low, high = np.nanpercentile(draws_B, (2.5, 97.5))
     return Interval(float(value), float(low), float(high), int(n))
+
+
+def _bounded(name: str, interval: Interval | None, products: int) -> Interval | None:
+    """The interval of a rate of 0 or 1, where a bootstrap has no spread: Wilson's, with the products as trials."""
+    if interval is None or name.split("/")[0] in _MEANS or interval.value not in (0.0, 1.0):
+        return interval
+    bounds = stats.binomtest(int(interval.value) * int(products), int(products)).proportion_ci(method="wilson")
+    return dataclasses.replace(interval, low=float(bounds.low), high=float(bounds.high))

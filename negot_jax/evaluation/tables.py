@@ -1,6 +1,6 @@
 """Evaluation tables: for the terminal, as Markdown and as JSON, all made from one `Summary`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import tabulate
 
+from negot_jax.evaluation.rows import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 
 MISSING = "—"
@@ -20,17 +21,27 @@ Style = Callable[[Interval], str]
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run whose buyer was played: its id and seed, and after how many iterations."""
+
+    run_id: str
+    seed: int
+    iterations: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """What the numbers were measured on; printed with them and saved beside them."""
 
     catalog: str
     products: int
     episodes: int  # of each product, in each run
-    prices: Literal["normalised", "dollars"]
+    prices: Literal["normalized", "dollars"]
     decoding: Literal["constrained", "free"]
     seller: str
-    seeds: tuple[int, ...]  # of the training runs; more than one are pooled
-    command: str  # that makes the numbers again
+    runs: tuple[TrainedRun, ...]  # more than one are pooled
+    identity: Mapping[str, Any]  # what pooled runs must agree in: their configuration but for the seed, and its inputs
+    command: str  # makes the numbers again
     # Mean reward on the training products: the best response's, and what no buyer and no clairvoyant exceeds.
     bounds: tuple[float, float, float] | None = None
 
@@ -108,27 +119,27 @@ def _strays(summary: Summary) -> bool:
 def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
     """Returns a dict for each row, of its cells by column header; `MISSING` where a metric has no value."""
 
-    def cell(row: str, metric: str, style: Style) -> str:
+    def cell(row: Row, metric: str, style: Style) -> str:
         compared = metric in (DIFFERENCE, GAP, HEADROOM)
         known = getattr(summary, metric).get(row) if compared else summary.metrics[row][metric]
         return MISSING if known is None else style(known)
 
     return [
-        {"buyer": row, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
+        {"buyer": row.label, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
         for row in summary.metrics
     ]
 
 
 def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
-    prices = {"normalised": "normalised to the list price", "dollars": "in dollars"}[settings.prices]
+    prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
     decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
-    seeds = ", ".join(map(str, settings.seeds))
-    drawn = "products" if len(settings.seeds) == 1 else "products and training runs"
+    seeds = ", ".join(str(run.seed) for run in settings.runs)
+    drawn = "products" if len(settings.runs) == 1 else "products and training runs"
     return (
         f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, seller {settings.seller}, "
-        f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.seeds) > 1)} {seeds}. "
-        f"Δ: minus the row '{summary.reference}', paired by product. "
+        f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.runs) > 1)} {seeds}. "
+        f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn}. "
         "MI / CI: products whose budget is above / below the cost." + _bounds(settings)
     )
@@ -182,8 +193,21 @@ def markdown(summary: Summary, settings: Settings) -> str:
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:
-    """Returns every metric as {value, low, high, n}, null where it has no value; the settings; the differences."""
-    return {"settings": dataclasses.asdict(settings), **dataclasses.asdict(summary)}
+    """The settings and, for each row, every metric as {value, low, high, n}, null where it has no value."""
+
+    def interval(known: Interval | None) -> dict[str, float] | None:
+        return known and dataclasses.asdict(known)
+
+    return {
+        "settings": dataclasses.asdict(settings),
+        "reference": summary.reference.label,
+        "rows": [
+            row.to_json()
+            | {"label": row.label, "metrics": {name: interval(known) for name, known in metrics.items()}}
+            | {name: interval(getattr(summary, name).get(row)) for name in (DIFFERENCE, GAP, HEADROOM)}
+            for row, metrics in summary.metrics.items()
+        ],
+    }
 
 
 def save(directory: str | os.PathLike, summary: Summary, settings: Settings) -> None:

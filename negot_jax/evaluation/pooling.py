@@ -1,0 +1,71 @@
+"""Several runs' reports as one: one configuration trained with several seeds."""
+
+from collections.abc import Sequence
+import json
+import pathlib
+from typing import Any
+import zipfile
+
+from etils import epath
+
+from negot_jax.evaluation import figures, statistics, tables
+from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.tables import Settings, TrainedRun
+
+
+def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> str:
+    """Writes the pooled report (evaluation.json, table.md, rewards.png) to `output`; returns its tables as text.
+
+    Args:
+      reports: folders of reports, each of another run. command: makes the pooled report again.
+
+    Raises:
+      ValueError: a report is missing or damaged, two are of one run or seed, or the runs differ in more than the seed.
+    """
+    totals, settings = zip(*map(_read, reports), strict=True)
+    _require_poolable(reports, settings)
+    first = settings[0]
+    pooled = Settings(**first | {"runs": tuple(run for own in settings for run in own["runs"]), "command": command})
+    summary = statistics.summarize(totals)
+    tables.save(output, summary, pooled)
+    figures.reward_intervals(summary, output / "rewards.png")
+    return tables.text(summary, pooled)
+
+
+def _require_poolable(reports: Sequence[epath.Path], settings: Sequence[dict[str, Any]]) -> None:
+    seen: dict[Any, epath.Path] = {}
+    for report, own in zip(reports, settings, strict=True):
+        for run in own["runs"]:
+            for name, value in (("run", run.run_id), ("seed", run.seed)):
+                if (name, value) in seen:
+                    raise ValueError(
+                        f"{report} and {seen[name, value]} are of the same {name}, {value}. Pool runs of different "
+                        "seeds, each once."
+                    )
+                seen[name, value] = report
+    for report, own in zip(reports[1:], settings[1:], strict=True):
+        ours, theirs = _compared(settings[0]), _compared(own)
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                raise ValueError(
+                    f"{report} has {name}={theirs.get(name)!r}, {reports[0]} {ours.get(name)!r}. Pool runs that differ "
+                    "in their seed alone."
+                )
+
+
+def _compared(settings: dict[str, Any]) -> dict[str, Any]:
+    """What runs to be pooled must agree in."""
+    facts = {name: value for name, value in settings.items() if name not in ("runs", "identity", "command")}
+    return facts | settings["identity"] | {"iterations trained": [run.iterations for run in settings["runs"]]}
+
+
+def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], dict[str, Any]]:
+    """The totals of a report, and what they were measured on."""
+    if not (report / "totals.npz").exists():
+        raise ValueError(f"{report} holds no totals.npz. Evaluate the run first.")
+    try:
+        settings = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
+        settings["runs"] = [TrainedRun(**run) for run in settings["runs"]]
+        return statistics.load_totals(report / "totals.npz"), settings
+    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{report} is damaged: {error}. Evaluate the run again.") from error

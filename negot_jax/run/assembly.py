@@ -1,0 +1,211 @@
+"""From a configuration to the parts of a run: catalogue, dialect, tables, program."""
+
+import dataclasses
+import functools
+import os
+
+import jax
+
+from negot_jax import cache
+from negot_jax import catalog as catalogs
+from negot_jax.catalog import Catalog
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, render
+from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.dialect import Chat, Dialect, Own
+from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.models import hf_checkpoint, hf_config, sharding
+from negot_jax.models.presets import ModelConfig
+from negot_jax.rl import tables
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Program, Seller
+from negot_jax.run import manifest
+from negot_jax.run.config import PATHS, Config, override
+from negot_jax.training import storage
+
+TOKENIZER = "tokenizer.model"  # In the workdir, where the model brings none.
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a configuration comes to, without weights.
+
+    train, test: the products of the split; train_tables, test_tables: made of them. catalog_digest: of all products
+    as they were read.
+    """
+
+    config: Config
+    train: Catalog
+    test: Catalog
+    dialect: Dialect
+    train_tables: Tables
+    test_tables: Tables
+    program: Program
+    catalog_digest: str
+
+    @property
+    def key(self) -> jax.Array:
+        return jax.random.key(self.config.seed)
+
+    @property
+    def clones_seller(self) -> bool:
+        """Whether the warm start makes the seller."""
+        return self.config.seller.model == "own" and self.config.seller.checkpoint is None
+
+    def inputs(self) -> dict[str, str]:
+        """The digests that identify a run together with its configuration: see `manifest.run_id`."""
+        folders = {
+            "model.checkpoint": self.config.model.checkpoint,
+            "seller.checkpoint": self.config.seller.checkpoint,
+        }
+        return {
+            "catalog": self.catalog_digest,
+            "tokenizer": manifest.digest(self.dialect.tokenizer.model),
+            **{name: hf_checkpoint.digest(folder) for name, folder in folders.items() if folder},
+            **manifest.random_inputs(),
+        }
+
+
+def assemble(
+    config: Config,
+    dialect: Dialect | None = None,
+    *,
+    print_line=print,
+    devices: int | None = None,
+    vocab_size: int | None = None,
+) -> Parts:
+    """Builds the parts of a run. Writes nothing but caches.
+
+    Args:
+      dialect: the one that the model was trained with; None makes it.
+      devices: how many the mesh is laid over; by default those that there are.
+      vocab_size: pads a tokenizer of ours to so many tokens, the added ones without bytes: a model of a published
+        size can then be built, though not trained, without its checkpoint.
+
+    Raises:
+      ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
+    """
+    config = with_local_checkpoints(config)
+    model = config.model.config()
+    for folder, shape in ((config.model.checkpoint, model), (config.seller.checkpoint, None)):
+        if folder:
+            hf_checkpoint.check(folder, shape or hf_config.read(folder))
+    catalog = catalogs.load(config.catalog.name, config.catalog.data_dir)
+    train, test = catalogs.split(catalog, config.catalog.test)
+    print_line(catalogs.describe(catalog, config.catalog.test))
+    digest = catalogs.digest(catalog)
+    if config.catalog.prices == "normalized":
+        train, test = catalogs.normalize(train), catalogs.normalize(test)
+    devices = jax.device_count() if devices is None else devices
+    sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
+    dialect = make_dialect(config, model, train, vocab_size) if dialect is None else dialect
+    size = dialect.tokenizer.vocab_size
+    if model.vocab_size not in (None, size):
+        raise ValueError(
+            f"config.model.vocab_size={model.vocab_size}, but the tokenizer has {size} tokens. "
+            "Leave it out; config.language.vocab_size sizes the tokenizer."
+        )
+    model = dataclasses.replace(model, vocab_size=size)
+    seller = make_seller(config, model, dialect)
+    if seller is not None:
+        sharding.require_fit(config.mesh, devices, seller.model, {})
+    build = functools.partial(
+        tables.build, dialect=dialect, game=config.game, language=config.language, seller=config.seller
+    )
+    known = grammar_cache.load(dialect.tokenizer.token_bytes) if config.model.checkpoint else None
+    train_tables = build(train, token_grammar=known)
+    test_tables = build(test, token_grammar=train_tables.grammar)
+    program = Program(
+        model,
+        config.learner,
+        config.algorithm,
+        config.sampling,
+        config.optimizer,
+        config.training.iterations,
+        seller,
+    )
+    return Parts(config, train, test, dialect, train_tables, test_tables, program, digest)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with `~` expanded and local paths absolute, so that it means the same in another folder.
+
+    Raises:
+      ValueError: a path is empty.
+    """
+    absolute = {}
+    for name in PATHS:
+        section, leaf = name.split(".")
+        if (path := getattr(getattr(config, section), leaf)) is None:
+            continue
+        if not path:
+            raise ValueError(f"config.{name} is empty. Name a folder, or leave it out.")
+        absolute[name] = path if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+    return override(config, absolute)
+
+
+def with_local_checkpoints(config: Config) -> Config:
+    """The configuration, with copies on this machine in place of checkpoints in a bucket.
+
+    Raises:
+      ValueError: there is nothing in the bucket.
+    """
+    copies = {}
+    for name in ("model.checkpoint", "seller.checkpoint"):
+        section, leaf = name.split(".")
+        path = getattr(getattr(config, section), leaf)
+        if path and storage.is_remote(path):
+            try:
+                copies[name] = str(storage.local(path, cache.folder("checkpoints")))
+            except FileNotFoundError as error:
+                raise ValueError(f"config.{name}={path}: {error}. Copy a checkpoint there.") from error
+    return override(config, copies)
+
+
+def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size: int | None = None) -> Dialect:
+    """A checkpoint's tokenizer and chat format, or ours, trained on the products; arguments as in `assemble`."""
+    if folder := config.model.checkpoint:
+        tokenizer = hf_tokenizer.load(folder, model.vocab_size)
+        return Chat(tokenizer, chat.infer(folder, tokenizer))
+    ours = train_tokenizer(config, train)
+    return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
+
+
+def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller | None:
+    """The language model that sells; None for a scripted seller.
+
+    Raises:
+      ValueError: its checkpoint has another tokenizer than the buyer's.
+    """
+    own, folder = config.seller, config.seller.checkpoint
+    if own.model == "scripted":
+        return None
+    base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
+    if folder is None:
+        return Seller(base, own.sampling, shared=own.model == "base")
+    theirs = dataclasses.replace(hf_config.read(folder), remat="none")
+    spoken, ours = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes, dialect.tokenizer.token_bytes
+    common = min(len(spoken), len(ours))
+    if any(spoken[common:]) or any(ours[common:]) or spoken[:common] != ours[:common]:
+        raise ValueError(
+            f"seller.checkpoint={folder} has another tokenizer than the buyer's, but both read the same tokens. Use a "
+            "checkpoint of the same family."
+        )
+    return Seller(theirs, own.sampling, shared=False)
+
+
+def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:
+    """A tokenizer for what will be said: prompts, product texts, and the scripted players' phrases."""
+    read = 4 * config.language.text_tokens  # Of a product's text, in characters: about what a prompt will hold.
+    told = [
+        prompts.rules(catalog, product, role, config.game.turns, config.language.prompts)
+        + prompts.about(catalog, product)[:read]
+        for product in range(len(catalog))
+        for role in (BUYER, SELLER)
+    ]
+    manners = (render.BUYER_TALK, render.SELLER_TALK[config.game.persona])
+    spoken = [f" {said}" for talk in manners for variants in talk.values() for said in variants]
+    # Every dialogue holds a dozen of the phrases, so they weigh as much as the products' texts.
+    phrases = spoken * max(1, 12 * len(catalog) // len(spoken))
+    categories = sorted({f"{category}_" for category in catalog.categories})
+    return tokenizers.train([*told, *phrases], config.language.vocab_size, categories)

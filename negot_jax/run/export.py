@@ -1,0 +1,58 @@
+"""A trained buyer as a Hugging Face checkpoint, which `transformers` and serving engines load."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import jax
+
+from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
+from negot_jax.run import weights
+from negot_jax.run.folder import local_folder
+from negot_jax.training import storage
+
+if TYPE_CHECKING:
+    from negot_jax.run.run import Run
+
+
+def require_output(run: "Run", output: str) -> pathlib.Path:
+    """The folder to export to.
+
+    Raises:
+      ValueError: it is in a bucket or not empty, or the run's model was not a published checkpoint.
+    """
+    if storage.is_remote(output):
+        raise ValueError(
+            f"--output={output} is in a bucket. Name a new folder of this machine, then `gcloud storage cp --recursive` "
+            "copies it there."
+        )
+    if run.config.model.checkpoint is None:
+        raise ValueError(
+            f"--workdir={run.workdir}: its model did not begin as a published checkpoint, so there is no format to "
+            "write it in. Export is for runs with --config.model.checkpoint."
+        )
+    folder = local_folder(output, "--output")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--output={output} is not an empty folder. Name a new folder.")
+    return folder
+
+
+def export(run: "Run", folder: pathlib.Path) -> int:
+    """Writes the latest whole checkpoint's buyer to a folder; returns the iteration that it is of.
+
+    Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
+    configuration and tokenizer files are copied.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or none that is whole.
+    """
+    parts = run.parts
+    original, model = parts.config.model.checkpoint, parts.program.model
+    with jax.set_mesh(sharding.make(parts.config.mesh)):
+        saved = weights.restore(parts, run.workdir, run.run_id)
+        whole = parts.program.whole(saved.states[saved.latest].weights, saved.frozen)
+        if model.lora.rank:
+            whole = lora.merge(model.lora, whole)
+        stored = hf_config.read(original).dtype
+        whole = {name: jax.tree.map(lambda x: x.astype(stored), whole[name]) for name in ("ends", "blocks")}
+        hf_checkpoint.save(folder, model, whole, original)
+    return saved.latest

@@ -1,0 +1,87 @@
+"""The folder of a run: how it is named, who may write to it, and whether anything in it is worth keeping."""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import importlib.util
+import os
+import pathlib
+
+from etils import epath
+
+from negot_jax.run import assembly, manifest, weights
+from negot_jax.training import checkpoint, distributed, storage
+
+MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
+
+
+def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
+    """A run's folder from its name, local or gs://.
+
+    Raises:
+      ValueError: it is empty, in a bucket of another kind, cannot be written to, or what reaches a bucket is not
+        installed.
+    """
+    value = os.fspath(value)
+    if not storage.is_remote(value):
+        return epath.Path(local_folder(value, name))
+    if not value.startswith("gs://"):
+        raise ValueError(f"{name}={value} is neither a local folder nor one of a bucket, gs://bucket/run.")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise ValueError(f"{name}={value}: a bucket is reached by gcsfs, which is missing: `pip install gcsfs`.")
+    return epath.Path(value)
+
+
+def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
+    """A local folder from its name, `~` expanded. It need not exist yet.
+
+    Raises:
+      ValueError: the name is empty, or no folder can be made or written to there.
+    """
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty. Name a folder.")
+    path = pathlib.Path(value).expanduser().absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    reason = "it is not a folder" if not there.is_dir() else None
+    if reason is None and not os.access(there, os.W_OK | os.X_OK):
+        reason = "no permission"
+    if reason is not None:
+        raise ValueError(f"{name}={value} cannot be written to: {reason} ({there}). Name another folder.")
+    return path
+
+
+@contextlib.contextmanager
+def sole_use(path: epath.Path) -> Iterator[None]:
+    """Makes the folder if it is missing, and keeps other processes from training in it.
+
+    Does nothing for a bucket, which has no locks.
+
+    Raises:
+      ValueError: it cannot be made or written to, or another process is training in it.
+    """
+    if storage.is_remote(path) or not distributed.is_first():
+        yield
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise ValueError(f"--workdir={path} cannot be written to: {error.strerror}. Name another folder.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Released with the process, however it ends.
+        except BlockingIOError as error:
+            raise ValueError(f"--workdir={path}: another process is training there. Use another folder.") from error
+        yield
+
+
+def has_trained(path: epath.Path) -> bool:
+    """Whether a run has come as far as a finished warm start or a checkpoint."""
+    warm_starts = (path / weights.WARM_START, path / weights.WARM_START_SELLER)
+    return any(map(epath.Path.exists, warm_starts)) or bool(checkpoint.iterations(path / weights.CHECKPOINTS))
+
+
+def discard(path: epath.Path) -> None:
+    """Removes what a run that has trained nothing has left."""
+    for name in (manifest.FILE, assembly.TOKENIZER, "metrics.csv"):
+        (path / name).unlink(missing_ok=True)

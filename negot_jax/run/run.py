@@ -1,0 +1,186 @@
+"""A run as an object: its folder, its identity and its parts. Every command goes through it, and so can a notebook."""
+
+from collections.abc import Callable, Mapping
+import functools
+import os
+from typing import Any
+
+from etils import epath
+import jax
+
+from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.dialect import Dialect, Own
+from negot_jax.models import sharding
+from negot_jax.run import assembly, folder, manifest, reporting, training
+from negot_jax.run import config as configs
+from negot_jax.run import export as exporting
+from negot_jax.run.assembly import Parts
+from negot_jax.run.config import Config
+from negot_jax.training import distributed
+from negot_jax.training.metrics import read_csv
+
+
+class Run:
+    """A run in a folder; made by `build` or `open`.
+
+    Attributes:
+      workdir: its folder. config: its configuration. saved: its manifest, None before the first start.
+      replaces: whether another run, which has trained nothing yet, gives way to it when training starts.
+      parts: catalogue, tables and program, built when first asked for. run_id: names it in its checkpoints.
+    """
+
+    def __init__(self, workdir: epath.Path, config: Config, saved: dict[str, Any] | None, replaces: bool = False):
+        self.workdir, self.config, self.saved, self.replaces = workdir, config, saved, replaces
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        parts = assembly.assemble(self.config, None if self.replaces else self.saved_dialect())
+        if self.saved is not None:
+            manifest.require_inputs(self.workdir, self.saved, parts.inputs())
+        return parts
+
+    def saved_dialect(self) -> Dialect | None:
+        """The dialect that the run has trained for itself; None where there is none yet, or a checkpoint brings it."""
+        path = self.workdir / assembly.TOKENIZER
+        return Own(tokenizers.load(path)) if self.config.model.checkpoint is None and path.exists() else None
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        return self.saved["run_id"] if self.saved else manifest.run_id(self.config, self.parts.inputs())
+
+    def train(self, profile: tuple[int, int] | None = None) -> None:
+        """Trains to the end, from where the folder says that the run is: warm start, then reinforcement learning.
+
+        Args:
+          profile: the first and the last iteration to trace into `profile/`.
+
+        Raises:
+          ValueError: another process is training in the folder, or it cannot be written to.
+          CheckpointError, NotFiniteError, OSError: as `training.loop.train`.
+        """
+        with folder.sole_use(self.workdir):
+            self._record_start()
+            with jax.set_mesh(sharding.make(self.config.mesh)):
+                training.train(self, profile)
+
+    def evaluate(
+        self,
+        overrides: Mapping[str, Any] | None = None,
+        output: str | os.PathLike | None = None,
+        every_checkpoint: bool = False,
+    ) -> reporting.Report:
+        """Plays the latest buyer and others on held-out products, and writes a report; see `reporting`.
+
+        Args:
+          overrides: configuration fields by dotted name, such as {"game.seller": "insulting"}; see `config.EVALUATED`.
+          output: folder of the report. By default `report` in the run's folder, or one named after the overrides.
+          every_checkpoint: whether earlier checkpoints are rows as well.
+        """
+        return self.prepare_evaluation(overrides, output, every_checkpoint).report()
+
+    def prepare_evaluation(
+        self,
+        overrides: Mapping[str, Any] | None = None,
+        output: str | os.PathLike | None = None,
+        every_checkpoint: bool = False,
+    ) -> reporting.Evaluation:
+        """Checks an evaluation without playing it; arguments as in `evaluate`, errors as in `reporting.prepare`."""
+        output = None if output is None else os.fspath(output)
+        return reporting.prepare(self, overrides or {}, output, every_checkpoint)
+
+    def export(self, output: str | os.PathLike) -> int:
+        """Writes the latest buyer as a Hugging Face checkpoint; returns the iteration that it is of."""
+        return self.prepare_export(output)()
+
+    def prepare_export(self, output: str | os.PathLike) -> Callable[[], int]:
+        """Checks an export without writing it; errors as in `export.require_output`."""
+        target = exporting.require_output(self, os.fspath(output))
+        self.parts  # noqa: B018, built now, for its errors.
+        return functools.partial(exporting.export, self, target)
+
+    def _record_start(self) -> None:
+        """Enters this start into the manifest; on many processes the first writes, once all have read.
+
+        Raises:
+          ValueError: the folder now holds another run, or is another one for each machine.
+        """
+        parts, inputs = self.parts, self.parts.inputs()
+        facts = {"train": len(parts.train), "test": len(parts.test), "train_mutual": int(parts.train.mutual.sum())}
+        distributed.wait("run prepared")
+        if distributed.is_first():
+            if self.replaces and not folder.has_trained(self.workdir):
+                folder.discard(self.workdir)
+            elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
+                manifest.require_inputs(self.workdir, now, inputs)
+            manifest.record_start(self.workdir, self.config, inputs, facts)
+            if self.config.model.checkpoint is None and not (path := self.workdir / assembly.TOKENIZER).exists():
+                parts.dialect.tokenizer.save(path)
+            (self.workdir / folder.MARKER).unlink(missing_ok=True)
+        distributed.wait("run recorded")
+        if distributed.agree(not (self.workdir / manifest.FILE).exists()):
+            raise ValueError(
+                f"--workdir={self.workdir}: not every process sees what the first has written there. All need the same "
+                "folder, such as one of a bucket, gs://bucket/run."
+            )
+        self.saved = manifest.read(self.workdir)
+
+
+def build(config: Any, workdir: str | os.PathLike) -> Run:
+    """A run to be trained; one that its folder holds already will resume. Writes nothing.
+
+    Args:
+      config: a `Config`, a `ConfigDict`, a mapping, or the path of a Python file: see `config.load`.
+      workdir: the run's folder, local or gs://.
+
+    Raises:
+      ValueError, TypeError: fields that do not fit one another, the catalogue, a checkpoint, or the run that is in the
+        folder; or a file of the folder that is damaged.
+    """
+    workdir = folder.workdir(workdir)
+    config = assembly.with_absolute_paths(configs.load(config))
+    saved = _read_manifest(workdir, config)
+    if (workdir / "metrics.csv").exists():
+        read_csv(workdir / "metrics.csv")  # Damage is better known now than after training.
+    run = Run(workdir, config, saved, replaces=saved is None and (workdir / manifest.FILE).exists())
+    run.parts  # noqa: B018, built now, for its errors.
+    return run
+
+
+def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run that a folder holds, to be evaluated, exported or resumed.
+
+    Args:
+      overrides: fields that may differ from the run's last start, by dotted name: the mesh, say, or where an input is.
+
+    Raises:
+      ValueError: there is no run, or its manifest is damaged, or an override would make it another run.
+    """
+    workdir = folder.workdir(workdir)
+    if not (workdir / manifest.FILE).exists():
+        raise ValueError(f"--workdir={workdir} holds no run: no {manifest.FILE}. Train one with experiments.train.")
+    saved = manifest.read(workdir)
+    config = configs.override(Config(), saved["config"])
+    config = assembly.with_absolute_paths(configs.override(config, overrides or {}))
+    if changed := manifest.changed_fields(saved, config):
+        raise ValueError(f"the run in {workdir} would be another one with {'; '.join(changed)}. Leave that out.")
+    return Run(workdir, config, saved)
+
+
+def _read_manifest(workdir: epath.Path, config: Config) -> dict[str, Any] | None:
+    """The manifest of the run to resume; None where there is none, or none that has trained anything.
+
+    Raises:
+      ValueError: it is damaged, or of a run that learns from something else.
+    """
+    if not (workdir / manifest.FILE).exists():
+        return None
+    saved = manifest.read(workdir)
+    if not (changed := manifest.changed_fields(saved, config)):
+        return saved
+    if not folder.has_trained(workdir):
+        print(f"{workdir} holds a run that had trained nothing yet; it is replaced ({'; '.join(changed)}).")
+        return None
+    raise ValueError(
+        f"{workdir / manifest.FILE} belongs to another run, which differs in {'; '.join(changed)}. Resume with the "
+        "saved values, or start anew with another --workdir."
+    )

@@ -1,0 +1,56 @@
+"""Training a run: warm start, then reinforcement learning, from wherever its folder says that it is."""
+
+from typing import TYPE_CHECKING
+
+import jax
+
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.models import sharding, transformer
+from negot_jax.models.transformer import Weights
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Frozen
+from negot_jax.run import weights
+from negot_jax.training import checkpoint, distributed, loop, preemption
+from negot_jax.training.warm_start import warm_start
+
+if TYPE_CHECKING:
+    from negot_jax.run.run import Run
+
+
+def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
+    """Warm start, unless it is done, and the loop; on the current mesh.
+
+    Args:
+      profile: the first and the last iteration to trace into `profile/` of the run's folder.
+    """
+    parts, program = run.parts, run.parts.program
+    whole, seller = sharding.place((weights.init_buyer(parts), weights.init_seller(parts)))
+    tables = sharding.place(parts.train_tables)
+    trained = program.trained(whole)
+    total, own = map(transformer.parameter_count, (whole, trained))
+    print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
+    base = weights.base(parts, whole)
+    if parts.clones_seller:
+        seller = _warm_start(run, SELLER, seller, tables)
+    if parts.config.warm_start.steps:
+        trained = _warm_start(run, BUYER, whole, tables)
+    frozen = Frozen(base=base, seller=seller, reference=weights.reference(parts, trained))
+    state = sharding.place(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
+    with preemption.noted(distributed.agree) as stop:
+        loop.train(parts.config.training, program, state, tables, run.workdir, run.run_id, frozen, stop, profile)
+
+
+def _warm_start(run: "Run", role: int, whole: Weights, tables: Tables) -> Weights:
+    """What a side's warm start has trained: read from the run's folder, or made and saved there."""
+    parts, program = run.parts, run.parts.program
+    path = run.workdir / (weights.WARM_START if role == BUYER else weights.WARM_START_SELLER)
+    model, trained = (program.model, program.trained(whole)) if role == BUYER else (program.seller.model, whole)
+    if path.exists():
+        if (damage := checkpoint.damage(path)) is None:
+            return checkpoint.read(path, trained, run.run_id)
+        print(f"{path} is damaged: {damage}. It is made again, which gives the same.")
+    key = jax.random.fold_in(parts.key, 1)
+    trained = warm_start(parts.config.warm_start, model, key, whole, tables, role)
+    with preemption.noted(distributed.agree):
+        checkpoint.write(path, trained, run.run_id)
+    return trained
