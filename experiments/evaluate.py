@@ -25,8 +25,8 @@ from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.statistics import BEST, TUNED
 from negot_jax.language import hf_tokenizer
 from negot_jax.models import sharding, transformer
-from negot_jax.rl import learner
-from negot_jax.rl.learner import Frozen
+from negot_jax.rl.train_step import Frozen
+from negot_jax.rl.updates import TrainState
 from negot_jax.training import checkpoint, distributed, manifest, storage
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
@@ -116,12 +116,12 @@ def report(
         curves = read_csv(workdir / "metrics.csv")
     # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
     outcomes, trajectories, solution = arena.evaluate(
-        run.learner,
+        run.program,
         weights,
         frozen,
         config.evaluation,
-        run.test_env,
-        run.train_env,
+        run.test_tables,
+        run.train_tables,
         jax.random.key(0),
         products(normalise(run.train)),
     )
@@ -137,7 +137,12 @@ def report(
         bounds=solution and (solution.lower, solution.upper, solution.clairvoyant),
     )
     written = reports.transcribe(
-        "trained", config.evaluation.transcripts, trajectories["trained"], run.test_env, run.test, run.dialect.tokenizer
+        "trained",
+        config.evaluation.transcripts,
+        trajectories["trained"],
+        run.test_tables,
+        run.test,
+        run.dialect.tokenizer,
     )
     landmarks = [row for row in outcomes if row.startswith((TUNED, BEST))]
     levels = [*list(weights)[:1], *config.evaluation.buyers[:1], *landmarks]
@@ -166,16 +171,16 @@ def _seller(config: setup.Config) -> str:
 
 def restore(
     run: setup.Run, workdir: epath.Path, run_id: str, every_checkpoint: bool = False
-) -> tuple[dict[str, transformer.Weights], Frozen, learner.TrainState]:
+) -> tuple[dict[str, transformer.Weights], Frozen, TrainState]:
     """What is trained by row, what is frozen, and the latest state. Changes nothing: the run may still go on.
 
     Earlier checkpoints are rows where every one is asked for.
     """
-    statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
+    program, weights, seller = run.program, *sharding.place((run.init_weights(), run.init_seller()))
     if run.clones_seller:
         seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
     frozen = Frozen(base=run.base(weights), seller=seller)
-    named, start = "untrained", statics.trained(weights)
+    named, start = "untrained", program.trained(weights)
     if run.config.warm_start.steps:
         named, start = "warm start", _read_warm_start(workdir / setup.WARM_START, start, run_id)
     whole, damaged = checkpoint.survey(workdir / "checkpoints")
@@ -183,7 +188,7 @@ def restore(
         raise CheckpointError(f"{workdir}/checkpoints is empty: the run has not reached its first checkpoint yet.")
     for iteration, reason in damaged.items():
         print(f"{workdir}/checkpoints/{iteration} is damaged: {reason}. The latest whole one is {whole[-1]}.")
-    target = sharding.place(statics.init_state(run.key, weights))
+    target = sharding.place(program.init_state(run.key, weights))
     rows = {named: start}
     for iteration in whole if every_checkpoint else whole[-1:]:
         state = checkpoint.read(workdir / "checkpoints" / str(iteration), target, run_id)

@@ -29,9 +29,9 @@ def export(run: setup.Run, workdir: epath.Path, run_id: str, output: pathlib.Pat
       ValueError: the output is not empty.
       CheckpointError: there is no checkpoint, or none that is whole.
     """
-    original, model = run.config.model.checkpoint, run.learner.model
+    original, model = run.config.model.checkpoint, run.program.model
     _, frozen, state = evaluate.restore(run, workdir, run_id)
-    weights = run.learner.whole(state.weights, frozen)
+    weights = run.program.whole(state.weights, frozen)
     if model.lora.rank:
         weights = lora.merge(model.lora, weights)
     stored = hf_config.read(original).dtype

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: catalogue, tokenizer, environments, model, learner."""
+"""From a configuration to the parts of a run: catalogue, tokenizer, tables, model, program."""
 
 import dataclasses
 import functools
@@ -23,10 +23,10 @@ from negot_jax.models.choice import ModelChoice
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.sharding import MeshConfig
-from negot_jax.rl import environment
 from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.environment import Environment, GameConfig, LanguageConfig, SellerConfig
-from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig, Seller
+from negot_jax.rl.configs import GameConfig, LanguageConfig, LearnerConfig, OptimizerConfig, SellerConfig
+from negot_jax.rl.tables import Tables, build_tables
+from negot_jax.rl.train_step import Program, Seller
 from negot_jax.training import storage
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
@@ -81,9 +81,9 @@ class Run:
     train: Catalog
     test: Catalog
     dialect: Dialect
-    train_env: Environment
-    test_env: Environment
-    learner: Learner
+    train_tables: Tables
+    test_tables: Tables
+    program: Program
 
     @property
     def key(self) -> jax.Array:
@@ -96,7 +96,7 @@ class Run:
 
     def init_weights(self) -> transformer.Weights:
         """All weights that the buyer begins with: a checkpoint's, or random ones; and fresh adapters."""
-        model, folder = self.learner.model, self.config.model.checkpoint
+        model, folder = self.program.model, self.config.model.checkpoint
         key = jax.random.fold_in(self.key, 0)
         if folder is None:
             return transformer.init(key, model)
@@ -109,26 +109,26 @@ class Run:
         if self.config.seller.model != "own":
             return None
         if self.clones_seller:
-            return transformer.init(jax.random.fold_in(self.key, 3), self.learner.seller.model)
-        return hf_checkpoint.load(self.config.seller.checkpoint, self.learner.seller.model)
+            return transformer.init(jax.random.fold_in(self.key, 3), self.program.seller.model)
+        return hf_checkpoint.load(self.config.seller.checkpoint, self.program.seller.model)
 
     def base(self, weights: transformer.Weights) -> transformer.Weights | None:
         """What `Frozen.base` is, of the weights as `init_weights` made them; None where nothing reads it.
 
         Of a model without adapters a copy, since training gives its own arrays up; a checkpoint's in its own type.
         """
-        if self.learner.model.lora.rank:
+        if self.program.model.lora.rank:
             return lora.split(weights)[1]
         if self.config.seller.model != "base":
             return None
         if folder := self.config.model.checkpoint:
-            return hf_checkpoint.load(folder, self.learner.model)
+            return hf_checkpoint.load(folder, self.program.model)
         return jax.tree.map(jnp.copy, weights)
 
     def reference(self, trained: transformer.Weights) -> transformer.Weights | None:
         """What `Frozen.reference` is, a copy of what is trained as reinforcement learning begins; None for the base."""
         is_base = self.config.warm_start.steps == 0 and (
-            self.learner.model.lora.rank > 0 or self.config.seller.model == "base"
+            self.program.model.lora.rank > 0 or self.config.seller.model == "base"
         )
         needed = self.config.algorithm.kl != "none" and not is_base
         return jax.tree.map(jnp.copy, trained) if needed else None
@@ -169,14 +169,14 @@ def prepare(
         )
     model = dataclasses.replace(model, vocab_size=size)
     build = functools.partial(
-        environment.build, dialect=dialect, game=config.game, language=config.language, seller=config.seller
+        build_tables, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
     seller = make_seller(config, model, dialect)
     if seller is not None:
         sharding.require_fit(config.mesh, devices, seller.model, {})
     known = grammar_cache.load(dialect.tokenizer.token_bytes, _CACHE) if config.model.checkpoint else None
-    train_env = build(train, token_grammar=known)
-    learn = Learner(
+    train_tables = build(train, token_grammar=known)
+    program = Program(
         model,
         config.learner,
         config.algorithm,
@@ -185,7 +185,7 @@ def prepare(
         config.training.iterations,
         seller,
     )
-    return Run(config, train, test, dialect, train_env, build(test, token_grammar=train_env.grammar), learn)
+    return Run(config, train, test, dialect, train_tables, build(test, token_grammar=train_tables.grammar), program)
 
 
 def with_local_checkpoints(config: Config) -> Config:

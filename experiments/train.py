@@ -19,8 +19,8 @@ from experiments import cli, evaluate, setup
 from negot_jax import config as door
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding, transformer
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Frozen
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Frozen
 from negot_jax.training import checkpoint, distributed, loop, manifest, preemption
 from negot_jax.training.metrics import read_csv
 from negot_jax.training.warm_start import warm_start
@@ -106,34 +106,34 @@ def start(config: setup.Config, workdir: epath.Path) -> tuple[setup.Run, str]:
 
 def train(run: setup.Run, workdir: epath.Path, run_id: str, profile: tuple[int, int] | None = None) -> None:
     """Warm start, unless one is there, and the loop, which SIGTERM ends with a checkpoint; on the current mesh."""
-    statics, weights, seller = run.learner, *sharding.place((run.init_weights(), run.init_seller()))
-    env = sharding.place(run.train_env)
-    trained = statics.trained(weights)
+    program, weights, seller = run.program, *sharding.place((run.init_weights(), run.init_seller()))
+    tables = sharding.place(run.train_tables)
+    trained = program.trained(weights)
     total, own = map(transformer.parameter_count, (weights, trained))
     print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
     base = run.base(weights)
     if run.clones_seller:
-        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, env, run_id)
+        seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, tables, run_id)
     if run.config.warm_start.steps:
-        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, env, run_id)
+        trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, tables, run_id)
     frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
-    state = sharding.place(statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
+    state = sharding.place(program.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
     with preemption.noted(distributed.agree) as stop:
-        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop, profile)
+        loop.train(run.config.training, program, state, tables, workdir, run_id, frozen, stop, profile)
 
 
 def _warm_start(
-    run: setup.Run, role: int, path: epath.Path, weights: transformer.Weights, env: Environment, run_id: str
+    run: setup.Run, role: int, path: epath.Path, weights: transformer.Weights, tables: Tables, run_id: str
 ) -> transformer.Weights:
     """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
-    statics = run.learner
-    model, trained = (statics.model, statics.trained(weights)) if role == BUYER else (statics.seller.model, weights)
+    program = run.program
+    model, trained = (program.model, program.trained(weights)) if role == BUYER else (program.seller.model, weights)
     if path.exists():
         if (damage := checkpoint.damage(path)) is None:
             return checkpoint.read(path, trained, run_id)
         print(f"{path} is damaged: {damage}. It is made anew, which gives the same.")
     key = jax.random.fold_in(run.key, 1)
-    trained = warm_start(run.config.warm_start, model, key, weights, env, role)
+    trained = warm_start(run.config.warm_start, model, key, weights, tables, role)
     with preemption.noted(distributed.agree):
         checkpoint.write(path, trained, run_id)
     return trained

@@ -17,8 +17,8 @@ from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Frozen, Learner
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Frozen, Program
 from negot_jax.solvers import best_response, utilities
 
 
@@ -63,9 +63,9 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
 
 def play_policies(
     policies: Sequence[play.Buyer],
-    statics: Learner,
+    program: Program,
     frozen: Frozen,
-    env: Environment,
+    tables: Tables,
     drawn: Scenario,
     key: jax.Array,
     batch: int,
@@ -75,29 +75,29 @@ def play_policies(
     A scripted seller plays without text. One that is a language model meets all the buyers in one program, since that
     takes longest to compile.
     """
-    if statics.seller is None:
-        played = [play.play(key, policy, env.script, drawn, env.params)[1] for policy in policies]
-        return [by_product(outcome, env) for outcome in played]
-    program = functools.partial(_play_policies, tuple(policies), statics, frozen, env)
-    played = [program(*part) for part in _batches(drawn, max(batch // len(policies), 1), key)]
+    if program.seller is None:
+        played = [play.play(key, policy, tables.script, drawn, tables.params)[1] for policy in policies]
+        return [by_product(outcome, tables) for outcome in played]
+    play_batch = functools.partial(_play_policies, tuple(policies), program, frozen, tables)
+    played = [play_batch(*part) for part in _batches(drawn, max(batch // len(policies), 1), key)]
     outcome = _joined(played, drawn.product.size)
     by_policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), outcome)
-    return [by_product(jax.tree.map(operator.itemgetter(i), by_policy), env) for i in range(len(policies))]
+    return [by_product(jax.tree.map(operator.itemgetter(i), by_policy), tables) for i in range(len(policies))]
 
 
 def play_language_model(
-    statics: Learner,
+    program: Program,
     sampling: SamplingConfig,
     weights: Weights,
     frozen: Frozen,
-    env: Environment,
+    tables: Tables,
     drawn: Scenario,
     key: jax.Array,
     batch: int,
 ) -> tuple[Outcome, rollout.Trajectory]:
     """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
-    played = [_play(statics, sampling, weights, frozen, env, *part) for part in _batches(drawn, batch, key)]
-    return by_product(_joined([outcome for outcome, _ in played], drawn.product.size), env), played[0][1]
+    played = [_play(program, sampling, weights, frozen, tables, *part) for part in _batches(drawn, batch, key)]
+    return by_product(_joined([outcome for outcome, _ in played], drawn.product.size), tables), played[0][1]
 
 
 def drawn_at(drawn: Scenario, rows: jax.Array) -> Scenario:
@@ -116,59 +116,59 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _play(statics, sampling, weights, frozen, env, key, drawn):
-    trajectory = statics.play(key, weights, frozen, env, sharding.split_rows(drawn), 1, sampling)
+def _play(program, sampling, weights, frozen, tables, key, drawn):
+    trajectory = program.play(key, weights, frozen, tables, sharding.split_rows(drawn), 1, sampling)
     return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _play_policies(policies, statics, frozen, env, key, drawn):
+def _play_policies(policies, program, frozen, tables, key, drawn):
     """Outcomes [scenarios, policies]."""
-    buyer = players.mixture(policies, key, env.params.turns)
-    seller = statics.seller.player(statics.settled(frozen))
-    trajectory = rollout.rollout(key, env, sharding.split_rows(drawn), len(policies), buyer, seller)
+    buyer = players.mixture(policies, key, tables.params.turns)
+    seller = program.seller.player(program.settled(frozen))
+    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
     outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 
-def by_product(outcome: Outcome, env: Environment) -> Outcome:
+def by_product(outcome: Outcome, tables: Tables) -> Outcome:
     """Numpy outcomes of shape [products, episodes]."""
-    products = env.params.products.price.size
+    products = tables.params.products.price.size
     return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1), outcome)
 
 
 def tune_linear(
-    statics: Learner, frozen: Frozen, train: Environment, config: EvaluationConfig, key: jax.Array
+    program: Program, frozen: Frozen, train: Tables, config: EvaluationConfig, key: jax.Array
 ) -> buyers.Linear:
     """The best rising linear schedule on the training products.
 
     Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch of scenarios.
     """
-    if statics.seller is None:
+    if program.seller is None:
         products, draws = train.params.products, config.tuning_draws
         return buyers.tune_linear(train.script, products, train.params, key, draws=draws)[0]
     shares = np.arange(3, 11) / 10
     grid = tuple(buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:])
     drawn = rollout.sample_scenarios(key, train, config.batch)
     parts = _batches(drawn, max(config.batch // len(grid), 1), key)
-    outcome = _joined([_play_policies(grid, statics, frozen, train, *part) for part in parts], config.batch)
+    outcome = _joined([_play_policies(grid, program, frozen, train, *part) for part in parts], config.batch)
     return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
 
 
 def evaluate(
-    statics: Learner,
+    program: Program,
     weights: Mapping[str, Weights],
     frozen: Frozen,
     config: EvaluationConfig,
-    test: Environment,
-    train: Environment,
+    test: Tables,
+    train: Tables,
     key: jax.Array,
     prior: Products,
 ) -> tuple[dict[str, Outcome], dict[str, rollout.Trajectory], best_response.Solution | None]:
     """Every row of the table: the named language models, the scripted buyers, the tuned schedule, the best response.
 
     Args:
-      statics: of the run. weights: all that the buyer has, by the row's name. frozen: as in training.
+      program: of the run. weights: all that the buyer has, by the row's name. frozen: as in training.
       test, train: the held-out products, and those on which the schedule is tuned.
       prior: the latter at one list price, from which the best response is found.
     Returns:
@@ -180,15 +180,15 @@ def evaluate(
     outcomes, trajectories = {}, {}
     for name, own in weights.items():
         outcomes[name], trajectories[name] = play_language_model(
-            statics, config.sampling, own, frozen, test, drawn, key_buyers, config.batch
+            program, config.sampling, own, frozen, test, drawn, key_buyers, config.batch
         )
-    tuned = tune_linear(statics, frozen, train, config, key_tuning)
+    tuned = tune_linear(program, frozen, train, config, key_tuning)
     scripted = {spec: buyers.make(spec) for spec in config.buyers}
     scripted[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = tuned
     solution = None
-    if config.best_response and statics.seller is None:
+    if config.best_response and program.seller is None:
         key_solver = jax.random.fold_in(key, 3)
         solution = best_response.solve(key_solver, train.script, prior, train.params.turns, utilities.reward)
         scripted[BEST] = solution.buyer
-    played = play_policies(list(scripted.values()), statics, frozen, test, drawn, key_buyers, config.batch)
+    played = play_policies(list(scripted.values()), program, frozen, test, drawn, key_buyers, config.batch)
     return outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution
