@@ -37,9 +37,10 @@ from experiments import cli, setup
 from launch import hlo, roofline
 from negot_jax import config as door
 from negot_jax.models import presets, sharding, transformer
-from negot_jax.rl import learner
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Frozen
+from negot_jax.rl.configs import LearnerConfig
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Frozen, Program, train_step
+from negot_jax.rl.updates import TrainState
 
 if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The run's configuration, as of experiments.train.")
@@ -65,13 +66,13 @@ class OutOfMemoryError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """What is compiled: `learner.train_step` of these arguments, whose arrays are shapes that lie on a mesh."""
+class Inputs:
+    """What is compiled: `train_step` of these arguments, whose arrays are shapes that lie on a mesh."""
 
     mesh: jax.sharding.Mesh
-    learner: learner.Learner
-    state: learner.TrainState
-    env: Environment
+    program: Program
+    state: TrainState
+    tables: Tables
     frozen: Frozen
 
 
@@ -122,7 +123,7 @@ def chips(topology: str) -> list:
     return devices
 
 
-def build(config: setup.Config, devices: list[jax.Device], prompt: int | None = None) -> Program:
+def build(config: setup.Config, devices: list[jax.Device], prompt: int | None = None) -> Inputs:
     """The program of a configuration, for these chips.
 
     Of the catalogue only sizes matter: where it would have to be downloaded, the generated one stands in for it.
@@ -135,31 +136,31 @@ def build(config: setup.Config, devices: list[jax.Device], prompt: int | None = 
     vocab_size = None if config.model.checkpoint else presets.preset(config.model.preset).vocab_size
     with tempfile.TemporaryDirectory() as nothing:
         run = setup.prepare(config, pathlib.Path(nothing), lambda line: None, len(devices), vocab_size)
-    statics = run.learner
+    program = run.program
 
     def published(model: presets.ModelConfig) -> transformer.Weights:
         """Weights in the type in which they are published."""
         plain = dataclasses.replace(model, lora=presets.LoraConfig())
         return jax.tree.map(lambda x: x.astype(model.dtype), transformer.init(run.key, plain))
 
-    def start() -> tuple[learner.TrainState, Frozen]:
+    def start() -> tuple[TrainState, Frozen]:
         """What `experiments.train` begins with."""
-        state = statics.init_state(run.key, transformer.init(run.key, statics.model))
-        shares = statics.model.lora.rank or config.seller.model == "base"
+        state = program.init_state(run.key, transformer.init(run.key, program.model))
+        shares = program.model.lora.rank or config.seller.model == "base"
         return state, Frozen(
-            base=published(statics.model) if shares else None,
-            seller=published(statics.seller.model) if config.seller.model == "own" else None,
+            base=published(program.model) if shares else None,
+            seller=published(program.seller.model) if config.seller.model == "own" else None,
             reference=run.reference(state.weights),
         )
 
     mesh = sharding.make(config.mesh, devices)
-    shapes = (*jax.eval_shape(start), jax.eval_shape(lambda: _with_prompts(run.train_env, prompt)))
+    shapes = (*jax.eval_shape(start), jax.eval_shape(lambda: _with_prompts(run.train_tables, prompt)))
     lay = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    state, frozen, env = jax.tree.map(lay, shapes, sharding.shardings(shapes, mesh))
-    return Program(mesh, statics, state, env, frozen)
+    state, frozen, tables = jax.tree.map(lay, shapes, sharding.shardings(shapes, mesh))
+    return Inputs(mesh, program, state, tables, frozen)
 
 
-def _with_prompts(env: Environment, columns: int | None) -> Environment:
+def _with_prompts(tables: Tables, columns: int | None) -> Tables:
     """The environment with prompts of so many columns."""
 
     def widen(side):
@@ -170,26 +171,26 @@ def _with_prompts(env: Environment, columns: int | None) -> Environment:
         wide = jnp.zeros((side.prompts_NxL.shape[0], columns), jnp.int32)
         return side.replace(prompts_NxL=wide, layout=dataclasses.replace(side.layout, prompt=columns))
 
-    return env.replace(buyer=widen(env.buyer), seller=widen(env.seller))
+    return tables.replace(buyer=widen(tables.buyer), seller=widen(tables.seller))
 
 
-def compiled(program: Program) -> jax.stages.Compiled:
+def compiled(inputs: Inputs) -> jax.stages.Compiled:
     """The compiled program.
 
     Raises:
       OutOfMemoryError: it needs more than a chip has.
     """
-    with jax.set_mesh(program.mesh):
+    with jax.set_mesh(inputs.mesh):
         try:
-            lowered = learner.train_step.lower(program.learner, program.state, program.env, program.frozen)
+            lowered = train_step.lower(inputs.program, inputs.state, inputs.tables, inputs.frozen)
             return lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise OutOfMemoryError(too_much(str(error), program.mesh.shape, program.learner.config)) from error
+            raise OutOfMemoryError(too_much(str(error), inputs.mesh.shape, inputs.program.config)) from error
 
 
-def too_much(text: str, mesh: Mapping[str, int], config: learner.LearnerConfig) -> str:
+def too_much(text: str, mesh: Mapping[str, int], config: LearnerConfig) -> str:
     """What the compiler says of memory, in a line, and the way out."""
     sizes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
     amounts = re.findall(r"\d[\d.]*[KMGT]\b", text)
@@ -215,21 +216,23 @@ def tally(text: str, sizes: dict[str, int]) -> dict[str, tuple[int, float, float
     return dict(sorted(found.items(), key=lambda item: -item[1][2]))
 
 
-def measure(topology: str, program: Program) -> tuple[Report, str]:
+def measure(topology: str, inputs: Inputs) -> tuple[Report, str]:
     """Compiles a program; what it takes, and its text."""
     begun = time.monotonic(), time.process_time()
-    binary = compiled(program)
+    binary = compiled(inputs)
     seconds, processor_seconds = time.monotonic() - begun[0], time.process_time() - begun[1]
     memory, text = binary.memory_analysis(), binary.as_text()
-    statics, env = program.learner, program.env
-    device = program.mesh.devices.flat[0].device_kind
-    whole = program.state.weights if not statics.model.lora.rank else (program.state.weights, program.frozen.base)
+    program, tables = inputs.program, inputs.tables
+    device = inputs.mesh.devices.flat[0].device_kind
+    whole = inputs.state.weights if not program.model.lora.rank else (inputs.state.weights, inputs.frozen.base)
     return Report(
         topology=topology,
-        mesh=dict(program.mesh.shape),
-        columns={name: side.layout.columns for name, side in (("buyer", env.buyer), ("seller", env.seller)) if side},
+        mesh=dict(inputs.mesh.shape),
+        columns={
+            name: side.layout.columns for name, side in (("buyer", tables.buyer), ("seller", tables.seller)) if side
+        },
         parameters=transformer.parameter_count(whole),
-        trained=transformer.parameter_count(program.state.weights),
+        trained=transformer.parameter_count(inputs.state.weights),
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         peak=memory.peak_memory_in_bytes,
@@ -237,8 +240,8 @@ def measure(topology: str, program: Program) -> tuple[Report, str]:
         seconds=seconds,
         processor_seconds=processor_seconds,
         host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        collectives=tally(text, dict(program.mesh.shape)),
-        estimate=roofline.estimate(statics, env, dict(program.mesh.shape), device),
+        collectives=tally(text, dict(inputs.mesh.shape)),
+        estimate=roofline.estimate(program, tables, dict(inputs.mesh.shape), device),
     ), text
 
 
@@ -311,9 +314,9 @@ def main() -> None:
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         if meshes[0]:
             config = dataclasses.replace(config, mesh=cli.mesh(meshes[0]))
-        program = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
+        inputs = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
     try:
-        report, text = measure(_TOPOLOGY.value[0], program)
+        report, text = measure(_TOPOLOGY.value[0], inputs)
     except OutOfMemoryError as error:
         raise cli.InputError(str(error)) from error
     print(written(report))

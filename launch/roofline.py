@@ -19,8 +19,8 @@ import math
 
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sharding import EXPERT, TENSOR
-from negot_jax.rl.environment import Environment
-from negot_jax.rl.learner import Learner
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Program
 from negot_jax.training import flops
 
 # Of a chip, bytes/s of its memory, as its maker publishes them, by JAX's name for it.
@@ -38,15 +38,15 @@ class Estimate:
     bound_by_memory: float
 
 
-def estimate(learner: Learner, env: Environment, mesh: dict[str, int], device: str) -> Estimate:
+def estimate(program: Program, tables: Tables, mesh: dict[str, int], device: str) -> Estimate:
     """The estimate for chips of a kind on a mesh."""
     peak, bandwidth = flops.PEAK[device], BANDWIDTH[device]
     chips = math.prod(mesh.values())
-    config = learner.config
+    config = program.config
     episodes = config.scenarios * config.group
     decode = prefill = by_memory = 0.0
-    players = [(learner.model, env.buyer.layout)]
-    players += [(learner.seller.model, env.seller.layout)] if learner.seller else []
+    players = [(program.model, tables.buyer.layout)]
+    players += [(program.seller.model, tables.seller.layout)] if program.seller else []
     for model, layout in players:
         for turn in range(layout.turns):
             filled = layout.start(turn) + layout.message / 2
@@ -58,9 +58,9 @@ def estimate(learner: Learner, env: Environment, mesh: dict[str, int], device: s
         work = config.scenarios * layout.prompt * flops.per_token(model, layout.prompt / 2, 0.0)
         work += heard * flops.per_token(model, layout.columns / 2, 0.0)
         prefill += work / chips / peak
-    layout = env.buyer.layout
+    layout = tables.buyer.layout
     scored = layout.turns * layout.message / layout.columns
-    algorithm, model = learner.algorithm, learner.model
+    algorithm, model = program.algorithm, program.model
     passes = algorithm.rescores + (algorithm.kl != "none")
     passes += config.epochs * (2 + (model.remat == "full") + (not model.lora.rank))
     work = episodes * layout.columns * flops.per_token(model, layout.columns / 2, scored) * passes

@@ -63,11 +63,11 @@ def _config(module, method: str, folder: pathlib.Path) -> setup.Config:
 
 def _greedy_message(run: setup.Run, weights) -> tuple[list[int], list[int]]:
     """The most likely first message to a product of the test set: the tokens before it, and its own."""
-    env = run.test_env.replace(buyer=run.test_env.buyer.replace(form=None))
-    scenarios = rollout.sample_scenarios(jax.random.key(0), env, 1)
-    buyer = players.LanguageModelPlayer(BUYER, run.learner.model, weights, SamplingConfig(temperature=0.0))
-    dialogue = jax.jit(lambda: rollout.rollout(jax.random.key(0), env, scenarios, 1, buyer).buyer)()
-    start = env.buyer.layout.start(0)
+    tables = run.test_tables.replace(buyer=run.test_tables.buyer.replace(form=None))
+    scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 1)
+    buyer = players.LanguageModelPlayer(BUYER, run.program.model, weights, SamplingConfig(temperature=0.0))
+    dialogue = jax.jit(lambda: rollout.rollout(jax.random.key(0), tables, scenarios, 1, buyer).buyer)()
+    start = tables.buyer.layout.start(0)
     tokens, valid = np.asarray(dialogue.tokens_BxT)[0], np.asarray(dialogue.valid_BxT)[0]
     said = np.asarray(dialogue.sampled_BxKxW)[0, 0]
     return tokens[:start][valid[:start]].tolist(), tokens[start : start + TOKENS][said].tolist()
@@ -102,7 +102,7 @@ def test_trained_here_and_greedy_there(name, tmp_path, one_device):
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     assert loaded.dtype == torch.float32 and (tmp_path / "exported/tokenizer.json").exists()
 
-    context, ours = _greedy_message(run, run.learner.whole(rows["trained"], frozen))
+    context, ours = _greedy_message(run, run.program.whole(rows["trained"], frozen))
     generated = loaded.generate(
         torch.tensor([context]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=run.dialect.end, pad_token_id=0
     )
@@ -127,9 +127,9 @@ def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
     sizes = dict(layers=2, width=32, heads=4, kv_heads=2, head_dim=8, mlp=16, experts=8, active_experts=2)
     values.update_from_flattened_dict(OVERRIDES | {f"model.{name}": size for name, size in sizes.items()})
     run = setup.prepare(from_config_dict(setup.Config, values), tmp_path)
-    assert run.learner.model.vocab_size == run.dialect.tokenizer.vocab_size
+    assert run.program.model.vocab_size == run.dialect.tokenizer.vocab_size
     weights = run.init_weights()
-    trained, base = run.learner.trained(weights), run.base(weights)
+    trained, base = run.program.trained(weights), run.base(weights)
     assert trained.keys() == ({"lora"} if method == "lora" else {"ends", "blocks"})
     # One copy: the buyer's base, the seller and the reference are the same arrays, unless all weights are trained.
     for part in ("ends", "blocks"):

@@ -17,7 +17,7 @@ from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Outcome, Scen
 from negot_jax.language import prompts
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl import rollout
-from negot_jax.rl.environment import Environment, Side
+from negot_jax.rl.tables import Side, Tables
 
 
 def write(
@@ -58,16 +58,16 @@ def write(
 
 
 def transcribe(
-    name: str, count: int, trajectory: rollout.Trajectory, env: Environment, catalog: Catalog, tokenizer: Tokenizer
+    name: str, count: int, trajectory: rollout.Trajectory, tables: Tables, catalog: Catalog, tokenizer: Tokenizer
 ) -> list[transcripts.Transcript]:
     """The first episodes of a batch, one a product, as text.
 
     Args:
-      name: the buyer's. trajectory: its episodes. catalog: the products that `env` was built from.
+      name: the buyer's. trajectory: its episodes. catalog: the products that `tables` was built from.
     """
     products = np.asarray(trajectory.state.scenario.product)
     rows = sorted(np.unique(products, return_index=True)[1])[:count]
-    return [_transcript(name, _row(trajectory, row), env, catalog, tokenizer) for row in rows]
+    return [_transcript(name, _row(trajectory, row), tables, catalog, tokenizer) for row in rows]
 
 
 def _row(trajectory: rollout.Trajectory, row: int) -> rollout.Trajectory:
@@ -75,12 +75,12 @@ def _row(trajectory: rollout.Trajectory, row: int) -> rollout.Trajectory:
 
 
 def _transcript(
-    name: str, episode: rollout.Trajectory, env: Environment, catalog: Catalog, tokenizer: Tokenizer
+    name: str, episode: rollout.Trajectory, tables: Tables, catalog: Catalog, tokenizer: Tokenizer
 ) -> transcripts.Transcript:
     state = episode.state
     product = int(state.scenario.product)
     kinds_Kx2, prices_Kx2 = jax.device_get((state.kinds, state.prices))
-    said = _messages(jax.device_get((episode.buyer, episode.seller)), env, tokenizer)
+    said = _messages(jax.device_get((episode.buyer, episode.seller)), tables, tokenizer)
     messages = [
         transcripts.Message(
             role=role,
@@ -98,7 +98,7 @@ def _transcript(
         price=int(catalog.price[product]),
         budget=int(catalog.budget[product]),
         cost=int(catalog.cost[product]),
-        hidden=_hidden(env.script, state.scenario) if episode.seller is None else {},
+        hidden=_hidden(tables.script, state.scenario) if episode.seller is None else {},
         messages=messages,
         end=End(int(state.end)),
         deal_price=int(state.deal_price),
@@ -107,14 +107,14 @@ def _transcript(
 
 
 def _messages(
-    dialogues: tuple[rollout.Dialogue, rollout.Dialogue | None], env: Environment, tokenizer: Tokenizer
+    dialogues: tuple[rollout.Dialogue, rollout.Dialogue | None], tables: Tables, tokenizer: Tokenizer
 ) -> list[dict[int, str]]:
     """Turn by turn, the text of both sides' messages, Thoughts included.
 
     Of a seller that reads no text, or whose message was withdrawn, it is what the buyer heard.
     """
     buyer, seller = dialogues
-    layout, turns = env.buyer.layout, []
+    layout, turns = tables.buyer.layout, []
 
     def own(side: Side, dialogue: rollout.Dialogue, turn: int) -> np.ndarray:
         slot = dialogue.tokens_BxT[side.layout.start(turn) : side.layout.end(turn)]
@@ -122,9 +122,9 @@ def _messages(
 
     for turn in range(layout.turns):
         heard = buyer.tokens_BxT[layout.end(turn) + layout.closing + layout.withdrawn + layout.other :][: layout.reply]
-        said = {BUYER: own(env.buyer, buyer, turn), SELLER: heard[: np.argmax(heard == env.end)]}
+        said = {BUYER: own(tables.buyer, buyer, turn), SELLER: heard[: np.argmax(heard == tables.end)]}
         if seller is not None and seller.sampled_BxKxW[turn].any():
-            said[SELLER] = own(env.seller, seller, turn)
+            said[SELLER] = own(tables.seller, seller, turn)
         turns.append({role: tokenizer.decode(ids) for role, ids in said.items()})
     return turns
 

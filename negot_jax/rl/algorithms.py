@@ -42,14 +42,7 @@ class AlgorithmConfig:
     value_clip: float = field(0.2, "how far a value may move from its old one in an iteration (gae)")
 
     def __post_init__(self):
-        tables = {
-            "advantage": ("group", "gae"),
-            "scale": SCALES,
-            "ratio": RATIOS,
-            "aggregation": AGGREGATIONS,
-            "kl": _KL,
-        }
-        for name, table in tables.items():
+        for name, table in _TABLES.items():
             if (value := getattr(self, name)) not in table:
                 near = difflib.get_close_matches(value, table, n=1, cutoff=0.0)[0]
                 raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")

@@ -1,79 +1,16 @@
-"""Log-probabilities as the trainer sees them, and the terms of the loss.
+"""The terms of the loss, as pure functions of log-probabilities.
 
 A term has a value a token. A loss or metric is a (sum, weight) pair until the last moment, so that micro-batches,
 devices and hosts add up exactly. Shape suffixes as in `rollout`; N = K * W, the buyer's token slots of an episode.
 """
 
 from collections.abc import Callable
-import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from negot_jax.language import constrain
-from negot_jax.models import sampling, transformer, value_head
-from negot_jax.models.presets import ModelConfig
-from negot_jax.rl.environment import Layout
-from negot_jax.rl.rollout import Dialogue
-
 Pair = tuple[jax.Array, jax.Array]
-
-
-class Scores(NamedTuple):
-    """What the trainer thinks of a side's token slots, float32 [B, N] each; 0 where none was sampled.
-
-    log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, of the state
-    before each token; 0 without a critic.
-    """
-
-    log_probs: jax.Array
-    entropies: jax.Array
-    values: jax.Array
-
-
-def score_messages(
-    config: ModelConfig,
-    weights: transformer.Weights,
-    layout: Layout,
-    dialogue: Dialogue,
-    form: constrain.Constraint | None,
-    temperature: float,
-) -> Scores:
-    """Scores a side's messages teacher-forced: one forward pass reads the whole dialogue.
-
-    Scores over the vocabulary are made one turn at a time and recomputed in the backward pass, never held for the
-    whole context.
-
-    Args:
-      layout: of the side whose dialogue it is. form: the masks that `dialogue.choices_BxKxW` index; None scores every
-      token of the vocabulary.
-    """
-    context, valid = (x[:, : layout.columns] for x in (dialogue.tokens_BxT, dialogue.valid_BxT))
-    positions = jnp.cumsum(valid, axis=1) - 1
-    blocks = tuple(layout.end(k) for k in range(layout.turns))
-    hidden, _ = transformer.forward(config, weights, context, positions, valid, blocks=blocks)
-    # A message's first token is predicted at the side's header, one column before its slot.
-    before = jnp.stack([hidden[:, layout.start(k) - 1 : layout.end(k) - 1] for k in range(layout.turns)])
-    tokens = jnp.stack([context[:, layout.start(k) : layout.end(k)] for k in range(layout.turns)])
-    choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (dialogue.choices_BxKxW, dialogue.sampled_BxKxW))
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def turn(inputs):
-        hidden_BxWxD, tokens_BxW, choices_BxW, sampled_BxW = inputs
-        logits = transformer.logits(config, weights, hidden_BxWxD)
-        mask = None if form is None else form.allowed_NxV[jnp.maximum(choices_BxW, 0)]
-        log_probs = sampling.log_probs(logits, temperature, mask)
-        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-        chosen = jnp.take_along_axis(log_probs, tokens_BxW[..., None], axis=-1)[..., 0]
-        drawn_BxW = sampled_BxW if form is None else sampled_BxW & (choices_BxW != constrain.FORCED)
-        values = value_head.values(weights, hidden_BxWxD)
-        return Scores(
-            jnp.where(drawn_BxW, chosen, 0.0), jnp.where(drawn_BxW, entropy, 0.0), jnp.where(sampled_BxW, values, 0.0)
-        )
-
-    scores = jax.lax.map(turn, (before, tokens, choices, sampled))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
+Metrics = dict[str, Pair]
 
 
 def masked(values: jax.Array, mask: jax.Array) -> Pair:

@@ -8,54 +8,53 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.rl import advantages, losses
+from negot_jax.rl import advantages, losses, scoring
 from negot_jax.rl.algorithms import AlgorithmConfig
-
-Metrics = dict[str, losses.Pair]
+from negot_jax.rl.losses import Metrics
 
 
 @struct.dataclass
-class Batch:
-    """Finished episodes and what they teach, data to the loss: [B, N] each.
+class Targets:
+    """What an update learns from, held fixed while it learns: [B, N] each.
 
-    mask: the tokens that count. advantages. sampler: log-probabilities at sampling. old: those that ratios are taken
-    to. importance: truncated weights. reference: log-probabilities under the reference. values, returns: the old
-    critic's values, and what they should have been.
+    mask: tokens that count. sampler_log_probs: at sampling. old_log_probs: denominator of the ratios.
+    importance_weights: truncated trainer/sampler ratios. reference_log_probs: under the reference policy.
+    old_values: the critic's before the first update. returns: targets of the critic.
     """
 
     mask: jax.Array
     advantages: jax.Array
-    sampler: jax.Array
-    old: jax.Array
-    importance: jax.Array
-    reference: jax.Array
-    values: jax.Array
+    sampler_log_probs: jax.Array
+    old_log_probs: jax.Array
+    importance_weights: jax.Array
+    reference_log_probs: jax.Array
+    old_values: jax.Array
     returns: jax.Array
 
 
-def prepare(
+def make_targets(
     algorithm: AlgorithmConfig,
     group: int,
     rewards_B: jax.Array,
     sampled_BxN: jax.Array,
-    sampler_BxN: jax.Array,
-    old: losses.Scores | None = None,
-    reference_BxN: jax.Array | None = None,
-) -> tuple[Batch, Metrics]:
-    """From rewards to a batch.
+    sampler_log_probs_BxN: jax.Array,
+    old: scoring.TokenScores | None = None,
+    reference_log_probs_BxN: jax.Array | None = None,
+) -> tuple[Targets, Metrics]:
+    """The targets of finished episodes, from their rewards.
 
     Args:
       group: episodes of one scenario. rewards_B: float32, at the end of each episode.
-      sampled_BxN: bool, the slots with a token of the policy. sampler_BxN: their log-probabilities at sampling.
+      sampled_BxN: bool, the slots with a token of the policy. sampler_log_probs_BxN: at sampling.
       old: the trainer's scores before the first update, where `algorithm.rescores`.
-      reference_BxN: the reference's log-probabilities, where there is a divergence.
+      reference_log_probs_BxN: the reference's log-probabilities, where the algorithm has a KL term.
     """
     zeros, metrics = jnp.zeros(sampled_BxN.shape), {}
-    values, log_probs = (zeros, sampler_BxN) if old is None else (old.values, old.log_probs)
-    reference = zeros if reference_BxN is None else reference_BxN
+    values, log_probs = (zeros, sampler_log_probs_BxN) if old is None else (old.values, old.log_probs)
+    reference = zeros if reference_log_probs_BxN is None else reference_log_probs_BxN
     importance = zeros + 1
     if algorithm.importance_cap:
-        importance = losses.truncated_importance(log_probs, sampler_BxN, algorithm.importance_cap)
+        importance = losses.truncated_importance(log_probs, sampler_log_probs_BxN, algorithm.importance_cap)
         metrics["importance_weight"] = losses.masked(importance, sampled_BxN)
     rewards_BxN = advantages.token_rewards(rewards_B, sampled_BxN)
     if algorithm.kl == "k1":
@@ -73,41 +72,43 @@ def prepare(
         unequal_B = advantages.unequal_groups(rewards_B, group)
         mask &= unequal_B[:, None]
         metrics["unequal_groups"] = losses.masked(unequal_B, jnp.ones_like(unequal_B))
-    batch = Batch(
+    targets = Targets(
         mask=mask,
         advantages=advantages.SCALES[algorithm.scale](estimated, sampled_BxN, group),
-        sampler=sampler_BxN,
-        old=log_probs,
-        importance=importance,
-        reference=reference,
-        values=values,
+        sampler_log_probs=sampler_log_probs_BxN,
+        old_log_probs=log_probs,
+        importance_weights=importance,
+        reference_log_probs=reference,
+        old_values=values,
         returns=estimated + values,
     )
-    return batch, metrics
+    return targets, metrics
 
 
-def loss(algorithm: AlgorithmConfig, scores: losses.Scores, batch: Batch) -> tuple[losses.Pair, Metrics]:
+def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targets) -> tuple[losses.Pair, Metrics]:
     """The objective of some episodes as a (sum, weight), and what is to be known of it.
 
     The sum over episodes is the sum over any parts of them: nothing in it looks from one episode to another.
     """
-    mask = batch.mask
-    log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, batch.old, mask)
-    terms, clipped = losses.clipped_policy_loss(log_ratio, batch.advantages, algorithm.clip)
-    terms *= batch.importance
+    mask = targets.mask
+    log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)
+    terms, clipped = losses.clipped_policy_loss(log_ratio, targets.advantages, algorithm.clip)
+    terms *= targets.importance_weights
     metrics = {
         "entropy": losses.masked(scores.entropies, mask),
         "clip_fraction": losses.masked(clipped, mask),
-        "ratio_gap": losses.masked(jnp.abs(scores.log_probs - batch.sampler), mask),
+        "ratio_gap": losses.masked(jnp.abs(scores.log_probs - targets.sampler_log_probs), mask),
     }
     if algorithm.entropy:
         terms -= algorithm.entropy * scores.entropies
     if algorithm.kl != "none":
-        metrics["kl"] = losses.masked(losses.k3(scores.log_probs, batch.reference), mask)
+        metrics["kl"] = losses.masked(losses.k3(scores.log_probs, targets.reference_log_probs), mask)
     if algorithm.kl in losses.KL_LOSSES:
-        terms += algorithm.kl_coefficient * losses.KL_LOSSES[algorithm.kl](scores.log_probs, batch.reference)
+        terms += algorithm.kl_coefficient * losses.KL_LOSSES[algorithm.kl](
+            scores.log_probs, targets.reference_log_probs
+        )
     if algorithm.critic:
-        value_loss = losses.clipped_value_loss(scores.values, batch.values, batch.returns, algorithm.value_clip)
+        value_loss = losses.clipped_value_loss(scores.values, targets.old_values, targets.returns, algorithm.value_clip)
         terms += algorithm.value_coefficient * value_loss
         metrics["value_loss"] = losses.masked(value_loss, mask)
     weights_BxN, weight = losses.AGGREGATIONS[algorithm.aggregation](mask)

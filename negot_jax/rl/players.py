@@ -18,7 +18,8 @@ from negot_jax.game.types import BUYER, SELLER, Action, End, GameState
 from negot_jax.language import constrain, render
 from negot_jax.models import sampling, transformer
 from negot_jax.models.presets import ModelConfig
-from negot_jax.rl.environment import Environment, Layout
+from negot_jax.rl.layout import Layout
+from negot_jax.rl.tables import Tables
 
 _LONG = 2048  # Columns of a context.
 
@@ -49,18 +50,18 @@ class Chunk(NamedTuple):
 class Player(Protocol):
     """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next."""
 
-    def begin(self, env: Environment, prompt: Chunk, group: int) -> object:
+    def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
         """Reads the prompts [P, C]; the memory has a row for each of the P * group episodes."""
 
     def speak(
-        self, key: jax.Array, env: Environment, memory: object, turn: jax.Array, state: GameState
+        self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
     ) -> tuple[object, Message]:
         """The messages of a turn, [B]; silent where the game is over."""
 
-    def hear(self, env: Environment, memory: object, turn: jax.Array, heard: Chunk) -> object:
+    def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
         """Reads what comes before its message of a turn; after the last one, nothing."""
 
-    def withdraw(self, env: Environment, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
+    def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
         """Forgets its message of a turn where regulation has put another in its place."""
 
 
@@ -70,11 +71,11 @@ class ScriptedPlayer(NamedTuple):
     role: int
     act: Callable[[GameState], Action]
 
-    def begin(self, env, prompt, group):
+    def begin(self, tables, prompt, group):
         return ()
 
-    def speak(self, key, env, memory, turn, state):
-        said, lengths = render_action(env, self.role, self.act(state), state, env.side(self.role).layout.message)
+    def speak(self, key, tables, memory, turn, state):
+        said, lengths = render_action(tables, self.role, self.act(state), state, tables.side(self.role).layout.message)
         lengths = jnp.where(state.end == End.ONGOING, lengths, 0)
         return memory, Message(
             tokens_BxW=said,
@@ -84,10 +85,10 @@ class ScriptedPlayer(NamedTuple):
             choices_BxW=jnp.full(said.shape, constrain.FORCED),
         )
 
-    def hear(self, env, memory, turn, heard):
+    def hear(self, tables, memory, turn, heard):
         return memory
 
-    def withdraw(self, env, memory, turn, withdrawn_B):
+    def withdraw(self, tables, memory, turn, withdrawn_B):
         return memory
 
 
@@ -104,23 +105,23 @@ def mixture(policies: Sequence[Buyer], key: jax.Array, turns: int) -> ScriptedPl
     return ScriptedPlayer(BUYER, act)
 
 
-def scripted_seller(env: Environment) -> ScriptedPlayer:
+def scripted_seller(tables: Tables) -> ScriptedPlayer:
     """The environment's scripted seller, as one that reads and writes."""
-    return ScriptedPlayer(SELLER, jax.vmap(lambda state: sellers.respond(env.script, state, env.params)))
+    return ScriptedPlayer(SELLER, jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params)))
 
 
 def render_action(
-    env: Environment, role: int, action: Action, state: GameState, width: int
+    tables: Tables, role: int, action: Action, state: GameState, width: int
 ) -> tuple[jax.Array, jax.Array]:
     """Scripted messages [B, width] and their lengths; like a scripted seller's noise, the wording depends on the
     scenario and the turn alone.
     """
-    book = env.buyer_book if role == BUYER else env.seller_book
+    book = tables.buyer_book if role == BUYER else tables.seller_book
     wording = jax.vmap(lambda key, turn: jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn))
     variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(wording(state.scenario.key, state.turn))
     product = state.scenario.product
     return jax.vmap(functools.partial(render.render, book, width=width))(
-        action, env.codes_NxC[product], env.code_lengths_N[product], variant
+        action, tables.codes_NxC[product], tables.code_lengths_N[product], variant
     )
 
 
@@ -146,7 +147,7 @@ class LanguageModelPlayer(NamedTuple):
     weights: transformer.Weights
     sampling: sampling.SamplingConfig
 
-    def begin(self, env, prompt, group):
+    def begin(self, tables, prompt, group):
         """Reads each prompt once and hands every member of the group a copy."""
         P, C = prompt.tokens.shape
         cache = transformer.init_cache(P, C, self.config)
@@ -157,7 +158,7 @@ class LanguageModelPlayer(NamedTuple):
         def widen(whole, batch_axis):
             """A group of each row, with room for all columns, which follow the rows."""
             room = [(0, 0)] * whole.ndim
-            room[batch_axis + 1] = (0, env.side(self.role).layout.columns - C)
+            room[batch_axis + 1] = (0, tables.side(self.role).layout.columns - C)
             return jnp.pad(jnp.repeat(whole, group, axis=batch_axis), room)
 
         return Memory(
@@ -166,8 +167,8 @@ class LanguageModelPlayer(NamedTuple):
             hidden_BxD=jnp.repeat(memory.hidden_BxD, group, axis=0),
         )
 
-    def hear(self, env, memory, turn, heard):
-        layout = env.side(self.role).layout
+    def hear(self, tables, memory, turn, heard):
+        layout = tables.side(self.role).layout
 
         def read(span, memory):
             positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
@@ -183,8 +184,8 @@ class LanguageModelPlayer(NamedTuple):
         which = jnp.where(turn < layout.turns, (turn - first) // sharing, len(reads))
         return jax.lax.switch(which, [*reads, lambda memory: memory], memory)
 
-    def withdraw(self, env, memory, turn, withdrawn_B):
-        layout, cache = env.side(self.role).layout, memory.cache
+    def withdraw(self, tables, memory, turn, withdrawn_B):
+        layout, cache = tables.side(self.role).layout, memory.cache
         start = layout.start(turn)
         slot_BxW = jax.lax.dynamic_slice_in_dim(cache.valid_BxS, start, layout.message, axis=1)
         kept_BxW = slot_BxW & ~withdrawn_B[:, None]
@@ -192,10 +193,10 @@ class LanguageModelPlayer(NamedTuple):
         seen_B = memory.seen_B - slot_BxW.sum(axis=1) + kept_BxW.sum(axis=1)
         return memory.replace(cache=cache.replace(valid_BxS=valid_BxS), seen_B=seen_B)
 
-    def speak(self, key, env, memory, turn, state):
-        layout = env.side(self.role).layout
+    def speak(self, key, tables, memory, turn, state):
+        layout = tables.side(self.role).layout
         sharing, last = _turns_sharing(layout)
-        turns = [functools.partial(self._decode, key, env, layout.end(k), turn, state) for k in last]
+        turns = [functools.partial(self._decode, key, tables, layout.end(k), turn, state) for k in last]
         return jax.lax.switch(turn // sharing, turns, memory)
 
     def _uniforms(self, key, turn, state):
@@ -209,12 +210,12 @@ class LanguageModelPlayer(NamedTuple):
         keys_B = own(state.scenario.key)
         return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
 
-    def _decode(self, key, env, span, turn, state, memory):
+    def _decode(self, key, tables, span, turn, state, memory):
         """Samples until every row has ended its message or filled its slot."""
-        side, B = env.side(self.role), state.turn.size
+        side, B = tables.side(self.role), state.turn.size
         form, W = side.form, side.layout.message
         standing = state.offers[:, 1 - self.role]
-        spellings = _spellings(env, state.scenario.product, standing)
+        spellings = _spellings(tables, state.scenario.product, standing)
         talking_B = state.end == End.ONGOING
         uniforms = self._uniforms(key, turn, state)
 
@@ -233,7 +234,7 @@ class LanguageModelPlayer(NamedTuple):
         def step(carry):
             column, talking_B, follow, memory, message = carry
             token, log_prob, choice, follow = sample(column, memory.hidden_BxD, follow)
-            ended_B = token == env.end
+            ended_B = token == tables.end
 
             def write(whole, new):
                 new = jnp.where(talking_B, new, 0).astype(whole.dtype)
@@ -275,13 +276,13 @@ def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
     return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
 
 
-def _spellings(env: Environment, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
+def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
     """What constrained decoding may have to spell out for each row: its codename and the other side's offer."""
-    price, price_length = jax.vmap(functools.partial(render.spell_price, env.buyer_book))(jnp.maximum(standing, 0))
-    codes = env.codes_NxC[product]
+    price, price_length = jax.vmap(functools.partial(render.spell_price, tables.buyer_book))(jnp.maximum(standing, 0))
+    codes = tables.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])
     pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))
     return constrain.Spellings(
         tokens_2xC=jnp.stack([pad(codes), pad(price)], axis=1),
-        lengths_2=jnp.stack([env.code_lengths_N[product], price_length], axis=1),
+        lengths_2=jnp.stack([tables.code_lengths_N[product], price_length], axis=1),
     )

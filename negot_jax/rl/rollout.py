@@ -15,8 +15,8 @@ from negot_jax.game import bargaining, sellers
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Scenario
 from negot_jax.language import grammar
 from negot_jax.language import relay as relays
-from negot_jax.rl.environment import Environment, Side
 from negot_jax.rl.players import Chunk, Message, Player, render_action
+from negot_jax.rl.tables import Side, Tables
 
 
 @struct.dataclass
@@ -44,45 +44,47 @@ class Trajectory:
     state: GameState
 
 
-def sample_scenarios(key: jax.Array, env: Environment, count: int) -> Scenario:
+def sample_scenarios(key: jax.Array, tables: Tables, count: int) -> Scenario:
     """`count` draws of a product and a seller, [P]."""
-    return jax.vmap(functools.partial(bargaining.draw, products=env.params.products))(jax.random.split(key, count))
+    return jax.vmap(functools.partial(bargaining.draw, products=tables.params.products))(jax.random.split(key, count))
 
 
 def rollout(
-    key: jax.Array, env: Environment, scenarios_P: Scenario, group: int, buyer: Player, seller: Player | None = None
+    key: jax.Array, tables: Tables, scenarios_P: Scenario, group: int, buyer: Player, seller: Player | None = None
 ) -> Trajectory:
     """Plays every scenario `group` times to its end.
 
     The members of a group meet the same seller with the same noise; they differ by the buyer's sampling alone.
 
     Args:
-      seller: who speaks for the seller; None for the scripted one, `env.script`, which reads no text.
+      seller: who speaks for the seller; None for the scripted one, `tables.script`, which reads no text.
     """
     repeat = lambda x: jnp.repeat(x, group, axis=0)
-    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, env.params)[1])(jax.tree.map(repeat, scenarios_P))
-    prompt = _prompt(env.buyer, scenarios_P.product)
-    prompt = _join(prompt, _header(env.buyer.own_KxH, jnp.zeros(prompt.tokens.shape[0], jnp.int32)))
-    buyer_memory = buyer.begin(env, prompt, group)
+    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(
+        jax.tree.map(repeat, scenarios_P)
+    )
+    prompt = _prompt(tables.buyer, scenarios_P.product)
+    prompt = _join(prompt, _header(tables.buyer.own_KxH, jnp.zeros(prompt.tokens.shape[0], jnp.int32)))
+    buyer_memory = buyer.begin(tables, prompt, group)
     if seller is not None:
-        seller_prompt = _prompt(env.seller, scenarios_P.product)
-        seller_memory = (seller.begin(env, seller_prompt, group), _nothing_said(env, state))
+        seller_prompt = _prompt(tables.seller, scenarios_P.product)
+        seller_memory = (seller.begin(tables, seller_prompt, group), _nothing_said(tables, state))
 
     def play_turn(carry, turn):
         buyer_memory, seller_memory, state = carry
-        buyer_memory, said = buyer.speak(jax.random.fold_in(key, turn), env, buyer_memory, turn, state)
-        parsed = read(env, BUYER, said, state)
-        state, _ = _step(env, state, parsed.action)
+        buyer_memory, said = buyer.speak(jax.random.fold_in(key, turn), tables, buyer_memory, turn, state)
+        parsed = read(tables, BUYER, said, state)
+        state, _ = _step(tables, state, parsed.action)
         if seller is None:
-            state, heard, answered = _scripted_answer(env, state, said)
+            state, heard, answered = _scripted_answer(tables, state, said)
         else:
-            copy = _relay(env, said, parsed, env.seller.layout.reply)
-            seller_memory, state, heard, answered = _answer(env, seller, seller_memory, turn, state, said, copy)
-        buyer_memory = buyer.hear(env, buyer_memory, turn + 1, heard)
+            copy = _relay(tables, said, parsed, tables.seller.layout.reply)
+            seller_memory, state, heard, answered = _answer(tables, seller, seller_memory, turn, state, said, copy)
+        buyer_memory = buyer.hear(tables, buyer_memory, turn + 1, heard)
         return (buyer_memory, seller_memory, state), ((said, heard), answered)
 
     carry = (buyer_memory, None if seller is None else seller_memory, state)
-    (_, _, state), (spoken, answered) = jax.lax.scan(play_turn, carry, jnp.arange(env.params.turns))
+    (_, _, state), (spoken, answered) = jax.lax.scan(play_turn, carry, jnp.arange(tables.params.turns))
     first = Chunk(*map(repeat, prompt))
     buyers = _dialogue(first, *spoken)
     if seller is None:
@@ -91,20 +93,20 @@ def rollout(
     return Trajectory(buyers, _dialogue(Chunk(*map(repeat, seller_prompt)), message, heard, heard_first=True), state)
 
 
-def read(env: Environment, role: int, message: Message, state: GameState) -> grammar.Parsed:
+def read(tables: Tables, role: int, message: Message, state: GameState) -> grammar.Parsed:
     """The messages of one side, [B], as the grammar reads them."""
-    parse = functools.partial(grammar.parse, env.grammar, role=role)
-    hashes = env.code_hashes_N[state.scenario.product]
+    parse = functools.partial(grammar.parse, tables.grammar, role=role)
+    hashes = tables.code_hashes_N[state.scenario.product]
     return jax.vmap(parse)(message.tokens_BxW, message.lengths_B, message.cut_B, hashes)
 
 
-def _step(env: Environment, state: GameState, action: Action) -> tuple[GameState, jax.Array]:
+def _step(tables: Tables, state: GameState, action: Action) -> tuple[GameState, jax.Array]:
     """The new states, and whether regulation stepped in."""
     # The rules draw nothing at random; `step` takes a key because every environment's does.
     unused = jax.random.key(0)
 
     def step(state, action):
-        _, stepped, _, _, info = bargaining.step(unused, state, action, env.params)
+        _, stepped, _, _, info = bargaining.step(unused, state, action, tables.params)
         return stepped, info["intervened"]
 
     return jax.vmap(step)(state, action)
@@ -117,16 +119,16 @@ def _played(stepped: GameState, before: GameState) -> Action:
     return Action(kind=kind, price=price, acts=jnp.zeros_like(kind))
 
 
-def _scripted_answer(env: Environment, state: GameState, said: Message) -> tuple[GameState, Chunk, None]:
+def _scripted_answer(tables: Tables, state: GameState, said: Message) -> tuple[GameState, Chunk, None]:
     """The scripted seller answers: the new states, and what the buyer hears."""
-    action = jax.vmap(lambda s: sellers.respond(env.script, s, env.params))(state)
-    stepped, _ = _step(env, state, action)
-    reply, lengths = render_action(env, SELLER, _played(stepped, state), state, env.buyer.layout.reply)
-    return stepped, _hear(env.buyer, env.end, state.turn + 1, said, None, reply, lengths, stepped), None
+    action = jax.vmap(lambda s: sellers.respond(tables.script, s, tables.params))(state)
+    stepped, _ = _step(tables, state, action)
+    reply, lengths = render_action(tables, SELLER, _played(stepped, state), state, tables.buyer.layout.reply)
+    return stepped, _hear(tables.buyer, tables.end, state.turn + 1, said, None, reply, lengths, stepped), None
 
 
 def _answer(
-    env: Environment,
+    tables: Tables,
     seller: Player,
     memory: tuple[object, tuple[Message, Chunk]],
     turn: jax.Array,
@@ -139,37 +141,37 @@ def _answer(
     An illegal message is withdrawn from its own context, and what regulation puts in its place stands there instead.
     """
     memory, (before, stand_in) = memory
-    heard = _hear(env.seller, env.end, turn, before, stand_in, *copy, state)
-    memory = seller.hear(env, memory, turn, heard)
-    memory, message = seller.speak(None, env, memory, turn, state)
-    parsed = read(env, SELLER, message, state)
-    stepped, intervened_B = _step(env, state, parsed.action)
-    memory = seller.withdraw(env, memory, turn, intervened_B)
-    own, own_lengths = _relay(env, message, parsed, env.buyer.layout.reply)
+    heard = _hear(tables.seller, tables.end, turn, before, stand_in, *copy, state)
+    memory = seller.hear(tables, memory, turn, heard)
+    memory, message = seller.speak(None, tables, memory, turn, state)
+    parsed = read(tables, SELLER, message, state)
+    stepped, intervened_B = _step(tables, state, parsed.action)
+    memory = seller.withdraw(tables, memory, turn, intervened_B)
+    own, own_lengths = _relay(tables, message, parsed, tables.buyer.layout.reply)
     lengths_B = jnp.where(intervened_B, 0, message.lengths_B)
     message = message.replace(lengths_B=lengths_B, cut_B=message.cut_B & ~intervened_B)
 
-    replaced, lengths = render_action(env, SELLER, _played(stepped, state), state, env.seller_book.width)
+    replaced, lengths = render_action(tables, SELLER, _played(stepped, state), state, tables.seller_book.width)
     stand_in = Chunk(replaced, (jnp.arange(replaced.shape[1]) < lengths[:, None]) & intervened_B[:, None])
     replaced = jnp.pad(replaced, ((0, 0), (0, own.shape[1] - replaced.shape[1])))
     reply = jnp.where(intervened_B[:, None], replaced, own)
     reply_lengths = jnp.where(intervened_B, lengths, own_lengths)
-    to_buyer = _hear(env.buyer, env.end, turn + 1, said, None, reply, reply_lengths, stepped)
+    to_buyer = _hear(tables.buyer, tables.end, turn + 1, said, None, reply, reply_lengths, stepped)
     return (memory, (message, stand_in)), stepped, to_buyer, (message, heard)
 
 
-def _nothing_said(env: Environment, state: GameState) -> tuple[Message, Chunk]:
+def _nothing_said(tables: Tables, state: GameState) -> tuple[Message, Chunk]:
     """What the seller's last message and its stand-in are before it has spoken."""
-    B, layout = state.turn.size, env.seller.layout
+    B, layout = state.turn.size, tables.seller.layout
     nothing = jnp.zeros((B, layout.message), jnp.int32)
     none_B = jnp.zeros(B, bool)
     message = Message(nothing, jnp.zeros(B, jnp.int32), none_B, nothing.astype(jnp.float32), nothing)
     return message, Chunk(jnp.zeros((B, layout.withdrawn), jnp.int32), jnp.zeros((B, layout.withdrawn), bool))
 
 
-def _relay(env: Environment, message: Message, parsed: grammar.Parsed, width: int) -> tuple[jax.Array, jax.Array]:
+def _relay(tables: Tables, message: Message, parsed: grammar.Parsed, width: int) -> tuple[jax.Array, jax.Array]:
     """What the other side reads of messages, and its lengths."""
-    return jax.vmap(functools.partial(relays.relay, env.relay, width=width))(message.tokens_BxW, parsed)
+    return jax.vmap(functools.partial(relays.relay, tables.relay, width=width))(message.tokens_BxW, parsed)
 
 
 def _hear(

@@ -8,7 +8,7 @@ of the columns. What is computed again in a backward pass does not count (model 
 import jax
 
 from negot_jax.models.presets import ModelConfig
-from negot_jax.rl.learner import Learner
+from negot_jax.rl.train_step import Program
 
 # Dense bfloat16 FLOP/s a device, as its maker publishes them, by JAX's name for the device.
 PEAK = {
@@ -39,23 +39,23 @@ def per_token(model: ModelConfig, columns: float, scored: float) -> float:
     return 2 * matrices + 4 * seen * model.heads * model.head_dim
 
 
-def of_iteration(learner: Learner, tokens: float, sampled: float) -> float:
+def of_iteration(program: Program, tokens: float, sampled: float) -> float:
     """FLOPs of playing and learning from the buyer's contexts: so many tokens, of which it sampled so many.
 
     A token is read once as it is played, once for each score that is held fixed, and in every epoch three times, since
     a backward pass counts twice; once less where the matrices themselves are not trained. What a seller reads is left
     out.
     """
-    algorithm, config = learner.algorithm, learner.config
+    algorithm, config = program.algorithm, program.config
     forward = 1 + algorithm.rescores + (algorithm.kl != "none")
-    training = (2 if learner.model.lora.rank else 3) * config.epochs
+    training = (2 if program.model.lora.rank else 3) * config.epochs
     columns = tokens / (config.scenarios * config.group)
-    return tokens * (forward + training) * per_token(learner.model, columns / 2, sampled / tokens)
+    return tokens * (forward + training) * per_token(program.model, columns / 2, sampled / tokens)
 
 
-def speed(learner: Learner, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
+def speed(program: Program, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
     """Metrics of an iteration: tokens of the buyer's contexts a second, and the share of the peak, if that is known."""
     found = {"perf/tokens_per_second": float(tokens) / seconds}
     if peak := PEAK.get(jax.devices()[0].device_kind):
-        found["perf/mfu"] = of_iteration(learner, float(tokens), sampled) / (seconds * peak * jax.device_count())
+        found["perf/mfu"] = of_iteration(program, float(tokens), sampled) / (seconds * peak * jax.device_count())
     return found

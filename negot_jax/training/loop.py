@@ -14,8 +14,10 @@ import time
 import jax
 
 from negot_jax.config import field
-from negot_jax.rl import learner
-from negot_jax.rl.environment import Environment
+from negot_jax.rl import losses
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program, train_step
+from negot_jax.rl.updates import TrainState
 from negot_jax.training import distributed, flops, storage
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
@@ -47,15 +49,15 @@ class TrainingConfig:
 
 def train(
     config: TrainingConfig,
-    statics: learner.Learner,
-    state: learner.TrainState,
-    env: Environment,
+    program: Program,
+    state: TrainState,
+    tables: Tables,
     workdir: str | os.PathLike,
     run_id: str,
-    frozen: learner.Frozen = learner.NOTHING_FROZEN,
+    frozen: Frozen = NOTHING_FROZEN,
     stop: Callable[[], bool] = lambda: False,
     profile: tuple[int, int] | None = None,
-) -> learner.TrainState:
+) -> TrainState:
     """Runs what is left of the iterations. All processes of a run call it alike, and the first one writes the metrics.
 
     Args:
@@ -63,7 +65,7 @@ def train(
         had never stopped.
       workdir: gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
       run_id: names the run that the checkpoints are of: see `manifest.run_id`.
-      frozen: as in `learner.train_step`.
+      frozen: as in `train_step`.
       stop: asked before every iteration whether to checkpoint and return now. Among many processes that is once one of
         them is asked to, and all know: after the same iteration, at most two later.
       profile: the first and the last iteration to trace into `workdir/profile`.
@@ -84,9 +86,9 @@ def train(
         writing = MetricWriter(workdir, config.iterations, done, _SHOWN) if first else contextlib.nullcontext()
         with writing as writer, _Profiler(os.path.join(workdir, "profile"), profile if first else None) as profiler:
             clock, leave = time.perf_counter(), False
-            episodes = statics.config.scenarios * statics.config.group
+            episodes = program.config.scenarios * program.config.group
 
-            def fetch(iteration: int, metrics: learner.Metrics) -> dict[str, float]:
+            def fetch(iteration: int, metrics: losses.Metrics) -> dict[str, float]:
                 nonlocal clock, leave
                 fetched = jax.device_get(metrics)
                 leave = fetched.pop(_STOP, 0) > 0 or leave
@@ -95,13 +97,13 @@ def train(
                 scalars["perf/step_seconds"] = elapsed
                 scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
-                scalars |= flops.speed(statics, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+                scalars |= flops.speed(program, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
                 if first:
                     writer.write(iteration, scalars)
                 require_progress(iteration, scalars, config.max_skipped_updates)
                 return scalars
 
-            def commit(iteration: int, metrics: learner.Metrics) -> None:
+            def commit(iteration: int, metrics: losses.Metrics) -> None:
                 """Checkpoints the state after an iteration, if its metrics are finite."""
                 scalars = fetch(iteration, metrics)
                 if not _first_bad(scalars):
@@ -114,7 +116,7 @@ def train(
                 if (asked := stop()) and alone:
                     break
                 profiler.at(done, state)
-                state, metrics = learner.train_step(statics, state, env, frozen)
+                state, metrics = train_step(program, state, tables, frozen)
                 if not alone:
                     metrics[_STOP] = distributed.agree_later(asked, state.iteration)
                 if pending:
@@ -136,7 +138,7 @@ class _Profiler:
         self._folder, self._window, self._running = folder, window, False
         self._trace = contextlib.ExitStack()
 
-    def at(self, iteration: int, state: learner.TrainState) -> None:
+    def at(self, iteration: int, state: TrainState) -> None:
         """To be called before an iteration is dispatched, with the state that it begins from."""
         if self._window and not self._running and self._window[0] <= iteration <= self._window[1]:
             jax.block_until_ready(state)

@@ -17,8 +17,10 @@ from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import lora, sharding
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import learner, losses, players, rollout
-from negot_jax.rl.environment import Environment
+from negot_jax.rl import losses, players, rollout, scoring
+from negot_jax.rl.configs import OptimizerConfig
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.updates import TrainState, apply_gradients, init_state
 from negot_jax.training.metrics import reduce
 
 
@@ -33,8 +35,8 @@ class WarmStartConfig:
         ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
         "the scripted buyers to clone, in equal parts",
     )
-    optimizer: learner.OptimizerConfig = field(
-        learner.OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=20), "the optimizer of the warm start"
+    optimizer: OptimizerConfig = field(
+        OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=20), "the optimizer of the warm start"
     )
 
     def __post_init__(self):
@@ -61,25 +63,25 @@ def clone_step(
     config: WarmStartConfig,
     model: ModelConfig,
     role: int,
-    state: learner.TrainState,
+    state: TrainState,
     base: Weights,
-    env: Environment,
-) -> tuple[learner.TrainState, learner.Metrics]:
+    tables: Tables,
+) -> tuple[TrainState, losses.Metrics]:
     """One update on fresh dialogues. base: the weights that stay as they are, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
-    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.episodes))
+    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
-    buyer = players.mixture(policies, key_buyers, env.params.turns)
-    seller = players.scripted_seller(env) if role == SELLER else None
-    played = rollout.rollout(key_buyers, env, scenarios, 1, buyer, seller)
+    buyer = players.mixture(policies, key_buyers, tables.params.turns)
+    seller = players.scripted_seller(tables) if role == SELLER else None
+    played = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller)
     dialogues = played.seller if role == SELLER else played.buyer
 
     def loss(trained: Weights, part: rollout.Dialogue):
         weights = lora.join(trained, base)
-        scores = losses.score_messages(model, weights, env.side(role).layout, part, None, 1.0)
+        scores = scoring.score_messages(model, weights, tables.side(role).layout, part, None, 1.0)
         return losses.masked(-scores.log_probs, part.sampled_BxKxW.reshape(scores.log_probs.shape)), {}
 
-    (weights, opt_state, skipped), metrics = learner.apply_gradients(
+    (weights, opt_state, skipped), metrics = apply_gradients(
         config.optimizer.make(config.steps),
         loss,
         (state.weights, state.opt_state, state.skipped),
@@ -95,7 +97,7 @@ def warm_start(
     model: ModelConfig,
     key: jax.Array,
     weights: Weights,
-    env: Environment,
+    tables: Tables,
     role: int = BUYER,
 ) -> Weights:
     """Clones a side for `config.steps` updates, of a model with adapters these alone.
@@ -106,11 +108,11 @@ def warm_start(
       The weights that were trained.
     """
     trained, base = lora.split(weights) if model.lora.rank else (weights, {})
-    state = learner.init_state(key, trained, config.optimizer.make(config.steps))
+    state = init_state(key, trained, config.optimizer.make(config.steps))
     named = {BUYER: "warm start", SELLER: "warm start of the seller"}[role]
     bar = tqdm.trange(config.steps, desc=named, unit="it", dynamic_ncols=True)
     for step in bar:
-        state, metrics = clone_step(config, model, role, state, base, env)
+        state, metrics = clone_step(config, model, role, state, base, tables)
         if step % 20 == 19 or step == config.steps - 1:
             bar.set_postfix({"loss": f"{reduce(jax.device_get(metrics))['loss']:.3g}"})
     return state.weights

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from launch import compile_check, hlo
-from negot_jax.rl.learner import LearnerConfig
+from negot_jax.rl.configs import LearnerConfig
 from tests import tiny_run
 
 pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")

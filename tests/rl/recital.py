@@ -16,10 +16,10 @@ class Recital(NamedTuple):
     said_KxW: jax.Array
     lengths_K: jax.Array
 
-    def begin(self, env, prompt, group):
+    def begin(self, tables, prompt, group):
         return ()
 
-    def speak(self, key, env, memory, turn, state):
+    def speak(self, key, tables, memory, turn, state):
         B = state.turn.size
         said = jnp.broadcast_to(self.said_KxW[turn], (B, self.said_KxW.shape[1]))
         lengths = jnp.where(state.end == End.ONGOING, self.lengths_K[turn], 0)
@@ -27,8 +27,8 @@ class Recital(NamedTuple):
             said, lengths, jnp.zeros(B, bool), jnp.zeros(said.shape), jnp.full(said.shape, constrain.FORCED)
         )
 
-    def hear(self, env, memory, turn, heard):
+    def hear(self, tables, memory, turn, heard):
         return memory
 
-    def withdraw(self, env, memory, turn, withdrawn_B):
+    def withdraw(self, tables, memory, turn, withdrawn_B):
         return memory

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.rl import learner
+from negot_jax.rl.advantages import ADVANTAGES
 from negot_jax.rl.algorithms import PRESETS, AlgorithmConfig, preset
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, episode_loss, make_targets
 from tests.rl.conftest import TEMPERATURE
 
 GROUP = 4
@@ -91,10 +92,10 @@ def _oracle(config, reward_B, mask, sampler, trainer, new, reference):
     return total / max(weight, 1)
 
 
-def _statics(world, algorithm, **changes):
-    sampling = dataclasses.replace(world.learner.sampling, temperature=TEMPERATURE)
-    config = dataclasses.replace(world.learner.config, **changes)
-    return dataclasses.replace(world.learner, algorithm=algorithm, sampling=sampling, config=config)
+def _program(world, algorithm, **changes):
+    sampling = dataclasses.replace(world.program.sampling, temperature=TEMPERATURE)
+    config = dataclasses.replace(world.program.config, **changes)
+    return dataclasses.replace(world.program, algorithm=algorithm, sampling=sampling, config=config)
 
 
 def _moved(weights, scale, seed):
@@ -113,19 +114,19 @@ def played(world):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_objective_is_the_papers(name, world, played):
     config = VARIANTS[name]
-    statics, env = _statics(world, config), world.constrained
-    start = statics.init_state(jax.random.key(0), world.weights).weights
+    program, tables = _program(world, config), world.constrained
+    start = program.init_state(jax.random.key(0), world.weights).weights
     old, new, reference = (_moved(start, scale, seed) for scale, seed in ((0.003, 1), (0.02, 2), (0.02, 3)))
     # Rewards of our own, a group of equal ones among them.
     reward_B = np.random.default_rng(0).choice([-1.0, 0.0, 0.4], len(played.tokens_BxT)).astype(np.float32)
     reward_B[:GROUP] = 0.0
 
-    frozen = learner.Frozen(reference=reference)
-    fixed, _ = learner.prepare(statics, old, frozen, env, played, jnp.array(reward_B))
-    (total, weight), metrics = learner.loss(statics, env, frozen, new, (played, fixed))
+    frozen = Frozen(reference=reference)
+    targets, _ = make_targets(program, old, frozen, tables, played, jnp.array(reward_B))
+    (total, weight), metrics = episode_loss(program, tables, frozen, new, (played, targets))
 
     double = lambda scores: jax.tree.map(lambda x: np.asarray(x, np.float64), scores)
-    scores = [double(statics.score(weights, env, played)) for weights in (old, new, reference)]
+    scores = [double(program.score(weights, tables, played)) for weights in (old, new, reference)]
     mask = np.asarray(played.sampled_BxKxW).reshape(len(reward_B), -1)
     sampler = np.asarray(played.log_probs_BxKxW, np.float64).reshape(mask.shape)
     expected = _oracle(config, reward_B, mask, sampler, scores[0], scores[1], scores[2].log_probs)
@@ -158,8 +159,8 @@ def test_what_cannot_be_is_refused(changes, message):
 
 def test_a_group_of_one_needs_a_critic(world):
     with pytest.raises(ValueError, match="learner.group=1"):
-        _statics(world, AlgorithmConfig(), group=1)
-    _statics(world, preset("ppo"), group=1)
+        _program(world, AlgorithmConfig(), group=1)
+    _program(world, preset("ppo"), group=1)
 
 
 def test_an_unknown_preset_names_the_known_ones():
@@ -168,7 +169,27 @@ def test_an_unknown_preset_names_the_known_ones():
 
 
 def test_a_divergence_needs_a_reference(world, played):
-    statics = _statics(world, VARIANTS["k2"])
+    program = _program(world, VARIANTS["k2"])
     with pytest.raises(ValueError, match="reference"):
-        nothing, rewards_B = learner.NOTHING_FROZEN, jnp.zeros(len(played.tokens_BxT))
-        learner.prepare(statics, world.weights, nothing, world.constrained, played, rewards_B)
+        nothing, rewards_B = NOTHING_FROZEN, jnp.zeros(len(played.tokens_BxT))
+        make_targets(program, world.weights, nothing, world.constrained, played, rewards_B)
+
+
+def test_an_advantage_of_ones_own(world, played, monkeypatch):
+    """RLOO's (Ahmadian et al. 2024): once in the table, the configuration takes it and the program learns by it."""
+
+    def leave_one_out(rewards_BxN, mask_BxN, *, group, **_):
+        centered = ADVANTAGES["group"](rewards_BxN, mask_BxN, group=group)
+        return centered * group / (group - 1)
+
+    with pytest.raises(ValueError, match="algorithm.advantage='leave_one_out' is not one of group, gae"):
+        AlgorithmConfig(advantage="leave_one_out")
+    monkeypatch.setitem(ADVANTAGES, "leave_one_out", leave_one_out)
+    program = _program(world, AlgorithmConfig(advantage="leave_one_out"))
+    reward_B = jnp.arange(len(played.tokens_BxT), dtype=jnp.float32)
+    targets, _ = make_targets(program, world.weights, NOTHING_FROZEN, world.constrained, played, reward_B)
+    alone = np.asarray(reward_B) - (np.asarray(reward_B).reshape(-1, GROUP).sum(axis=1).repeat(GROUP) - reward_B) / 3
+    np.testing.assert_allclose(targets.advantages, np.where(targets.mask, alone[:, None], 0), atol=1e-4)
+    batch = (played, targets)
+    slopes = jax.grad(lambda w: episode_loss(program, world.constrained, NOTHING_FROZEN, w, batch)[0][0])(world.weights)
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -12,21 +13,36 @@ import numpy as np
 import pytest
 
 from launch import hlo
-from tests import tiny_run
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 _PROGRAM = """
-import json, pathlib, sys
+import dataclasses, json, pathlib, sys
 import jax
 import numpy as np
-from experiments import setup
-from negot_jax.models import moe, sharding
-from negot_jax.rl import learner
+from negot_jax.models import lora, moe, sharding, transformer
+from negot_jax.models.choice import ModelChoice
+from negot_jax.models.presets import LoraConfig
+from negot_jax.rl.algorithms import AlgorithmConfig
+from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
+from negot_jax.rl.train_step import Frozen, train_step
 from negot_jax.training import checkpoint
-from tests import tiny_run
+from tests.rl import small
 
-workdir, overrides, meshes = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
-config = tiny_run.config(**overrides)
-run = setup.prepare(config, workdir, lambda line: None)
+workdir, case, meshes = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+products = small.catalog()
+words = small.tokenizer(products)
+train_tables = small.tables(products, words)
+choice = {"layers": 1, "width": 16, "mlp": 32} | case["model"] | {"lora": LoraConfig(rank=case["rank"])}
+program = small.program(
+    words.vocab_size,
+    ModelChoice(**choice),
+    config=LearnerConfig(scenarios=16, group=2, minibatches=2, micro_batches=2),
+    algorithm=AlgorithmConfig(**case["algorithm"]),
+    optimizer=OptimizerConfig(warmup=0, schedule="linear", beta2=0.99),
+    iterations=3,
+)
+model = program.model
 results = []
 moe._TOKENS = 256  # So that training reads them in pieces.
 
@@ -43,18 +59,20 @@ def restored(state, path):
 
 
 for number, sizes in enumerate(meshes):
-    devices = jax.devices()[: int(np.prod(sizes))]
+    devices, key = jax.devices()[: int(np.prod(sizes))], jax.random.key(0)  # A state owns its key.
     with jax.set_mesh(sharding.make(sharding.MeshConfig(*sizes), devices)):
-        weights = sharding.place(run.init_weights())
-        state, frozen = sharding.place(run.learner.init_state(run.key, weights)), learner.Frozen(base=run.base(weights))
-        env, history = sharding.place(run.train_env), []
+        weights = transformer.with_adapters(key, model, transformer.init(key, model))
+        weights = sharding.place(weights)
+        state = sharding.place(program.init_state(key, weights))
+        frozen = Frozen(base=lora.split(weights)[1] if model.lora.rank else None)
+        tables, history = sharding.place(train_tables), []
         layout = jax.tree.map(lambda x: x.sharding, state)
-        lowered = learner.train_step.lower(run.learner, state, env, frozen)
+        lowered = train_step.lower(program, state, tables, frozen)
         (workdir / f"{number}.before").write_text(lowered.as_text(dialect="hlo"))
-        program = lowered.compile()
-        (workdir / f"{number}.after").write_text(program.as_text())
+        step = lowered.compile()
+        (workdir / f"{number}.after").write_text(step.as_text())
         for _ in range(3):
-            state, metrics = program(state, env, frozen)  # Which takes no state that is laid out otherwise.
+            state, metrics = step(state, tables, frozen)  # Which takes no state that is laid out otherwise.
             history.append({name: [float(x) for x in pair] for name, pair in metrics.items()})
         checkpoint.write(workdir / str(number), state, "a run")
         leaves = jax.tree.leaves(state.weights)
@@ -71,24 +89,26 @@ for number, sizes in enumerate(meshes):
 print(json.dumps(results))
 """
 
-_DENSE = {"model__heads": 4, "model__kv_heads": 2, "model__head_dim": 8}
-_MOE = _DENSE | {"model__experts": 4, "model__active_experts": 2}
-_COMMON = {"learner__scenarios": 16, "learner__micro_batches": 2, "optimizer__warmup": 0, "training__iterations": 3}
-_PPO = {"algorithm__advantage": "gae", "algorithm__value_coefficient": 0.5}
-# By name: what is changed in the configuration, and the meshes besides one device (data, fsdp, tensor, expert).
+_DENSE = {"heads": 4, "kv_heads": 2, "head_dim": 8}
+_MOE = _DENSE | {"experts": 4, "active_experts": 2}
+_GEMMA = _DENSE | {"preset": "gemma3-1b", "window": 16, "layers": 7, "dtype": "float32"}
+
+
+def _case(model, rank=0, **algorithm) -> dict:
+    return {"model": model, "rank": rank, "algorithm": algorithm}
+
+
+# By name: what is trained, and the meshes besides one device (data, fsdp, tensor, expert).
 CASES = {
-    "dense": (_DENSE, [(2, 2, 2, 1)]),
-    "moe": (_MOE, [(1, 2, 2, 2)]),
+    "dense": (_case(_DENSE), [(2, 2, 2, 1)]),
+    "moe": (_case(_MOE), [(1, 2, 2, 2)]),
 }
 SLOW = {
-    "dense, one kv head": (_DENSE | {"model__kv_heads": 1}, [(8, 1, 1, 1), (1, 8, 1, 1), (2, 1, 4, 1)]),
-    "moe, more meshes": (_MOE, [(8, 1, 1, 1), (2, 1, 1, 4), (1, 1, 4, 2), (1, 4, 1, 2)]),
-    "moe with adapters": (_MOE | {"model__lora__rank": 2}, [(1, 2, 2, 2), (2, 2, 1, 2)]),
-    "dense with a critic": (_DENSE | _PPO, [(2, 2, 2, 1)]),
-    "gemma": (
-        _DENSE | {"model__preset": "gemma3-1b", "model__window": 16, "model__layers": 7, "model__dtype": "float32"},
-        [(2, 2, 2, 1)],
-    ),
+    "dense, one kv head": (_case(_DENSE | {"kv_heads": 1}), [(8, 1, 1, 1), (1, 8, 1, 1), (2, 1, 4, 1)]),
+    "moe, more meshes": (_case(_MOE), [(8, 1, 1, 1), (2, 1, 1, 4), (1, 1, 4, 2), (1, 4, 1, 2)]),
+    "moe with adapters": (_case(_MOE, rank=2), [(1, 2, 2, 2), (2, 2, 1, 2)]),
+    "dense with a critic": (_case(_DENSE, advantage="gae", value_coefficient=0.5), [(2, 2, 2, 1)]),
+    "gemma": (_case(_GEMMA), [(2, 2, 2, 1)]),
 }
 
 
@@ -104,14 +124,14 @@ class Meshed(NamedTuple):
 @pytest.fixture(scope="module", params=[*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def runs(request, tmp_path_factory) -> tuple[dict, list[Meshed]]:
     """What one device did, and each mesh."""
-    overrides, meshes = (CASES | SLOW)[request.param]
+    case, meshes = (CASES | SLOW)[request.param]
     workdir = tmp_path_factory.mktemp("run")
-    arguments = [str(workdir), json.dumps(_COMMON | overrides), json.dumps([(1, 1, 1, 1), *meshes])]
+    arguments = [str(workdir), json.dumps(case), json.dumps([(1, 1, 1, 1), *meshes])]
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *arguments],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        cwd=tiny_run.ROOT,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

@@ -16,8 +16,9 @@ import pytest
 
 from negot_jax.game import bargaining, play, rewards, sellers
 from negot_jax.game.types import BUYER, NONE, Action, GameParams, Kind, Products
-from negot_jax.rl import learner, losses, objective
+from negot_jax.rl import objective, scoring
 from negot_jax.rl.algorithms import AlgorithmConfig, preset
+from negot_jax.rl.updates import Skipped, apply_gradients
 
 GROUP, ITERATIONS = 4, 250
 SELLER = sellers.Floor()
@@ -41,12 +42,12 @@ def _game(value: int, costs: range, turns: int) -> GameParams:
     return GameParams(products=products, turns=turns)
 
 
-def _scores(weights, offers_BxT) -> losses.Scores:
+def _scores(weights, offers_BxT) -> scoring.TokenScores:
     log_probs_TxP = jax.nn.log_softmax(weights["logits"])
     turns = jnp.arange(offers_BxT.shape[1])
     wide = lambda row_T: jnp.broadcast_to(row_T, offers_BxT.shape)
     entropies = -jnp.sum(jnp.exp(log_probs_TxP) * log_probs_TxP, axis=1)
-    return losses.Scores(log_probs_TxP[turns, offers_BxT], wide(entropies), wide(weights["values"]))
+    return scoring.TokenScores(log_probs_TxP[turns, offers_BxT], wide(entropies), wide(weights["values"]))
 
 
 def _iteration(algorithm: AlgorithmConfig, count: int, carry, key, params: GameParams):
@@ -63,9 +64,9 @@ def _iteration(algorithm: AlgorithmConfig, count: int, carry, key, params: GameP
     offers_BxT = states.prices[:, :, BUYER]
     scores = _scores(weights, offers_BxT)
     old = scores if algorithm.rescores else None
-    fixed, _ = objective.prepare(algorithm, GROUP, reward_B, offers_BxT != NONE, scores.log_probs, old)
+    targets, _ = objective.make_targets(algorithm, GROUP, reward_B, offers_BxT != NONE, scores.log_probs, old)
     loss = lambda weights, batch: objective.loss(algorithm, _scores(weights, batch[0]), batch[1])
-    return learner.apply_gradients(_optimizer(), loss, (weights, opt_state, skipped), (offers_BxT, fixed), 1)[0]
+    return apply_gradients(_optimizer(), loss, (weights, opt_state, skipped), (offers_BxT, targets), 1)[0]
 
 
 def _optimizer():
@@ -76,7 +77,7 @@ def _optimizer():
 def _train(algorithm: AlgorithmConfig, params: GameParams, count: int) -> jax.Array:
     """The trained logits [T, prices], from so many scenarios an iteration."""
     weights = {"logits": jnp.zeros((params.turns, 101)), "values": jnp.zeros(params.turns)}
-    carry = (weights, _optimizer().init(weights), learner.Skipped(jnp.int32(0), jnp.int32(0)))
+    carry = (weights, _optimizer().init(weights), Skipped(jnp.int32(0), jnp.int32(0)))
     keys = jax.random.split(jax.random.key(0), ITERATIONS)
     carry, _ = jax.lax.scan(lambda carry, key: (_iteration(algorithm, count, carry, key, params), None), carry, keys)
     return carry[0]["logits"]

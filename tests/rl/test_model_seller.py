@@ -14,53 +14,56 @@ from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl import environment, losses, players, rollout
+from negot_jax.rl import players, rollout, scoring
+from negot_jax.rl.configs import SellerConfig
+from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.training.warm_start import warm_start
+from tests.rl import small
 from tests.rl.recital import Recital
 
 SAMPLING = SamplingConfig(temperature=0.7)
 POLICIES = (buyers.make("linear(start=0.6, end=1.0)"), buyers.make("constant(share=0.9)"))
 
 
-def _environment(world, decoding: str, regulation: str = "repair", **catalog) -> environment.Environment:
+def _environment(world, decoding: str, regulation: str = "repair", **catalog) -> Tables:
     """The small world with a seller that reads and writes. catalog: columns to replace."""
-    return environment.build(
+    return build_tables(
         dataclasses.replace(world.catalog, **catalog),
         Own(world.tokenizer),
-        dataclasses.replace(world.config.game, regulation=regulation),
-        dataclasses.replace(world.config.language, message_tokens=64),
-        environment.SellerConfig(model="own", message_tokens=64, decoding=decoding),
+        dataclasses.replace(small.GAME, regulation=regulation),
+        dataclasses.replace(small.LANGUAGE, message_tokens=64),
+        SellerConfig(model="own", message_tokens=64, decoding=decoding),
         token_grammar=world.constrained.grammar,
     )
 
 
 @pytest.fixture(scope="module")
 def random_weights(world):
-    return transformer.init(jax.random.key(11), world.learner.model)
+    return transformer.init(jax.random.key(11), world.program.model)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
-def _bargain(model, weights, env, key, scenarios=16) -> rollout.Trajectory:
+def _bargain(model, weights, tables, key, scenarios=16) -> rollout.Trajectory:
     """Scripted buyers, two policies twice each in every group, against the model."""
-    drawn = rollout.sample_scenarios(key, env, scenarios)
-    buyer = players.mixture(POLICIES, key, env.params.turns)
-    return rollout.rollout(key, env, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING))
+    drawn = rollout.sample_scenarios(key, tables, scenarios)
+    buyer = players.mixture(POLICIES, key, tables.params.turns)
+    return rollout.rollout(key, tables, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING))
 
 
 @pytest.fixture(scope="module", params=["constrained", "free"])
 def played(request, world, random_weights):
-    env = _environment(world, request.param)
-    return env, _bargain(world.learner.model, random_weights, env, jax.random.key(0))
+    tables = _environment(world, request.param)
+    return tables, _bargain(world.program.model, random_weights, tables, jax.random.key(0))
 
 
 def test_every_illegal_message_is_replaced_and_counted(played):
-    env, trajectory = played
+    tables, trajectory = played
     state, seller = trajectory.state, trajectory.seller
     moved = np.asarray(state.kinds)[:, :, SELLER] >= 0
     withdrawn = moved & ~np.asarray(seller.sampled_BxKxW).any(axis=2)
     np.testing.assert_array_equal(withdrawn.sum(axis=1), state.interventions)
     assert withdrawn.any()
-    if env.seller.form is None:  # A random model is never readable.
+    if tables.seller.form is None:  # A random model is never readable.
         np.testing.assert_array_equal(withdrawn, moved)
     else:
         assert (moved & ~withdrawn).any()
@@ -73,10 +76,10 @@ def test_every_illegal_message_is_replaced_and_counted(played):
 
 def test_the_seller_decodes_what_one_pass_over_its_dialogue_gives(played, world, random_weights):
     """Withdrawn messages and what stands in for them included: its cache is what its dialogue says."""
-    env, trajectory = played
-    side, seller = env.seller, trajectory.seller
-    scores = jax.jit(losses.score_messages, static_argnums=(0, 2, 5))(
-        world.learner.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature
+    tables, trajectory = played
+    side, seller = tables.seller, trajectory.seller
+    scores = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))(
+        world.program.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature
     )
     sampled = np.asarray(seller.sampled_BxKxW)
     ours = np.asarray(scores.log_probs).reshape(sampled.shape)
@@ -88,12 +91,12 @@ def test_the_seller_decodes_what_one_pass_over_its_dialogue_gives(played, world,
 
 def test_what_each_side_hears_is_what_was_played(played, world):
     """The buyer hears the seller's move as it was played, and so does the seller itself where it was replaced."""
-    env, trajectory = played
+    tables, trajectory = played
     decode = world.tokenizer.decode
     state, buyer, seller = trajectory.state, trajectory.buyer, trajectory.seller
     kinds, prices = np.asarray(state.kinds), np.asarray(state.prices)
     tokens_BxT, valid_BxT = np.asarray(seller.tokens_BxT), np.asarray(seller.valid_BxT)
-    layout, own = env.buyer.layout, env.seller.layout
+    layout, own = tables.buyer.layout, tables.seller.layout
     compared = 0
     for row in range(0, len(kinds), 5):
         for turn in range(layout.turns - 1):
@@ -122,14 +125,14 @@ def test_a_group_meets_one_seller(played):
 
 
 def test_regulation_can_end_the_game(world, random_weights):
-    env = _environment(world, "free", regulation="end")
-    state = _bargain(world.learner.model, random_weights, env, jax.random.key(1)).state
+    tables = _environment(world, "free", regulation="end")
+    state = _bargain(world.program.model, random_weights, tables, jax.random.key(1)).state
     assert (np.asarray(state.end) == End.SELLER_ILLEGAL).all()
 
 
-def _said(world, env, role, lines, thoughts):
+def _said(world, tables, role, lines, thoughts):
     """Tokens [K, W] and lengths of messages, each with a Thought before it."""
-    layout = env.side(role).layout
+    layout = tables.side(role).layout
     said, lengths = np.zeros((layout.turns, layout.message), np.int32), []
     for turn, (line, thought) in enumerate(zip(lines, thoughts, strict=True)):
         ids = [*world.tokenizer.encode(f"Thought: {thought}\nTalk: So.\nAction: {line}"), tokens.EOT]
@@ -138,8 +141,8 @@ def _said(world, env, role, lines, thoughts):
     return jnp.array(said), jnp.array(lengths)
 
 
-def _once(env, scenarios, buyer, seller) -> rollout.Trajectory:
-    return jax.jit(lambda: rollout.rollout(jax.random.key(1), env, scenarios, 1, buyer, seller))()
+def _once(tables, scenarios, buyer, seller) -> rollout.Trajectory:
+    return jax.jit(lambda: rollout.rollout(jax.random.key(1), tables, scenarios, 1, buyer, seller))()
 
 
 SECRETS = (("", ""), ("I have $79.", "abc $1 [QUIT] and much more of it"))
@@ -149,14 +152,16 @@ def test_the_seller_does_not_hear_a_thought(world, random_weights):
     """Its log-probabilities are bit-equal, whatever the buyer thinks, and whatever its budget is."""
     dialogues = []
     for thoughts, share in zip(SECRETS, (0.8, 0.9), strict=True):
-        env = _environment(world, "constrained", budget=(world.catalog.price * share).astype(np.int64))
-        seller = players.LanguageModelPlayer(SELLER, world.learner.model, random_weights, SAMPLING)
-        buyer = Recital(*_said(world, env, BUYER, ("[BUY] $40 (1x books_7)", "[BUY] $45 (1x books_7)"), thoughts))
-        scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
+        tables = _environment(world, "constrained", budget=(world.catalog.price * share).astype(np.int64))
+        seller = players.LanguageModelPlayer(SELLER, world.program.model, random_weights, SAMPLING)
+        buyer = Recital(*_said(world, tables, BUYER, ("[BUY] $40 (1x books_7)", "[BUY] $45 (1x books_7)"), thoughts))
+        scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
         play = jax.jit(
-            lambda env, scenarios, buyer, s=seller: rollout.rollout(jax.random.key(1), env, scenarios, 1, buyer, s)
+            lambda tables, scenarios, buyer, s=seller: rollout.rollout(
+                jax.random.key(1), tables, scenarios, 1, buyer, s
+            )
         )
-        dialogues.append(play(env, scenarios, buyer).seller)
+        dialogues.append(play(tables, scenarios, buyer).seller)
     jax.tree.map(np.testing.assert_array_equal, *dialogues)
     assert np.asarray(dialogues[0].sampled_BxKxW)[:, 1].any()
 
@@ -165,22 +170,24 @@ def test_the_buyer_does_not_hear_a_thought(world):
     """Nor does it see the cost: its log-probabilities are bit-equal."""
     dialogues = []
     for thoughts, share in zip(SECRETS, (0.2, 0.4), strict=True):
-        env = _environment(world, "constrained", cost=(world.catalog.price * share).astype(np.int64))
-        buyer = players.LanguageModelPlayer(BUYER, world.learner.model, world.weights, SAMPLING)
-        seller = Recital(*_said(world, env, SELLER, ("[SELL] $90 (1x books_7)", "[SELL] $85 (1x books_7)"), thoughts))
-        scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
-        dialogues.append(_once(env, scenarios, buyer, seller).buyer)
+        tables = _environment(world, "constrained", cost=(world.catalog.price * share).astype(np.int64))
+        buyer = players.LanguageModelPlayer(BUYER, world.program.model, world.weights, SAMPLING)
+        seller = Recital(
+            *_said(world, tables, SELLER, ("[SELL] $90 (1x books_7)", "[SELL] $85 (1x books_7)"), thoughts)
+        )
+        scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
+        dialogues.append(_once(tables, scenarios, buyer, seller).buyer)
     jax.tree.map(np.testing.assert_array_equal, *dialogues)
     assert np.asarray(dialogues[0].sampled_BxKxW)[:, 1].any()
 
 
 def test_the_warm_start_teaches_a_seller_to_speak(world):
-    env = _environment(world, "free")
-    model, key = world.learner.model, jax.random.key(5)
-    config = dataclasses.replace(world.config.warm_start, steps=70, episodes=24, micro_batches=1)
+    tables = _environment(world, "free")
+    model, key = world.program.model, jax.random.key(5)
+    config = dataclasses.replace(small.CLONING, steps=70, episodes=24, micro_batches=1)
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=2e-2, warmup=5))
-    weights = warm_start(config, model, key, transformer.init(key, model), env, SELLER)
-    state = _bargain(model, weights, env, jax.random.key(0)).state
+    weights = warm_start(config, model, key, transformer.init(key, model), tables, SELLER)
+    state = _bargain(model, weights, tables, jax.random.key(0)).state
     moves = (np.asarray(state.kinds)[:, :, SELLER] >= 0).sum()
     assert np.asarray(state.interventions).sum() < 0.5 * moves
 
@@ -188,10 +195,10 @@ def test_the_warm_start_teaches_a_seller_to_speak(world):
 @pytest.mark.slow
 def test_nothing_is_ever_sold_below_cost(world, random_weights):
     """100,000 episodes against a seller that names prices at random."""
-    env = _environment(world, "constrained")
+    tables = _environment(world, "constrained")
     sold = 0
     for batch in range(49):
-        state = _bargain(world.learner.model, random_weights, env, jax.random.key(batch), 512).state
+        state = _bargain(world.program.model, random_weights, tables, jax.random.key(batch), 512).state
         deal = np.asarray(state.end) == End.DEAL
         assert (np.asarray(state.deal_price) >= np.asarray(state.scenario.cost))[deal].all()
         sold += deal.sum()

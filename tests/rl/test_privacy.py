@@ -16,7 +16,10 @@ from negot_jax.game.types import Action, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
-from negot_jax.rl import environment, learner, losses, rollout
+from negot_jax.rl import rollout, scoring
+from negot_jax.rl.tables import Tables, build_tables
+from negot_jax.rl.train_step import NOTHING_FROZEN, episode_loss, make_targets
+from tests.rl import small
 from tests.rl.conftest import TEMPERATURE
 from tests.rl.recital import Recital
 
@@ -34,21 +37,19 @@ class Stonewall:
         return Action(kind=jnp.int32(Kind.OFFER), price=obs.price, acts=jnp.int32(0))
 
 
-def _with_costs(world, decoding: str, share: float) -> environment.Environment:
+def _with_costs(world, decoding: str, share: float) -> Tables:
     """The same products, every cost at a share of the list price."""
     catalog = world.catalog
     catalog = dataclasses.replace(catalog, cost=(catalog.price * share).astype(catalog.cost.dtype))
-    language = dataclasses.replace(world.config.language, decoding=decoding)
-    return environment.build(
-        catalog, Own(world.tokenizer), world.config.game, language, token_grammar=world.constrained.grammar
-    )
+    language = dataclasses.replace(small.LANGUAGE, decoding=decoding)
+    return build_tables(catalog, Own(world.tokenizer), small.GAME, language, token_grammar=world.constrained.grammar)
 
 
 @pytest.mark.parametrize("weights", ["cloned", "random"])
 @pytest.mark.parametrize("decoding", ["constrained", "free"])
 def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
     """Whole dialogues against a seller who gives nothing away: tokens and log-probabilities are bit-equal."""
-    model = world.learner.model
+    model = world.program.model
     weights = world.weights if weights == "cloned" else transformer.init(jax.random.key(3), model)
     low, high = (_with_costs(world, decoding, share).replace(script=Stonewall()) for share in (0.3, 0.6))
     assert (low.params.products.cost != high.params.products.cost).all()
@@ -62,7 +63,7 @@ def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
     for name in ("tokens_BxT", "valid_BxT", "log_probs_BxKxW", "choices_BxKxW"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     scores = [
-        losses.score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE)
+        scoring.score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE)
         for played in (one, other)
     ]
     jax.tree.map(np.testing.assert_array_equal, *scores)
@@ -79,8 +80,8 @@ def test_the_cost_shows_only_once_the_seller_speaks(decoding, world):
 
 
 @jax.jit
-def _recite(env, scenarios, said_KxW, lengths_K):
-    return rollout.rollout(jax.random.key(1), env, scenarios, 1, Recital(said_KxW, lengths_K))
+def _recite(tables, scenarios, said_KxW, lengths_K):
+    return rollout.rollout(jax.random.key(1), tables, scenarios, 1, Recital(said_KxW, lengths_K))
 
 
 @hypothesis.settings(max_examples=25)
@@ -88,8 +89,8 @@ def _recite(env, scenarios, said_KxW, lengths_K):
 def test_the_seller_does_not_hear_a_thought(world, data):
     """Two buyers who say and do the same, and think at random: the seller's moves and words are bit-equal."""
     layout = dataclasses.replace(world.free.buyer.layout, message=80)
-    env = world.free.replace(buyer=world.free.buyer.replace(layout=layout))
-    scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
+    tables = world.free.replace(buyer=world.free.buyer.replace(layout=layout))
+    scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
     # Any tokens but those that end the line, or the message.
     unbroken = [
         i for i, said in enumerate(world.tokenizer.token_bytes) if i != tokens.EOT and not set(said) & set(b"\r\n")
@@ -103,7 +104,7 @@ def test_the_seller_does_not_hear_a_thought(world, data):
             whole = [*world.tokenizer.encode("Thought: "), *thought, *spoken, tokens.EOT]
             said[turn, : len(whole)] = whole
             lengths.append(len(whole))
-        return _recite(env, scenarios, jnp.array(said), jnp.array(lengths))
+        return _recite(tables, scenarios, jnp.array(said), jnp.array(lengths))
 
     one, other = recite(thoughts[:2]), recite(thoughts[2:])
     assert (np.asarray(one.state.kinds)[:, 0] >= 0).all()
@@ -122,29 +123,29 @@ def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatc
     As context they do act on the buyer's tokens, by right; so the trunk is put out of play, and what is left is what
     they do as targets.
     """
-    env, statics = getattr(world, decoding), world.learner
-    played = world.play(env, world.weights).buyer
-    fixed = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, statics.model.width))
+    tables, program = getattr(world, decoding), world.program
+    played = world.play(tables, world.weights).buyer
+    fixed = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, program.model.width))
     monkeypatch.setattr(
         transformer, "forward", lambda config, weights, tokens, *_, **__: (fixed[:, : tokens.shape[1]], None)
     )
     reward_B = jax.random.uniform(jax.random.key(1), played.tokens_BxT.shape[:1])
     own = np.zeros(played.tokens_BxT.shape, bool)
-    layout = env.buyer.layout
+    layout = tables.buyer.layout
     for turn in range(layout.turns):
         own[:, layout.start(turn) : layout.end(turn)] = played.sampled_BxKxW[:, turn]
     assert own.any() and not own.all()
-    other = jax.random.randint(jax.random.key(2), own.shape, 0, statics.model.vocab_size)
+    other = jax.random.randint(jax.random.key(2), own.shape, 0, program.model.vocab_size)
     spoilt = played.replace(
         tokens_BxT=jnp.where(own, played.tokens_BxT, other),
         log_probs_BxKxW=jnp.where(played.sampled_BxKxW, played.log_probs_BxKxW, -7.0),
     )
 
-    frozen = learner.NOTHING_FROZEN
+    frozen = NOTHING_FROZEN
 
     def gradient(dialogue):
-        fixed, _ = learner.prepare(statics, world.weights, frozen, env, dialogue, reward_B)
-        loss = lambda weights: learner.loss(statics, env, frozen, weights, (dialogue, fixed))[0][0]
+        targets, _ = make_targets(program, world.weights, frozen, tables, dialogue, reward_B)
+        loss = lambda weights: episode_loss(program, tables, frozen, weights, (dialogue, targets))[0][0]
         return jax.value_and_grad(loss)(world.weights)
 
     (loss, slopes), (again, others) = gradient(played), gradient(spoilt)

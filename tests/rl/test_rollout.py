@@ -15,7 +15,9 @@ from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig, log_probs
 from negot_jax.models.transformer import forward, logits
-from negot_jax.rl import environment, losses, players, rollout
+from negot_jax.rl import players, rollout, scoring
+from negot_jax.rl.tables import build_tables
+from tests.rl import small
 from tests.rl.conftest import TEMPERATURE
 
 POLICIES = ("linear(start=0.4, end=1.0)", "concession")
@@ -24,15 +26,15 @@ POLICIES = ("linear(start=0.4, end=1.0)", "concession")
 @pytest.fixture(scope="module", params=["constrained", "free"])
 def played(request, world):
     """A batch of episodes of the model that can speak."""
-    env = getattr(world, request.param)
-    trajectory = world.play(env, world.weights)
-    return env, trajectory.buyer, trajectory.state
+    tables = getattr(world, request.param)
+    trajectory = world.play(tables, world.weights)
+    return tables, trajectory.buyer, trajectory.state
 
 
 def test_the_sampler_is_the_trainer(played, world):
-    env, trajectory, _ = played
-    scores = jax.jit(losses.score_messages, static_argnums=(0, 2, 5))(
-        world.learner.model, world.weights, env.buyer.layout, trajectory, env.buyer.form, TEMPERATURE
+    tables, trajectory, _ = played
+    scores = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))(
+        world.program.model, world.weights, tables.buyer.layout, trajectory, tables.buyer.form, TEMPERATURE
     )
     sampled = np.asarray(trajectory.sampled_BxKxW)
     assert sampled[:, 1:].any(axis=(1, 2)).mean() > 0.5  # The comparison spans turns.
@@ -46,9 +48,9 @@ def test_the_sampler_is_the_trainer(played, world):
 
 def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
     """Against one plain pass that holds [batch, time, vocabulary]."""
-    env, trajectory, _ = played
-    model, layout, valid = world.learner.model, env.buyer.layout, trajectory.valid_BxT
-    scores = losses.score_messages(model, world.weights, layout, trajectory, None, 1.0)
+    tables, trajectory, _ = played
+    model, layout, valid = world.program.model, tables.buyer.layout, trajectory.valid_BxT
+    scores = scoring.score_messages(model, world.weights, layout, trajectory, None, 1.0)
     ours = scores.log_probs.reshape(trajectory.sampled_BxKxW.shape)
     hidden, _ = forward(model, world.weights, trajectory.tokens_BxT, jnp.cumsum(valid, axis=1) - 1, valid)
     whole = log_probs(logits(model, world.weights, hidden), 1.0)[:, :-1]
@@ -60,8 +62,8 @@ def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
 
 
 def test_columns_hold_what_was_said(played, world):
-    env, trajectory, _ = played
-    layout = env.buyer.layout
+    tables, trajectory, _ = played
+    layout = tables.buyer.layout
     context, valid = np.asarray(trajectory.tokens_BxT), np.asarray(trajectory.valid_BxT)
     sampled = np.asarray(trajectory.sampled_BxKxW)
     for turn in range(layout.turns):
@@ -81,7 +83,7 @@ def test_columns_hold_what_was_said(played, world):
 
 def test_constrained_messages_keep_the_form(world):
     """Even with random weights."""
-    trajectory = world.play(world.constrained, transformer.init(jax.random.key(9), world.learner.model), seed=5)
+    trajectory = world.play(world.constrained, transformer.init(jax.random.key(9), world.program.model), seed=5)
     ends = set(np.asarray(trajectory.state.end).tolist())
     assert not ends & set(rewards.FORMAT_ERRORS)
     assert End.ONGOING not in ends
@@ -95,18 +97,18 @@ def test_a_cloned_buyer_speaks_freely(played):
 @pytest.fixture(scope="module")
 def written(world):
     """Scripted dialogues, rendered, tokenised, parsed and played: 16 scenarios x 4, rows of two policies in turn."""
-    env = world.constrained
-    scenarios = rollout.sample_scenarios(jax.random.key(7), env, 16)
-    buyer = players.mixture(tuple(map(buyers.make, POLICIES)), jax.random.key(0), env.params.turns)
-    return scenarios, rollout.rollout(jax.random.key(8), env, scenarios, 4, buyer).state
+    tables = world.constrained
+    scenarios = rollout.sample_scenarios(jax.random.key(7), tables, 16)
+    buyer = players.mixture(tuple(map(buyers.make, POLICIES)), jax.random.key(0), tables.params.turns)
+    return scenarios, rollout.rollout(jax.random.key(8), tables, scenarios, 4, buyer).state
 
 
 @pytest.mark.parametrize("row", range(len(POLICIES)))
 def test_written_dialogues_end_as_the_pure_game_does(row, world, written):
     """The same outcomes as the policies playing without a word."""
     scenarios, state = written
-    env = world.constrained
-    silent, _ = play.play(jax.random.key(9), buyers.make(POLICIES[row]), env.script, scenarios, env.params)
+    tables = world.constrained
+    silent, _ = play.play(jax.random.key(9), buyers.make(POLICIES[row]), tables.script, scenarios, tables.params)
     for name in ("end", "deal_price", "kinds", "prices", "turn"):
         ours = np.asarray(getattr(state, name)).reshape(16, 4, *np.shape(getattr(silent, name))[1:])
         np.testing.assert_array_equal(ours[:, row], getattr(silent, name), err_msg=name)
@@ -124,28 +126,28 @@ def test_a_group_meets_one_seller(written):
 
 def test_prompt_prefill_is_shared_without_a_trace(world):
     """A group's cache, read once and copied, is what each member would have read."""
-    env = world.constrained
-    buyer = players.LanguageModelPlayer(BUYER, world.learner.model, world.weights, SamplingConfig())
-    C = env.buyer.layout.prompt + env.buyer.layout.own
-    prompt = players.Chunk(jnp.pad(env.buyer.prompts_NxL[:3], ((0, 0), (0, 2))), jnp.ones((3, C), bool))
-    shared = buyer.begin(env, prompt, 2)
-    alone = buyer.begin(env, jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), prompt), 1)
+    tables = world.constrained
+    buyer = players.LanguageModelPlayer(BUYER, world.program.model, world.weights, SamplingConfig())
+    C = tables.buyer.layout.prompt + tables.buyer.layout.own
+    prompt = players.Chunk(jnp.pad(tables.buyer.prompts_NxL[:3], ((0, 0), (0, 2))), jnp.ones((3, C), bool))
+    shared = buyer.begin(tables, prompt, 2)
+    alone = buyer.begin(tables, jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), prompt), 1)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), shared, alone)
 
 
 def test_turns_of_a_long_context_share_what_is_compiled(world, monkeypatch):
     """Four turns, three of them together: the same messages, though more columns are attended to than are filled."""
-    game = dataclasses.replace(world.config.game, turns=4)
-    built = world.catalog, Own(world.tokenizer), game, world.config.language
-    env = environment.build(*built, token_grammar=world.constrained.grammar)
-    scenarios = rollout.sample_scenarios(jax.random.key(2), env, 8)
+    game = dataclasses.replace(small.GAME, turns=4)
+    built = world.catalog, Own(world.tokenizer), game, small.LANGUAGE
+    tables = build_tables(*built, token_grammar=world.constrained.grammar)
+    scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
     buyer = players.LanguageModelPlayer(
-        BUYER, world.learner.model, world.weights, SamplingConfig(temperature=TEMPERATURE)
+        BUYER, world.program.model, world.weights, SamplingConfig(temperature=TEMPERATURE)
     )
 
     def play() -> rollout.Dialogue:
         # A new function each time, since what is compiled for one is kept.
-        return jax.jit(lambda: rollout.rollout(jax.random.key(4), env, scenarios, 4, buyer).buyer)()
+        return jax.jit(lambda: rollout.rollout(jax.random.key(4), tables, scenarios, 4, buyer).buyer)()
 
     apart = play()
     monkeypatch.setattr(players, "_LONG", 0)

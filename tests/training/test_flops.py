@@ -10,7 +10,8 @@ from negot_jax.models import presets, transformer
 from negot_jax.models.presets import LoraConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.learner import Learner, LearnerConfig, OptimizerConfig
+from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
+from negot_jax.rl.train_step import Program
 from negot_jax.training import flops
 
 
@@ -38,8 +39,8 @@ def test_attention_counts_what_is_seen():
     assert more == 4 * 1000 * 4 * config.heads * config.head_dim  # Of 26 layers, 4 are global.
 
 
-def _learner(model, **algorithm):
-    return Learner(
+def _program(model, **algorithm):
+    return Program(
         dataclasses.replace(model, vocab_size=512),
         LearnerConfig(scenarios=2, group=4, epochs=2),
         AlgorithmConfig(**algorithm),
@@ -53,16 +54,16 @@ def test_an_iteration_counts_every_pass():
     tiny = presets.preset("tiny")
     adapted = dataclasses.replace(tiny, lora=LoraConfig(rank=2))
     once = 800 * flops.per_token(dataclasses.replace(tiny, vocab_size=512), 50, 0.25)
-    count = lambda learner: flops.of_iteration(learner, 800, 200) / once
-    assert count(_learner(tiny)) == pytest.approx(1 + 2 * 3)
-    assert count(_learner(adapted)) == pytest.approx(1 + 2 * 2)
-    assert count(_learner(tiny, kl="k3", kl_coefficient=0.1, importance_cap=2.0)) == pytest.approx(3 + 2 * 3)
+    count = lambda program: flops.of_iteration(program, 800, 200) / once
+    assert count(_program(tiny)) == pytest.approx(1 + 2 * 3)
+    assert count(_program(adapted)) == pytest.approx(1 + 2 * 2)
+    assert count(_program(tiny, kl="k3", kl_coefficient=0.1, importance_cap=2.0)) == pytest.approx(3 + 2 * 3)
 
 
 def test_the_share_of_the_peak_is_left_out_where_that_is_not_known(monkeypatch):
-    learner = _learner(presets.preset("tiny"))
-    assert flops.speed(learner, 800, 200, 2.0) == {"perf/tokens_per_second": 400}
+    program = _program(presets.preset("tiny"))
+    assert flops.speed(program, 800, 200, 2.0) == {"perf/tokens_per_second": 400}
     monkeypatch.setattr(flops.jax, "devices", lambda: [types.SimpleNamespace(device_kind="TPU v5p")])
-    known = flops.speed(learner, 800, 200, 2.0)
-    share = flops.of_iteration(learner, 800, 200) / 2.0 / 459e12 / jax.device_count()
+    known = flops.speed(program, 800, 200, 2.0)
+    share = flops.of_iteration(program, 800, 200) / 2.0 / 459e12 / jax.device_count()
     assert known["perf/mfu"] == pytest.approx(share)

@@ -14,7 +14,8 @@ import pytest
 from experiments import setup, train
 from experiments.configs import quickstart
 from negot_jax.config import from_config_dict
-from negot_jax.rl import learner
+from negot_jax.rl.train_step import train_step
+from negot_jax.rl.updates import TrainState
 from negot_jax.training import checkpoint, loop, manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.metrics import read_csv
@@ -33,13 +34,13 @@ class Small:
     workdir: pathlib.Path
     fetches: int
 
-    def state(self) -> learner.TrainState:
-        return self.run.learner.init_state(jax.random.key(2), self.run.init_weights())
+    def state(self) -> TrainState:
+        return self.run.program.init_state(jax.random.key(2), self.run.init_weights())
 
-    def train(self, workdir: pathlib.Path, state: learner.TrainState | None = None, run_id=RUN_ID, **options):
+    def train(self, workdir: pathlib.Path, state: TrainState | None = None, run_id=RUN_ID, **options):
         config = dataclasses.replace(self.run.config.training, **options.pop("config", {}))
         return loop.train(
-            config, self.run.learner, state or self.state(), self.run.train_env, workdir, run_id, **options
+            config, self.run.program, state or self.state(), self.run.train_tables, workdir, run_id, **options
         )
 
     def assert_same(self, workdir: pathlib.Path) -> None:
@@ -85,7 +86,7 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
     traced = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: traced.append([folder]))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: traced[-1].append(stepped[0]))
-    stepped, step = [0], learner.train_step
+    stepped, step = [0], train_step
 
     def counting(*args):
         if traced and len(traced[-1]) == 1:
@@ -93,7 +94,7 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
         stepped[0] += 1
         return step(*args)
 
-    monkeypatch.setattr(loop.learner, "train_step", counting)
+    monkeypatch.setattr(loop, "train_step", counting)
     small.train(tmp_path, profile=(1, 2))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
@@ -108,13 +109,13 @@ def test_what_died_between_two_checkpoints_is_played_again(small, tmp_path):
     class Death(Exception):
         pass
 
-    def dies(*args, step=learner.train_step):
+    def dies(*args, step=train_step):
         if int(args[1].iteration) == 3:
             raise Death
         return step(*args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
-        patch.setattr(loop.learner, "train_step", dies)
+        patch.setattr(loop, "train_step", dies)
         small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
     small.train(tmp_path)
@@ -194,7 +195,7 @@ def test_the_first_bad_quantity_is_named(bad, named, value):
     loop.require_progress(7, scalars, 6)
 
 
-def _spoiled(spoilt: int, step=learner.train_step):
+def _spoiled(spoilt: int, step=train_step):
     """`train_step`, with a loss that is not finite in one iteration."""
 
     def stepped(*args):
@@ -208,13 +209,13 @@ def _spoiled(spoilt: int, step=learner.train_step):
 
 
 def test_a_state_whose_metrics_are_not_finite_is_not_saved(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.learner, "train_step", _spoiled(1))
+    monkeypatch.setattr(loop, "train_step", _spoiled(1))
     small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([LAST], {})
 
 
 def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.learner, "train_step", _spoiled(LAST - 1))
+    monkeypatch.setattr(loop, "train_step", _spoiled(LAST - 1))
     message = "iteration 3, the last, is not saved. First quantity that is not finite: loss. .* latest checkpoint is 2;"
     for _ in range(2):
         with pytest.raises(loop.NotFiniteError, match=message):
@@ -249,7 +250,7 @@ def test_real_dollars_and_free_decoding(tmp_path):
         warm_start__steps=0,
     )
     run, run_id = train.start(config, tmp_path)
-    assert run.train_env.buyer.form is None
+    assert run.train_tables.buyer.form is None
     assert np.ptp(run.train.price) > 100_000
     train.train(run, tmp_path, run_id)
     curves = read_csv(tmp_path / "metrics.csv")

@@ -9,32 +9,33 @@ import optax
 import pytest
 
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl import learner
 from negot_jax.rl.algorithms import preset
-from negot_jax.rl.learner import LearnerConfig, OptimizerConfig, Skipped
+from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
+from negot_jax.rl.train_step import Program, train_step
+from negot_jax.rl.updates import Skipped, TrainState, apply_gradients
 
 
-def _learner(world, **changes) -> learner.Learner:
-    statics = world.learner
-    return dataclasses.replace(statics, config=dataclasses.replace(statics.config, **changes))
+def _program(world, **changes) -> Program:
+    program = world.program
+    return dataclasses.replace(program, config=dataclasses.replace(program.config, **changes))
 
 
-def _state(world, statics) -> learner.TrainState:
+def _state(world, program) -> TrainState:
     weights = jax.tree.map(jnp.copy, world.weights)  # The step donates its state.
-    return statics.init_state(jax.random.key(5), weights)
+    return program.init_state(jax.random.key(5), weights)
 
 
 @pytest.fixture(scope="module")
 def steps(world):
     """Three iterations, and every backend compilation that they caused."""
-    statics = _learner(world)
-    state = _state(world, statics)
+    program = _program(world)
+    state = _state(world, program)
     compiled, history = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
     )
     for _ in range(3):
-        state, metrics = learner.train_step(statics, state, world.constrained)
+        state, metrics = train_step(program, state, world.constrained)
         history.append((len(compiled), jax.device_get(metrics)))
     return state, history
 
@@ -61,8 +62,8 @@ def test_micro_batches_add_up(name, world):
     """One micro-batch or eight: the same loss, gradient and metrics, and so the same weights."""
 
     def step(micro_batches):
-        statics = dataclasses.replace(_learner(world, micro_batches=micro_batches), algorithm=preset(name))
-        return learner.train_step(statics, _state(world, statics), world.constrained)
+        program = dataclasses.replace(_program(world, micro_batches=micro_batches), algorithm=preset(name))
+        return train_step(program, _state(world, program), world.constrained)
 
     (whole, expected), (cut, ours) = step(1), step(8)
     assert ours.keys() == expected.keys()
@@ -92,7 +93,7 @@ def test_the_update_is_that_of_one_whole_gradient():
     whole = jax.grad(lambda w: jnp.square(x[mask] @ w["w"] - 1).mean())(weights)["w"]
     for parts in (1, 4):
         carry = (weights, optimizer.init(weights), Skipped(jnp.int32(2), jnp.int32(2)))
-        (updated, _, skipped), metrics = learner.apply_gradients(optimizer, loss, carry, (x, mask), parts)
+        (updated, _, skipped), metrics = apply_gradients(optimizer, loss, carry, (x, mask), parts)
         np.testing.assert_allclose(updated["w"], weights["w"] - 0.1 * whole, rtol=1e-5)
         np.testing.assert_allclose(metrics["grad_norm"][0], jnp.linalg.norm(whole), rtol=1e-5)
         assert skipped == (2, 0)
@@ -106,7 +107,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted():
     def loss(weights, batch):
         return ((weights["w"] * batch[:, None]).sum(), jnp.float32(2)), {}
 
-    (updated, opt_state, skipped), _ = learner.apply_gradients(optimizer, loss, carry, jnp.array([1.0, jnp.nan]), 1)
+    (updated, opt_state, skipped), _ = apply_gradients(optimizer, loss, carry, jnp.array([1.0, jnp.nan]), 1)
     assert skipped == (3, 2)
     np.testing.assert_array_equal(updated["w"], weights["w"])
     jax.tree.map(np.testing.assert_array_equal, opt_state, carry[1])
@@ -133,7 +134,7 @@ def test_rows_that_a_mesh_must_cut():
 @pytest.mark.parametrize("sampling", [{"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}])
 def test_truncated_sampling_is_refused_in_training(world, sampling):
     with pytest.raises(ValueError, match="ratio is undefined"):
-        dataclasses.replace(world.learner, sampling=SamplingConfig(**sampling))
+        dataclasses.replace(world.program, sampling=SamplingConfig(**sampling))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

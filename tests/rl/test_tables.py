@@ -7,8 +7,10 @@ import pytest
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts
 from negot_jax.language.dialect import Own
-from negot_jax.rl import environment
-from negot_jax.rl.environment import GameConfig, Layout
+from negot_jax.rl.configs import GameConfig
+from negot_jax.rl.layout import Layout
+from negot_jax.rl.tables import build_tables
+from tests.rl import small
 
 
 def test_columns_follow_one_another():
@@ -22,18 +24,18 @@ def test_columns_follow_one_another():
 
 
 def test_prompts_and_codes_are_the_catalogues(world):
-    env, catalog, tokenizer = world.constrained, world.catalog, world.tokenizer
+    tables, catalog, tokenizer = world.constrained, world.catalog, world.tokenizer
     for product in (0, len(catalog) - 1):
-        prompt = tokenizer.decode(env.buyer.prompts_NxL[product, : env.buyer.prompt_lengths_N[product]].tolist())
-        assert prompt.startswith(prompts.rules(catalog, product, 0, env.params.turns, "compact"))
-        code = tokenizer.decode(env.codes_NxC[product, : env.code_lengths_N[product]].tolist())
+        prompt = tokenizer.decode(tables.buyer.prompts_NxL[product, : tables.buyer.prompt_lengths_N[product]].tolist())
+        assert prompt.startswith(prompts.rules(catalog, product, 0, tables.params.turns, "compact"))
+        code = tokenizer.decode(tables.codes_NxC[product, : tables.code_lengths_N[product]].tolist())
         assert code == catalog.codenames[product]
 
 
 def test_a_message_needs_room(world):
-    language = dataclasses.replace(world.config.language, message_tokens=12)
+    language = dataclasses.replace(small.LANGUAGE, message_tokens=12)
     with pytest.raises(ValueError, match=r"language.message_tokens=12 .* Set language.message_tokens >= \d+"):
-        environment.build(world.catalog, Own(world.tokenizer), world.config.game, language)
+        build_tables(world.catalog, Own(world.tokenizer), small.GAME, language)
 
 
 @pytest.mark.parametrize(

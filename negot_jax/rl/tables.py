@@ -1,8 +1,6 @@
 """Everything an episode needs besides the players' weights, gathered once and kept on the device."""
 
 from collections.abc import Sequence
-import dataclasses
-from typing import Literal
 
 from flax import struct
 import jax
@@ -10,122 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.catalog.types import Catalog, products
-from negot_jax.config import field
 from negot_jax.game import sellers
 from negot_jax.game.regulation import MARGIN_BP
 from negot_jax.game.types import BUYER, SELLER, GameParams
 from negot_jax.language import automaton, constrain, grammar, prompts, relay, render
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Dialect
-from negot_jax.models.sampling import SamplingConfig
+from negot_jax.rl.configs import Decoding, GameConfig, LanguageConfig, SellerConfig
+from negot_jax.rl.layout import Layout
 
-Decoding = Literal["free", "constrained"]
-_DECODING = "'constrained' masks every token that would break the message form"
-
-
-@dataclasses.dataclass(frozen=True)
-class GameConfig:
-    """The rules and the seller."""
-
-    turns: int = field(6, "turn limit; a turn is one buyer message and one seller message")
-    regulation: Literal["repair", "end", "none"] = field(
-        "repair", "an illegal seller move is replaced by a legal counter-offer, ends the game, or (none) loses the turn"
-    )
-    seller: str = field(
-        "neutral",
-        "a scripted seller, with fields to change: neutral or neutral(noise=0.05, tick=100). Where a language model "
-        "sells (seller.model), this is who the dialogues of the warm start are with, and the name is its persona",
-    )
-
-    def __post_init__(self):
-        if self.turns < 1:
-            raise ValueError(f"game.turns={self.turns} must be at least 1.")
-        sellers.make(self.seller)
-
-    @property
-    def persona(self) -> str:
-        """How the seller behaves: its name if that is a persona's, else neutral."""
-        name = self.seller.split("(")[0].strip()
-        return name if name in prompts.PERSONAS else "neutral"
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguageConfig:
-    """Prompts, messages and how the buyer may write."""
-
-    vocab_size: int = field(1024, "tokens of the SentencePiece model that is trained where the model brings none")
-    prompts: Literal["full", "compact"] = field("full", "'full' states the rules in the prompt, 'compact' does not")
-    text_tokens: int = field(256, "tokens kept of a product's title, description and features")
-    message_tokens: int = field(64, "cap of a buyer's message")
-    decoding: Decoding = field("free", _DECODING)
-    force_deal_price: bool = field(True, "constrained decoding writes a DEAL's price, which must be the standing offer")
-
-    def __post_init__(self):
-        if self.text_tokens < 0:
-            raise ValueError(f"language.text_tokens={self.text_tokens} is negative. Use 0 (rules only) or more.")
-
-
-@dataclasses.dataclass(frozen=True)
-class SellerConfig:
-    """Who sells: the scripted seller of `game.seller`, or a frozen language model in its place."""
-
-    model: Literal["scripted", "base", "own"] = field(
-        "scripted", "'base': the buyer's model as it came, shared with it; 'own': another one, see seller.checkpoint"
-    )
-    checkpoint: str | None = field(
-        None, "folder of the seller's own checkpoint, of the buyer's tokenizer; without it the warm start makes one"
-    )
-    message_tokens: int = field(64, "cap of a language model's message")
-    decoding: Decoding = field("free", _DECODING)
-    sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a language model draws its tokens")
-
-    def __post_init__(self):
-        if self.checkpoint and self.model != "own":
-            raise ValueError(
-                f"seller.checkpoint={self.checkpoint!r} is read by seller.model='own' alone, but that is "
-                f"{self.model!r}. Set seller.model='own', or leave the checkpoint out."
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """The columns of one side's context. Every message has a slot of fixed width, so that one cursor serves all rows.
-
-    Between two of its messages a side hears: the end of its last message, if its cap cut it off, or what it was
-    replaced by, if regulation withdrew it; a header and the other side's message; its own next header. The buyer's
-    first message follows its prompt and header; the seller hears the buyer first. The buyer's context ends with its
-    last message, since nobody reads on.
-
-    prompt, own, message, closing, withdrawn, other, reply: widths in tokens of the prompt, the own header, a message,
-    its end, what stands in for it, the other side's header and its message. turns: the turn limit.
-    """
-
-    role: int
-    prompt: int
-    own: int
-    message: int
-    closing: int
-    withdrawn: int
-    other: int
-    reply: int
-    turns: int
-
-    @property
-    def heard(self) -> int:
-        """Columns between two messages."""
-        return self.closing + self.withdrawn + self.other + self.reply + self.own
-
-    def start(self, turn: int) -> int:
-        """The first column of the side's message in a turn."""
-        first = self.prompt + (self.own if self.role == BUYER else self.heard)
-        return first + turn * (self.message + self.heard)
-
-    def end(self, turn: int) -> int:
-        return self.start(turn) + self.message
-
-    @property
-    def columns(self) -> int:
-        return self.end(self.turns - 1)
+_SCRIPTED = SellerConfig()
 
 
 @struct.dataclass
@@ -146,7 +38,7 @@ class Side:
 
 
 @struct.dataclass
-class Environment:
+class Tables:
     """The game, its products, and the tables between tokens and actions. N products.
 
     codes_NxC: int32, the codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32.
@@ -171,14 +63,14 @@ class Environment:
         return self.buyer if role == BUYER else self.seller
 
 
-def build(
+def build_tables(
     catalog: Catalog,
     dialect: Dialect,
     game: GameConfig,
     language: LanguageConfig,
-    seller: SellerConfig = SellerConfig(),
+    seller: SellerConfig = _SCRIPTED,
     token_grammar: grammar.Grammar | None = None,
-) -> Environment:
+) -> Tables:
     """The environment of a catalogue.
 
     Args:
@@ -234,7 +126,7 @@ def build(
         buyer_hears = max(buyer_hears, copied.width(seller.message_tokens))
         seller_hears = copied.width(language.message_tokens)
         seller_side = side(SELLER, "seller", seller.message_tokens, seller.decoding, book[SELLER].width, seller_hears)
-    return Environment(
+    return Tables(
         params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation),
         codes_NxC=jnp.array(tokens.pad(codes)),
         code_lengths_N=jnp.array([len(code) for code in codes], jnp.int32),

@@ -1,0 +1,89 @@
+"""Training state, and one update of it from a batch."""
+
+from collections.abc import Callable
+import functools
+from typing import NamedTuple
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from negot_jax.models import sharding
+from negot_jax.models.transformer import Weights
+from negot_jax.rl import losses
+from negot_jax.rl.losses import Metrics
+
+
+class Skipped(NamedTuple):
+    """Updates left out because they were not finite: int32 counts, in all and since the last one that was."""
+
+    total: jax.Array
+    in_a_row: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+    """What an update changes. weights: those that are trained, see `Program.trained`. iteration: int32. key: the run's
+    PRNG key, folded with the iteration.
+    """
+
+    weights: Weights
+    opt_state: optax.OptState
+    iteration: jax.Array
+    skipped: Skipped
+    key: jax.Array
+
+
+def init_state(key: jax.Array, weights: Weights, optimizer: optax.GradientTransformation) -> TrainState:
+    # An array each, not one for all: the state is donated, and a buffer can be donated once.
+    iteration, total, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(weights, optimizer.init(weights), iteration, Skipped(total, in_a_row), key)
+
+
+def cut(batch: object, parts: int) -> object:
+    """Rows [B, ...] in equal parts, [parts, B / parts, ...], each of them spread over all devices."""
+    return sharding.split_rows(jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch), axis=1)
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[Weights, object], tuple[losses.Pair, Metrics]],
+    carry: tuple[Weights, optax.OptState, Skipped],
+    batch: object,
+    micro_batches: int,
+) -> tuple[tuple[Weights, optax.OptState, Skipped], Metrics]:
+    """One update from the gradient of sum / weight over a batch, added up over micro-batches exactly.
+
+    Micro-batches differentiate their sums; the division by the whole batch's weight comes last, so how the batch is
+    cut changes nothing but rounding. An update that is not finite is skipped and counted.
+
+    Args:
+      loss: (weights, batch) to the loss's (sum, weight), where the weight does not depend on the weights, and metrics.
+      carry: weights, optimizer state, counts of skipped updates. batch: a pytree of arrays with equal leading axes.
+    """
+    weights, opt_state, skipped = carry
+    parts = cut(batch, micro_batches)
+
+    def summed(weights, part):
+        (total, weight), metrics = loss(weights, part)
+        return total, metrics | {"loss": (total, weight)}
+
+    def add(accumulated, part):
+        gradient, metrics = jax.grad(summed, has_aux=True)(weights, part)
+        return sharding.keep(jax.tree.map(jnp.add, accumulated, (gradient, metrics))), None
+
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(jax.grad(summed, has_aux=True), weights, jax.tree.map(lambda x: x[0], parts)),
+    )
+    (gradient, metrics), _ = jax.lax.scan(add, sharding.keep(zeros), parts)
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(metrics["loss"][1], 1.0), gradient)
+    norm = optax.global_norm(gradient)
+    updates, new_opt_state = optimizer.update(gradient, opt_state, weights)
+    new_weights = optax.apply_updates(weights, updates)
+    finite = jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(new_weights))
+    keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+    metrics["grad_norm"] = (norm, jnp.float32(1))
+    skipped = Skipped(skipped.total + ~finite, jnp.where(finite, 0, skipped.in_a_row + 1))
+    return (keep(new_weights, weights), keep(new_opt_state, opt_state), skipped), metrics
