@@ -10,7 +10,7 @@ import tempfile
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Not the commands themselves: each is run as the main program, and defines flags, which are global.
 _CONTEXT.set_forkserver_preload(
-    ["experiments.cli", "experiments.setup", "negot_jax.catalog.amazon_history_price", "negot_jax.evaluation.report"]
+    ["experiments.cli", "negot_jax.run", "negot_jax.catalog.amazon_history_price", "negot_jax.evaluation.report"]
 )
 
 

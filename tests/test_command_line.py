@@ -11,11 +11,10 @@ import re
 import pytest
 import sentencepiece
 
-from experiments import cli, setup
+from experiments import cli
 from negot_jax import config as door
 from negot_jax.language import tokenizer as tokenizers
-from negot_jax.models.sharding import MeshConfig
-from negot_jax.training import manifest
+from negot_jax.run import Config, folder, manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 from tests import forked, tiny_run
@@ -60,8 +59,13 @@ def sentencepiece_model(**options) -> bytes:
     return sink.getvalue()
 
 
-def another_run(folder: pathlib.Path) -> None:
-    manifest.record_start(folder / "run", tiny_run.config(seed=5), 5, {}, b"its tokenizer")
+def recorded(folder: pathlib.Path, trained: bool = True, **overrides) -> None:
+    """A run's folder: its manifest and tokenizer and, if it has trained, a folder where its warm start would be."""
+    tokenizer = tokenizers.train(["some words to train on"] * 9, 512)
+    inputs = {"tokenizer": manifest.digest(tokenizer.model)}
+    (folder / "run/warm_start" if trained else folder / "run").mkdir(parents=True)
+    tokenizer.save(folder / "run/tokenizer.model")
+    manifest.record_start(folder / "run", tiny_run.config(**overrides), inputs, {})
 
 
 def nothing(folder: pathlib.Path) -> None:
@@ -158,14 +162,12 @@ TRAINING = {
         "books.json, row 0, field 'cat",
     ),
     "test set too large": (nothing, ["--config.catalog.test=5000"], "test=5000 of 930 products .* from 1 to 929"),
-    "workdir is a file": (write("run", ""), [], "--workdir=.*/run is no folder that can be written to: File exists"),
-    "workdir below a file": (write("f", ""), ["--workdir={folder}/f/run"], "/f/run is no folder .*: Not a directory"),
-    "workdir not writable": (
-        nothing,
-        ["--workdir=/proc/run"],
-        "--workdir=/proc/run is no folder that can be written to",
-    ),
-    "workdir of another run": (another_run, [], "another run, .* config.seed: saved 5, now 0; .* another --workdir"),
+    "workdir is a file": (write("run", ""), [], "--workdir=.*/run cannot be written to: it is not a folder"),
+    "workdir below a file": (write("f", ""), ["--workdir={folder}/f/run"], "/f/run cannot be written to: .* /?.*/f"),
+    "workdir not writable": (nothing, ["--workdir=/proc/run"], "--workdir=/proc/run cannot be written to"),
+    "workdir without a name": (nothing, ["--workdir="], "--workdir is empty"),
+    "folder without a name": (nothing, ["--config.model.checkpoint="], "config.model.checkpoint is empty"),
+    "workdir of another run": (functools.partial(recorded, seed=5), [], "another run, .* config.seed: saved 5, now 0; .* another --workdir"),
     "manifest damaged": (
         write("run/manifest.json", '{"config": {'),
         [],
@@ -174,7 +176,7 @@ TRAINING = {
     "manifest incomplete": (
         write("run/manifest.json", '{"config": {}}'),
         [],
-        "json is damaged: it lacks seed, catalog",
+        "json is damaged: it lacks run_id",
     ),
     "metrics damaged": (
         write("run/metrics.csv", "iteration,loss\n0,1\n\0\0\0\n"),
@@ -200,43 +202,37 @@ TRAINING = {
 }
 
 
-def started(folder: pathlib.Path, **values) -> None:
-    """A workdir as it is before its warm start, its manifest changed by `values`."""
-    config = tiny_run.config(language__message_tokens=64)
-    tokenizer = tokenizers.train(["some words to train on"] * 9, 512)
-    (folder / "run").mkdir()
-    tokenizer.save(folder / "run/tokenizer.model")
-    manifest.record_start(folder / "run", config, config.seed, {}, tokenizer.model)
+def damaged(folder: pathlib.Path, **values) -> None:
+    """A run's folder with some of its manifest changed."""
+    recorded(folder)
     path = folder / "run/manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 EVALUATION = {
     "no run": (nothing, [], "--workdir=.*/run holds no run: no manifest.json. Train one with experiments.train"),
-    "workdir is a file": (write("run", ""), [], "--workdir=.*/run holds no run"),
+    "workdir is a file": (write("run", ""), [], "--workdir=.*/run cannot be written to: it is not a folder"),
     "manifest damaged": (write("run/manifest.json", "\0" * 99), [], "manifest.json is damaged: .* Put a copy back"),
     "unknown field in the manifest": (
-        functools.partial(started, config={"lerner": {}}),
+        functools.partial(damaged, config={"lerner.group": 3}),
         [],
-        "unknown config field lerner = {}: did you mean learner?",
+        "unknown config field lerner = .*: did you mean learner?",
     ),
     "tokenizer of another run": (
-        functools.partial(started, tokenizer="0" * 16),
-        [],
-        "tokenizer.model is damaged, or of another run: its digest is [0-9a-f]{16}, the manifest's 0000.* Put a copy",
+        functools.partial(damaged, inputs={"tokenizer": "0" * 16}),
+        ["--config.catalog.name=generated", "--config.evaluation.episodes=3"],
+        "(tokenizer|catalog) is not what the run .*: its digest is [0-9a-f]{16}, the manifest's (0000|None)",
     ),
-    "no warm start": (
-        started,
-        [],
-        "warm_start is damaged: it has no SHA256SUMS. The training command makes it anew",
+    "unknown field": (recorded, ["--config.evaluation.episode=3"], "did you mean evaluation.episodes"),
+    "unknown seller": (recorded, ["--seller=insluting"], "did you mean 'insulting'"),
+    "a seller twice": (recorded, ["--seller=floor", "--config.game.seller=linear"], "--seller and --config.game.seller"),
+    "several reports in one folder": (
+        recorded,
+        ["--seller=floor", "--seller=linear", "--output=x"],
+        "--output=x holds one report",
     ),
-    "unknown catalogue": (
-        started,
-        ["--catalog=amazon"],
-        "catalog 'amazon' is unknown; did you mean 'amazon_history",
-    ),
-    "catalogue that reads no files": (started, ["--data_dir=x"], "catalog 'generated' reads no files: leave out"),
-    "mesh of more devices": (started, ["--mesh=tensor=2"], "mesh.tensor=2, .* cannot be laid over 1 devices"),
+    "a field of training": (recorded, ["--config.learner.group=4"], "config.learner.group .* only matters in training"),
+    "mesh of more devices": (recorded, ["--config.mesh.tensor=2"], "mesh.tensor=2, .* cannot be laid over 1 devices"),
     "stray argument": (nothing, ["x"], "unexpected arguments x"),
 }
 
@@ -246,7 +242,7 @@ POOLING = {
     "no report": (
         nothing,
         ["--workdirs={folder}/run"],
-        "--workdirs: .*run/report holds no totals.npz. Evaluate the run",
+        "run/report holds no totals.npz. Evaluate the run",
     ),
     "damaged totals": (
         lambda folder: [write(f"run/report/{name}", "{}")(folder) for name in ("totals.npz", "evaluation.json")],
@@ -258,16 +254,6 @@ POOLING = {
 
 # The whole command line, and what the line must say.
 OTHERS = {
-    "unknown result": ("theory T22", "result 'T22' is unknown; did you mean 'T2'. Known: T1, T2"),
-    "option of another result": ("theory T2 --beta=1", "--beta is no option of T2; did you mean --breakdown?"),
-    "misspelt option": ("theory T2 --discont=1", "flag 'discont'. Did you mean: discount"),
-    "option of no result": ("theory --discount=1", "--discount goes with a result: name one of T1, T2"),
-    "text for a number of rounds": ("theory T2 --rounds=x", "--rounds=x is not a whole number; by default it is 3"),
-    "nan": ("theory T6 --discount=nan", "--discount=nan is not a number"),
-    "no such discount": ("theory T2 --discount=1.5", "--discount=1.5: a factor a round must be in"),
-    "too dear": ("theory T1 --cost=120", "--cost=120: no deal within value=100"),
-    "a ladder too short": ("theory T10 --ladder=.1,.2", "has 2 offers; give --offers=2"),
-    "too many ladders": ("theory T7 --offers=9", "--prices=21, --offers=9: too many ladders"),
     "no turns": ("best_response --turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
     "grid of words": ("best_response --grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
     "grid of nothing": ("best_response --grid=0", "--grid=0: '0' is no number of cents from 1"),
@@ -341,7 +327,7 @@ def test_other_commands_refuse(case):
 def test_help_lists_every_field_of_the_configuration():
     _, out, _ = forked.run("experiments.train", ["--help"])
     assert "--config:" in out and "--workdir:" in out
-    for line in door.help_text(setup.Config).splitlines():
+    for line in door.help_text(Config).splitlines():
         assert line in out
 
 
@@ -351,16 +337,10 @@ def test_flags_are_required():
     assert "--workdir must have a value" in refused("experiments.evaluate", [])
 
 
-def test_an_export_goes_to_a_disk():
-    line = refused("experiments.export", ["--workdir=x", "--output=gs://bucket/buyer"])
+def test_an_export_goes_to_a_disk(tmp_path):
+    recorded(tmp_path)
+    line = refused("experiments.export", [f"--workdir={tmp_path}/run", "--output=gs://bucket/buyer"])
     assert re.search("--output=gs://bucket/buyer is in a bucket. Name a new folder of this machine, then `gcloud", line)
-
-
-@pytest.mark.parametrize("text", ["fsdp:2", "fsdp=2,", "fsdp=2,fsdp=4", "rows=2", "fsdp"])
-def test_what_is_no_mesh_is_refused(text):
-    with pytest.raises(ValueError, match="is no mesh; write some of data, fsdp, tensor, expert"):
-        cli.mesh(text)
-    assert cli.mesh("fsdp=2,data=-1") == MeshConfig(data=-1, fsdp=2)
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
@@ -368,7 +348,7 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         line = refused("experiments.train", tiny_run.arguments(tmp_path))
     assert re.search(f"--workdir={tmp_path}: another process is training there", line)
-    with cli.sole_use(tmp_path):
+    with folder.sole_use(tmp_path):
         pass  # It was let go of.
 
 

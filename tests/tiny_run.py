@@ -1,11 +1,13 @@
 """A run that takes seconds, as a configuration and as a command line, for tests of the whole."""
 
+from collections.abc import Mapping
 import pathlib
 import sys
+from typing import Any
 
-from experiments import setup
 from experiments.configs import quickstart
 from negot_jax.config import from_config_dict
+from negot_jax.run.config import Config, override
 
 ROOT = pathlib.Path(__file__).parents[1]
 ITERATIONS = 8
@@ -37,11 +39,14 @@ OVERRIDES = {
 }
 
 
-def config(**overrides) -> setup.Config:
+def config(**overrides) -> Config:
     """The configuration. overrides: dotted fields, with `__` for the dot."""
-    values = quickstart.get_config()
-    values.update_from_flattened_dict(OVERRIDES | {name.replace("__", "."): x for name, x in overrides.items()})
-    return from_config_dict(setup.Config, values)
+    return overridden({name.replace("__", "."): value for name, value in overrides.items()})
+
+
+def overridden(values: Mapping[str, Any]) -> Config:
+    """The configuration with fields set by dotted name."""
+    return override(from_config_dict(Config, quickstart.get_config()), OVERRIDES | dict(values))
 
 
 def arguments(workdir: pathlib.Path) -> list[str]:

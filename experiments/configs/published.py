@@ -5,8 +5,8 @@ Not a configuration of its own: `paper_30b.py`, `qwen3_4b.py`, `gemma3_1b.py` an
 
 from ml_collections import config_dict
 
-from experiments import setup
 from negot_jax.config import to_config_dict
+from negot_jax.run import Config
 
 _ATTENTION = ("query", "key", "value", "out")
 
@@ -23,7 +23,7 @@ def make(preset: str, method: str, experts: bool = False) -> config_dict.ConfigD
     """
     if method not in ("lora", "full"):
         raise ValueError(f"{method!r} is no way to train; write :lora (the default) or :full after the file's name.")
-    config = to_config_dict(setup.Config())
+    config = to_config_dict(Config())
     config.catalog.name = "amazon_history_price"
     config.model.update(preset=preset, remat="full")
     config.mesh.update(data=1, fsdp=-1)  # No device holds a whole copy: what other axes leave cuts weights and rows.

@@ -13,15 +13,15 @@ constrained to the message form.
 
 from ml_collections import config_dict
 
-from experiments import setup
 from negot_jax.config import to_config_dict
 from negot_jax.rl.algorithms import preset
+from negot_jax.run import Config
 
 
 def get_config(algorithm: str = "grpo") -> config_dict.ConfigDict:
-    config = to_config_dict(setup.Config())
+    config = to_config_dict(Config())
     config.algorithm = to_config_dict(preset(algorithm))
-    config.catalog.prices = "normalised"
+    config.catalog.prices = "normalized"
     config.game.seller = "neutral(tick=100)"
     config.language.update(vocab_size=576, prompts="compact", text_tokens=8, message_tokens=24, decoding="constrained")
     config.warm_start.update(steps=800, episodes=32, micro_batches=2)

@@ -66,6 +66,8 @@ def _short(number: str) -> str:
 # In place of a metric's name: a field of the summary, by row.
 DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 
+_OPTIMUM = "Against the best response"
+_FORMAT = "Format errors of the buyer"
 _SELLER = "What the seller did, an episode"
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
@@ -77,7 +79,7 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "overshoot MI %": ("overshoot/mi", percent),
         "overshoot CI %": ("overshoot/ci", percent),
     },
-    "Against the best response": {
+    _OPTIMUM: {
         "gap in reward": (GAP, plain),
         "headroom over tuned linear recovered %": (HEADROOM, percent),
     },
@@ -89,7 +91,7 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "turn limit %": ("turn_limit", percent),
         "turns to deal": ("turns_to_deal", plain),
     },
-    "Format errors of the buyer": {
+    _FORMAT: {
         "all %": ("format_error", percent),
         "no action %": ("format_error/missing", percent),
         "unreadable %": ("format_error/unreadable", percent),
@@ -106,14 +108,14 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
 
 def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
     """The tables that the summary has numbers for."""
-    told = {"Against the best response": bool(summary.gaps), _SELLER: _strays(summary)}
-    return {title: columns for title, columns in TABLES.items() if told.get(title, True)}
 
+    def occurs(title: str) -> bool:
+        """Whether any player ever did something of the kind."""
+        found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[title].values()]
+        return any(estimate is not None and estimate.value > 0 for estimate in found)
 
-def _strays(summary: Summary) -> bool:
-    """Whether the seller of any row ever did something of the kind."""
-    found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[_SELLER].values()]
-    return any(estimate is not None and estimate.value > 0 for estimate in found)
+    hidden = {title for title in (_FORMAT, _SELLER) if not occurs(title)} | ({_OPTIMUM} if not summary.gaps else set())
+    return {title: columns for title, columns in TABLES.items() if title not in hidden}
 
 
 def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
@@ -140,7 +142,7 @@ def caption(summary: Summary, settings: Settings) -> str:
         f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, seller {settings.seller}, "
         f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.runs) > 1)} {seeds}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
-        f"In brackets: 95 % intervals of a bootstrap over {drawn}. "
+        f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
         "MI / CI: products whose budget is above / below the cost." + _bounds(settings)
     )
 

@@ -314,3 +314,11 @@ def _shards(
             shards[-1][name] = (source, leaves[weight], at)
             size = grown
     return shards
+
+
+def check(folder, model):
+    pass
+
+
+def digest(folder):
+    return "x"

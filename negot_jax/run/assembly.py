@@ -16,8 +16,7 @@ from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, sharding
 from negot_jax.models.presets import ModelConfig
-from negot_jax.rl import tables
-from negot_jax.rl.tables import Tables
+from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import Program, Seller
 from negot_jax.run import manifest
 from negot_jax.run.config import PATHS, Config, override
@@ -110,9 +109,9 @@ def assemble(
     if seller is not None:
         sharding.require_fit(config.mesh, devices, seller.model, {})
     build = functools.partial(
-        tables.build, dialect=dialect, game=config.game, language=config.language, seller=config.seller
+        build_tables, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
-    known = grammar_cache.load(dialect.tokenizer.token_bytes) if config.model.checkpoint else None
+    known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar")) if config.model.checkpoint else None
     train_tables = build(train, token_grammar=known)
     test_tables = build(test, token_grammar=train_tables.grammar)
     program = Program(

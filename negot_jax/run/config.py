@@ -137,5 +137,14 @@ def identity(config: Config) -> dict[str, Any]:
 
     Inputs outside the run's folder count by content, not by path: see `manifest.run_id`.
     """
-    free = _FREE if config.optimizer.decays else (*_FREE, "training.iterations")
-    return {name: value for name, value in flat(config).items() if not within(name, (*free, *PATHS))}
+    return {name: value for name, value in flat(config).items() if not within(name, (*_free(config), *PATHS))}
+
+
+def free(config: Config) -> dict[str, Any]:
+    """The other fields, which any later start may change, by dotted name."""
+    return {name: value for name, value in flat(config).items() if within(name, (*_free(config), *PATHS))}
+
+
+def _free(config: Config) -> tuple[str, ...]:
+    # A schedule decays over the iterations of the run.
+    return (*_FREE, "training.iterations") if config.optimizer.schedule == "constant" else _FREE

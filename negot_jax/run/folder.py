@@ -10,7 +10,7 @@ import pathlib
 from etils import epath
 
 from negot_jax.run import assembly, manifest, weights
-from negot_jax.training import checkpoint, distributed, storage
+from negot_jax.training import distributed, storage
 
 MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
 
@@ -77,8 +77,9 @@ def sole_use(path: epath.Path) -> Iterator[None]:
 
 def has_trained(path: epath.Path) -> bool:
     """Whether a run has come as far as a finished warm start or a checkpoint."""
-    warm_starts = (path / weights.WARM_START, path / weights.WARM_START_SELLER)
-    return any(map(epath.Path.exists, warm_starts)) or bool(checkpoint.iterations(path / weights.CHECKPOINTS))
+    saved = path / weights.CHECKPOINTS
+    checkpoints = [child for child in saved.iterdir() if child.name.isdigit()] if saved.exists() else []
+    return bool(checkpoints) or any((path / name).exists() for name in (weights.WARM_START, weights.WARM_START_SELLER))
 
 
 def discard(path: epath.Path) -> None:

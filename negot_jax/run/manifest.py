@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 import jax
 
-from negot_jax.run.config import Config, flat, identity
+from negot_jax.run.config import Config, flat, free, identity
 from negot_jax.training import storage
 
 FILE = "manifest.json"  # In the workdir.
@@ -65,7 +65,7 @@ def record_start(
         "config": flat(config),
         "inputs": dict(inputs),
         "catalog": dict(catalog),
-        "starts": [*starts, _start()],
+        "starts": [*starts, _start() | {"config": free(config)}],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomically(path, json.dumps(manifest, indent=2) + "\n")

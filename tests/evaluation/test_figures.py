@@ -1,4 +1,4 @@
-"""Figures: that they are drawn, with the lines that the data call for, told by their colours."""
+"""Figures: that they are drawn, with the lines that the data call for, told by their colors."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import figures
+from negot_jax.evaluation.rows import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 
 GREEN = "#009E73"
 
 
-def draws(path, colour):
+def draws(path, color):
     pixels = image.imread(path)[..., :3]
-    return bool((np.abs(pixels - np.array(colors.to_rgb(colour))).max(axis=-1) < 2 / 255).any())
+    return bool((np.abs(pixels - np.array(colors.to_rgb(color))).max(axis=-1) < 2 / 255).any())
 
 
 def test_learning_curves_show_what_is_given(tmp_path):
@@ -39,8 +40,10 @@ def test_levels_beyond_the_palette_are_refused(tmp_path):
 def test_reward_intervals_mark_the_reference_and_grow_with_the_rows(tmp_path):
     def draw(rows):
         path = tmp_path / f"{rows}.png"
-        metrics = {f"row {i}": {"reward": Interval(i / 9, i / 9 - 0.1, i / 9 + 0.1, 8)} for i in range(rows)}
-        figures.reward_intervals(Summary(metrics, {}, {}, {}, "row 0"), path)
+        metrics = {
+            Row("scripted", f"row {i}"): {"reward": Interval(i / 9, i / 9 - 0.1, i / 9 + 0.1, 8)} for i in range(rows)
+        }
+        figures.reward_intervals(Summary(metrics, {}, {}, {}, Row("scripted", "row 0")), path)
         return path
 
     one, nine = draw(1), draw(9)

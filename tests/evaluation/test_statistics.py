@@ -4,16 +4,23 @@ import jax
 import numpy as np
 import pytest
 
-from negot_jax.evaluation import statistics
+from negot_jax.evaluation import rows, statistics
+from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
 from negot_jax.game.types import NONE, End, Outcome
 
 
-def run_of(**rewards_PxE):
-    """One run whose rows have the given rewards, each episode of weight 1."""
-    return {
-        row: {"reward": np.stack([np.sum(r, axis=1), np.full(len(r), np.shape(r)[1])])}
-        for row, r in rewards_PxE.items()
-    }
+OTHER = Row("scripted", "other")
+LOW, HIGH = (Row("tuned", "tuned linear", (("start", 0.4), ("end", end))) for end in (0.8, 0.9))
+
+
+def run_of(rewards_PxE, **others):
+    """One run whose rows have the given rewards, each episode of weight 1: the trained buyer's, and scripted ones."""
+    given = {TRAINED: rewards_PxE} | {Row("scripted", name): rewards for name, rewards in others.items()}
+    return {row: totals_of(rewards) for row, rewards in given.items()}
+
+
+def totals_of(rewards_PxE):
+    return {"reward": np.stack([np.sum(rewards_PxE, axis=1), np.full(len(rewards_PxE), rewards_PxE.shape[1])])}
 
 
 def normal(seed, products=100, episodes=8, between=1.0, within=1.0, mean=0.0):
@@ -22,30 +29,30 @@ def normal(seed, products=100, episodes=8, between=1.0, within=1.0, mean=0.0):
 
 
 def test_equals_a_plain_loop_over_resamples():
-    runs = [run_of(trained=normal(run), other=normal(run + 9)) for run in range(3)]
-    summary = statistics.summarise(runs, resamples=50, seed=3)
+    runs = [run_of(normal(run), other=normal(run + 9)) for run in range(3)]
+    summary = statistics.summarize(runs, resamples=50, seed=3)
 
     rng = np.random.default_rng(3)
     run_counts = rng.multinomial(3, [1 / 3] * 3, size=50)
     product_counts = rng.multinomial(100, [1 / 100] * 100, size=50)
     draws = []
     for b in range(50):
-        total = {"trained": 0.0, "other": 0.0}
+        total = {TRAINED: 0.0, OTHER: 0.0}
         weight = 0.0
         for k in np.repeat(range(3), run_counts[b]):
             for p in np.repeat(range(100), product_counts[b]):
-                weight += runs[k]["other"]["reward"][1, p]
+                weight += runs[k][OTHER]["reward"][1, p]
                 for row in total:
                     total[row] += runs[k][row]["reward"][0, p]
-        draws.append((total["other"] - total["trained"]) / weight)
-    difference = summary.differences["other"]
+        draws.append((total[OTHER] - total[TRAINED]) / weight)
+    difference = summary.differences[OTHER]
     np.testing.assert_allclose([difference.low, difference.high], np.percentile(draws, [2.5, 97.5]), rtol=1e-9)
     assert difference.n == 3 * 100 * 8
 
 
 def test_interval_is_as_wide_as_the_spread_of_products_demands():
     rewards = normal(0, products=400, between=1.0, within=0.5)
-    reward = statistics.summarise([run_of(trained=rewards)]).metrics["trained"]["reward"]
+    reward = statistics.summarize([run_of(rewards)]).metrics[TRAINED]["reward"]
     error = rewards.mean(axis=1).std() / np.sqrt(400)
     assert reward.value == pytest.approx(rewards.mean())
     np.testing.assert_allclose([reward.low, reward.high], rewards.mean() + error * np.array([-1.96, 1.96]), atol=0.01)
@@ -55,20 +62,19 @@ def test_interval_is_as_wide_as_the_spread_of_products_demands():
 
 def test_differences_are_paired_by_product():
     rewards = normal(0)
-    summary = statistics.summarise([run_of(trained=rewards, worse=rewards - 0.01)])
-    assert list(summary.differences) == ["worse"]
-    worse = summary.differences["worse"]
+    summary = statistics.summarize([run_of(rewards, worse=rewards - 0.01)])
+    (worse,) = summary.differences.values()
     np.testing.assert_allclose([worse.value, worse.low, worse.high], -0.01)
 
 
 def test_pooling_covers_the_spread_of_runs():
     products = normal(0, products=1000, between=0.1, within=0.1)
     levels = [0.0, 0.5, 1.0]
-    pooled = statistics.summarise([run_of(trained=products + level) for level in levels]).metrics["trained"]["reward"]
+    pooled = statistics.summarize([run_of(products + level) for level in levels]).metrics[TRAINED]["reward"]
     assert pooled.value == pytest.approx(products.mean() + 0.5)
     assert pooled.low < products.mean() + 0.02 and pooled.high > products.mean() + 0.98
-    alone = statistics.summarise([run_of(trained=products + 0.5)]).metrics["trained"]["reward"]
-    same = statistics.summarise([run_of(trained=products + 0.5)] * 3).metrics["trained"]["reward"]
+    alone = statistics.summarize([run_of(products + 0.5)]).metrics[TRAINED]["reward"]
+    same = statistics.summarize([run_of(products + 0.5)] * 3).metrics[TRAINED]["reward"]
     # Runs that do not differ add nothing, up to the noise of other draws.
     np.testing.assert_allclose([same.low, same.high], [alone.low, alone.high], atol=1e-3)
 
@@ -77,26 +83,26 @@ def test_a_metric_without_episodes_is_missing_and_empty_resamples_are_left_out()
     never = np.zeros((2, 50))
     once = np.zeros((2, 50))
     once[:, 7] = 3.0, 4.0
-    row = run_of(trained=normal(0, products=50))["trained"] | {"never": never, "once": once}
-    metrics = statistics.summarise([{"trained": row}]).metrics["trained"]
+    row = run_of(normal(0, products=50))[TRAINED] | {"never": never, "once": once}
+    metrics = statistics.summarize([{TRAINED: row}]).metrics[TRAINED]
     assert metrics["never"] is None
     assert metrics["once"] == statistics.Interval(0.75, 0.75, 0.75, 4)
 
 
 def test_the_seed_fixes_the_draws():
-    run = run_of(trained=normal(0))
-    assert statistics.summarise([run], seed=1) == statistics.summarise([run], seed=1)
-    assert statistics.summarise([run], seed=1) != statistics.summarise([run], seed=2)
+    run = run_of(normal(0))
+    assert statistics.summarize([run], seed=1) == statistics.summarize([run], seed=1)
+    assert statistics.summarize([run], seed=1) != statistics.summarize([run], seed=2)
 
 
 def test_runs_that_do_not_match_are_refused():
-    run = run_of(trained=normal(0), other=normal(1))
+    run = run_of(normal(0), other=normal(1))
     with pytest.raises(ValueError, match=r"'schedule' is none of the rows \['trained', 'other'\]"):
-        statistics.summarise([run], reference="schedule")
-    with pytest.raises(ValueError, match=r"run 1 differs at \(\('other', 'reward'\)"):
-        statistics.summarise([run, run_of(trained=normal(0))])
+        statistics.summarize([run], reference=Row("scripted", "schedule"))
+    with pytest.raises(ValueError, match=r"run 1 differs at .*'other', 'reward'"):
+        statistics.summarize([run, run_of(normal(0))])
     with pytest.raises(ValueError, match=r"run 1 differs"):
-        statistics.summarise([run, run_of(trained=normal(0), other=normal(1, products=99))])
+        statistics.summarize([run, run_of(normal(0), other=normal(1, products=99))])
 
 
 def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
@@ -120,20 +126,46 @@ def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
     np.testing.assert_array_equal(totals["bargained_ratio"], [[1.0, 0.0, 0.5], [2, 0, 1]])
     np.testing.assert_array_equal(totals["overshoot/mi"], [[0, 1, 0], [2, 2, 0]])
 
-    rows = {"trained": totals, "0.4→1.0 B / tuned": jax.tree.map(lambda x: x + 1, totals)}
-    statistics.save_totals(tmp_path / "totals.npz", rows)
+    run = {TRAINED: totals, LOW: jax.tree.map(lambda x: x + 1, totals)}
+    statistics.save_totals(tmp_path / "totals.npz", run)
     loaded = statistics.load_totals(tmp_path / "totals.npz")
-    assert list(loaded) == list(rows)
-    jax.tree.map(np.testing.assert_array_equal, loaded, rows)
+    assert list(loaded) == list(run)
+    for row in run:
+        jax.tree.map(np.testing.assert_array_equal, loaded[row], run[row])
 
 
 def test_gap_and_headroom_against_the_best_response():
     rewards = normal(0)
-    rows = {"trained": rewards, "tuned linear(0.4, 0.8)": rewards - 0.2, "best response": rewards + 0.3}
-    summary = statistics.summarise([run_of(**rows)])
-    gap, share = summary.gaps["trained"], summary.headroom["trained"]
+    run = {TRAINED: rewards, LOW: rewards - 0.2, BEST_RESPONSE: rewards + 0.3}
+    summary = statistics.summarize([{row: totals_of(own) for row, own in run.items()}])
+    gap, share = summary.gaps[TRAINED], summary.headroom[TRAINED]
     np.testing.assert_allclose([gap.value, gap.low, gap.high], 0.3, atol=1e-9)  # Paired: nothing is left to chance.
     np.testing.assert_allclose([share.value, share.low, share.high], 0.2 / 0.5, atol=1e-9)
-    assert list(summary.gaps) == ["trained", "tuned linear(0.4, 0.8)"] and list(summary.headroom) == ["trained"]
-    without = statistics.summarise([run_of(trained=rewards)])
+    assert list(summary.gaps) == [TRAINED, LOW] and list(summary.headroom) == [TRAINED]
+    without = statistics.summarize([run_of(rewards)])
     assert without.gaps == {} and without.headroom == {}
+
+
+def test_runs_pool_by_kind_and_name_whatever_numbers_were_tuned():
+    def run(tuned, seed):
+        return {TRAINED: totals_of(normal(seed)), tuned: totals_of(normal(seed + 9))}
+
+    same = statistics.summarize([run(LOW, 0), run(LOW, 1)])
+    other = statistics.summarize([run(LOW, 0), run(HIGH, 1)])
+    assert list(same.metrics) == [TRAINED, LOW] and list(other.metrics) == [TRAINED, Row("tuned", "tuned linear")]
+    assert same.metrics[LOW] == other.metrics[Row("tuned", "tuned linear")]
+    assert rows.from_json(LOW.to_json()) == LOW and LOW.label == "tuned linear(start=0.4, end=0.8)"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_rate_of_none_or_all_has_a_bound_over_products(share):
+    products = 128
+    row = run_of(normal(0, products=products))[TRAINED]
+    every = np.full(products, 8.0)
+    row |= {"overshoot": np.stack([share * every, every]), "interventions": np.stack([0 * every, every])}
+    metrics = statistics.summarize([{TRAINED: row}], resamples=50).metrics[TRAINED]
+    rate = metrics["overshoot"]
+    z2 = 1.959964**2  # Wilson's interval at 0 and 1.
+    bound = z2 / (products + z2)
+    assert (rate.low, rate.high) == pytest.approx((0.0, bound) if share == 0 else (1 - bound, 1.0), abs=1e-6)
+    assert metrics["interventions"].high == 0.0  # A mean, not a rate.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import tables
+from negot_jax.evaluation.rows import TRAINED, Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
@@ -15,12 +16,14 @@ SETTINGS = tables.Settings(
     catalog="generated",
     products=128,
     episodes=8,
-    prices="normalised",
+    prices="normalized",
     decoding="constrained",
     seller="neutral",
-    seeds=(0, 1, 2),
+    runs=tuple(tables.TrainedRun(f"run {seed}", seed, 60) for seed in range(3)),
+    identity={"game.turns": 6},
     command="python -m experiments.evaluate --workdir=runs/quickstart",
 )
+BASELINE = Row("scripted", "a|b")
 COMPARED = (tables.DIFFERENCE, tables.GAP, tables.HEADROOM)
 NAMES = [metric for columns in tables.TABLES.values() for metric, _ in columns.values() if metric not in COMPARED]
 RATE, MEAN = Interval(0.998, 0.995, 1.0, 1024), Interval(-0.9, -0.955, -0.845, 1024)
@@ -31,7 +34,9 @@ def summary():
     trained = {name: Interval(0.5, 0.4, 0.6, 1024) for name in NAMES}
     styles = {metric: style for columns in tables.TABLES.values() for metric, style in columns.values()}
     baseline = {name: RATE if styles[name] is tables.percent else MEAN for name in NAMES} | {"bargained_ratio": None}
-    return Summary({"trained": trained, "a|b": baseline}, {"a|b": Interval(-1.4, -1.5, 0.01, 1024)}, {}, {}, "trained")
+    return Summary(
+        {TRAINED: trained, BASELINE: baseline}, {BASELINE: Interval(-1.4, -1.5, 0.01, 1024)}, {}, {}, TRAINED
+    )
 
 
 def test_every_column_is_a_metric_of_the_game():
@@ -68,9 +73,9 @@ def test_cells_hold_the_difference_and_a_mark_for_what_is_missing(summary):
 
 
 def test_text_keeps_to_the_terminal_and_keeps_every_number(summary):
-    long = "a name that is far too long for its column"
-    summary.metrics[long] = summary.metrics["a|b"]
-    summary.differences[long] = summary.differences["a|b"]
+    long = Row("scripted", "a name that is far too long for its column")
+    summary.metrics[long] = summary.metrics[BASELINE]
+    summary.differences[long] = summary.differences[BASELINE]
     text = tables.text(summary, SETTINGS)
     assert max(map(len, text.splitlines())) <= tables.WIDTH
     for columns in tables.TABLES.values():
@@ -89,39 +94,43 @@ def test_markdown_rows_have_as_many_cells_as_the_header(summary):
 
 def test_caption_names_what_flatters_the_numbers(summary):
     caption = tables.caption(summary, SETTINGS)
-    for fact in ("normalised to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
+    for fact in ("normalized to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
         assert fact in caption
-    plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", seeds=(0,))
+    plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", runs=SETTINGS.runs[:1])
     caption = tables.caption(summary, plain)
-    for fact in ("in dollars", "decoding free", "over products.", "training seed 0"):
+    for fact in ("in dollars", "decoding free", "over products (", "training seed 0"):
         assert fact in caption
 
 
 def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
     tables.save(tmp_path / "report", summary, SETTINGS)
     saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert saved["settings"]["seeds"] == [0, 1, 2] and saved["settings"]["prices"] == "normalised"
-    assert saved["metrics"]["trained"]["reward"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1024}
-    assert saved["metrics"]["a|b"]["bargained_ratio"] is None
-    assert saved["differences"] == {"a|b": {"value": -1.4, "low": -1.5, "high": 0.01, "n": 1024}}
-    assert saved["reference"] == "trained"
+    assert [run["seed"] for run in saved["settings"]["runs"]] == [0, 1, 2]
+    assert saved["settings"]["prices"] == "normalized" and saved["reference"] == "trained"
+    trained, baseline = saved["rows"]
+    assert (trained["kind"], trained["label"], trained["differences"]) == ("trained", "trained", None)
+    assert trained["metrics"]["reward"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1024}
+    assert (baseline["kind"], baseline["name"], baseline["parameters"]) == ("scripted", "a|b", {})
+    assert baseline["metrics"]["bargained_ratio"] is None
+    assert baseline["differences"] == {"value": -1.4, "low": -1.5, "high": 0.01, "n": 1024}
     assert (tmp_path / "report" / "table.md").read_text() == tables.markdown(summary, SETTINGS)
-    summary.metrics["trained"]["reward"] = Interval(float("nan"), 0.0, 0.0, 1)
+    summary.metrics[TRAINED]["reward"] = Interval(float("nan"), 0.0, 0.0, 1)
     with pytest.raises(ValueError):
         tables.save(tmp_path, summary, SETTINGS)
 
 
-def test_what_the_seller_did_has_a_table_where_it_did_something(summary):
-    assert "illegal moves replaced" in tables.markdown(summary, SETTINGS)
-    nothing = {"interventions": Interval(0.0, 0.0, 0.0, 1024), "high_asks": None}
-    quiet = dataclasses.replace(summary, metrics={row: own | nothing for row, own in summary.metrics.items()})
-    assert "illegal" not in tables.markdown(quiet, SETTINGS)
+def test_strays_have_a_table_where_there_are_any(summary):
+    shown = tables.markdown(summary, SETTINGS)
+    assert "illegal moves replaced" in shown and "Format errors of the buyer" in shown
+    nothing = dict.fromkeys(NAMES, Interval(0.0, 0.0, 0.0, 1024)) | {"high_asks": None}
+    quiet = tables.markdown(dataclasses.replace(summary, metrics=dict.fromkeys(summary.metrics, nothing)), SETTINGS)
+    assert "illegal" not in quiet and "Format errors" not in quiet
 
 
 def test_the_best_response_has_a_table_where_it_was_played(summary):
     assert "headroom" not in tables.text(summary, SETTINGS)
     gap, share = Interval(0.1, 0.05, 0.15, 1024), Interval(0.42, 0.2, 0.6, 1024)
-    solved = dataclasses.replace(summary, gaps={"trained": gap}, headroom={"trained": share})
+    solved = dataclasses.replace(summary, gaps={TRAINED: gap}, headroom={TRAINED: share})
     settings = dataclasses.replace(SETTINGS, bounds=(0.4, 0.45, 0.6))
     written = tables.markdown(solved, settings)
     assert "0.100 [.050, .150]" in written and "42.0 [20, 60]" in written

@@ -1,0 +1,1 @@
+from negot_jax.game.buyers import tune_linear, linear_rewards

@@ -1,0 +1,72 @@
+"""Pooling the reports of several runs."""
+
+from etils import epath
+import numpy as np
+import pytest
+
+from negot_jax.evaluation import statistics, tables
+from negot_jax.evaluation.pooling import pool
+from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.game.types import End, Outcome
+
+
+def _outcome(rng, mean: float) -> Outcome:
+    """Twelve products, four episodes each, all of them deals."""
+    ratio = rng.normal(mean, 0.05, size=(12, 4)).astype(np.float32)
+    one, cents = np.ones((12, 4), np.int32), np.full((12, 4), 4000, np.int32)
+    return Outcome(
+        end=np.full((12, 4), End.DEAL, np.int32),
+        reward=ratio,
+        deal_price=cents,
+        first_offer=cents,
+        turns=one,
+        mutual=one > 0,
+        interventions=0 * one,
+        ratio=ratio,
+        first_ratio=ratio,
+        high_asks=0 * one,
+    )
+
+
+def _report(workdir, seed: int, run_id: str | None = None, iterations: int = 60, **identity):
+    rng = np.random.default_rng(seed)
+    tuned = Row("tuned", "tuned linear", (("start", 0.4), ("end", 0.8 + seed / 100)))
+    outcomes = {TRAINED: _outcome(rng, 0.3 + seed / 10), tuned: _outcome(rng, 0.2)}
+    run = {row: statistics.totals(outcome) for row, outcome in outcomes.items()}
+    trained = tables.TrainedRun(run_id or f"run {workdir.name}", seed, iterations)
+    facts = ("generated", 12, 4, "normalized", "constrained", "neutral", (trained,))
+    settings = tables.Settings(*facts, identity={"learner.group": 8, "catalog": "c0"} | identity, command="command")
+    workdir.mkdir(parents=True)
+    statistics.save_totals(workdir / "totals.npz", run)
+    tables.save(workdir, statistics.summarize([run], resamples=50), settings)
+    return epath.Path(workdir), outcomes[TRAINED].reward
+
+
+def test_runs_are_pooled_though_their_tuned_schedules_differ(tmp_path):
+    reports, rewards = zip(*(_report(tmp_path / str(seed), seed) for seed in range(3)), strict=True)
+    text = pool(reports, tmp_path / "pooled", "command")
+    assert f"{np.mean(rewards):.3f}" in text
+    assert "training seeds 0, 1, 2" in " ".join(text.split()) and "tuned linear " in text
+    assert (tmp_path / "pooled" / "rewards.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 0}, "same seed, 0"),
+        ({"seed": 1, "run_id": "run a"}, "same run, run a"),
+        ({"seed": 1, "learner.group": 4}, "learner.group=4, .* 8"),
+        ({"seed": 1, "catalog": "c1"}, "catalog='c1', .* 'c0'"),
+        ({"seed": 1, "iterations": 3}, r"iterations trained=\[3\], .* \[60\]"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_refused(tmp_path, other, message):
+    reports = [_report(tmp_path / "a", 0)[0], _report(tmp_path / "b", **other)[0]]
+    with pytest.raises(ValueError, match=message):
+        pool(reports, tmp_path / "pooled", "command")
+    assert not (tmp_path / "pooled").exists()
+
+
+def test_a_run_without_a_report_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no totals.npz"):
+        pool([epath.Path(tmp_path)], tmp_path / "pooled", "command")

@@ -1,0 +1,44 @@
+"""The forms in which a configuration may come."""
+
+import pytest
+
+from negot_jax import config as door
+from negot_jax.run import config as configs
+from negot_jax.run.config import Config
+
+FILE = """
+from negot_jax.config import to_config_dict
+from negot_jax.run import Config
+def get_config(turns="6"):
+  config = to_config_dict(Config())
+  config.game.turns = int(turns)
+  return config
+"""
+WANTED = configs.override(Config(), {"game.turns": 3, "game.seller": "begging"})
+
+
+def test_every_form_gives_the_same(tmp_path):
+    (tmp_path / "short.py").write_text(FILE)
+    forms = [
+        WANTED,
+        door.to_config_dict(WANTED),
+        {"game": {"turns": 3, "seller": "begging"}},
+        {"game.turns": 3, "game.seller": "begging"},
+        configs.flat(WANTED),
+    ]
+    assert all(configs.load(form) == WANTED for form in forms)
+    assert configs.load(tmp_path / "short.py") == Config()
+    assert configs.load(f"{tmp_path}/short.py:3").game.turns == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"game.turn": 3}, "game.turn = 3.*did you mean game.turns"),
+        ({"game.turns": "x"}, "game.turns = 'x'"),
+        ("no.py", "no.py: there is no file"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(form, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        configs.load(form)

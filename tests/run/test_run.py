@@ -1,0 +1,129 @@
+"""A run from Python: built, trained, continued, evaluated on other terms; and what is refused before any compute."""
+
+import json
+import shlex
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from negot_jax import run
+from negot_jax.run import weights
+from negot_jax.training.metrics import read_csv
+from tests import forked, tiny_run
+
+CONSTANT = {"optimizer.schedule": "constant"}  # So that the number of iterations may change.
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> run.Run:
+    """A run of four iterations, with its report."""
+    buyer = run.build(tiny_run.overridden({**CONSTANT, "training.iterations": 4}), tmp_path_factory.mktemp("finished"))
+    buyer.train()
+    buyer.evaluate()
+    return buyer
+
+
+def leaves(buyer: run.Run) -> list[np.ndarray]:
+    saved = weights.restore(buyer.parts, buyer.workdir, buyer.run_id)
+    unwrap = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    return [np.asarray(unwrap(leaf)) for leaf in jax.tree.leaves(saved.states[saved.latest])]
+
+
+def test_more_iterations_are_bit_for_bit_those_of_one_longer_run(finished, tmp_path):
+    short = {**CONSTANT, "training.iterations": 2, "training.checkpoint_every": 1, "evaluation.episodes": 1}
+    run.build(tiny_run.overridden(short), tmp_path).train()
+    longer = run.build(finished.config, tmp_path)
+    longer.train()
+    for ours, expected in zip(leaves(longer), leaves(finished), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    ours, expected = (read_csv(buyer.workdir / "metrics.csv") for buyer in (longer, finished))
+    for name in (name for name in ours if not name.startswith("perf/")):
+        np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+
+
+def test_another_run_in_the_folder_is_refused_by_field(finished):
+    with pytest.raises(ValueError, match="config.learner.group: saved 2, now 4.* another --workdir"):
+        run.build(tiny_run.overridden({**CONSTANT, "training.iterations": 4, "learner.group": 4}), finished.workdir)
+    with pytest.raises(ValueError, match="config.seed: saved 0, now 1"):
+        run.open(finished.workdir, {"seed": 1})
+
+
+def test_a_run_that_has_trained_nothing_gives_way(tmp_path, capsys):
+    mistaken = run.build(tiny_run.overridden({"language.vocab_size": 520}), tmp_path)
+    mistaken._record_start()
+    corrected = run.build(tiny_run.config(), tmp_path)
+    assert "config.language.vocab_size: saved 520, now 512" in capsys.readouterr().out
+    corrected._record_start()
+    again = run.open(tmp_path)
+    assert again.run_id == corrected.run_id != mistaken.run_id
+    assert again.parts.dialect.tokenizer.vocab_size == corrected.parts.dialect.tokenizer.vocab_size
+    assert len(again.saved["starts"]) == 1
+
+
+OTHER_TERMS = [
+    {"game.seller": "insulting(tick=100)"},
+    {"evaluation.episodes": 3, "evaluation.buyers": ("constant", "linear(start=0.3)")},
+    {"catalog.prices": "dollars", "language.decoding": "free", "evaluation.sampling.temperature": 0.5},
+]
+
+
+@pytest.mark.parametrize("terms", OTHER_TERMS, ids=lambda terms: next(iter(terms)))
+def test_the_command_under_a_report_on_other_terms_makes_it_again(finished, terms):
+    report = run.open(finished.workdir).evaluate(terms)
+    assert report.folder.parent == finished.workdir and report.folder.name != "report"
+    settings = json.loads((report.folder / "evaluation.json").read_text())["settings"]
+    assert {name: settings["identity"][name] for name in terms} == json.loads(json.dumps(terms))
+    shutil.move(report.folder, report.folder.parent / "aside")
+    _, _, module, *arguments = shlex.split(settings["command"])
+    code, out, err = forked.run(module, arguments)
+    assert code == 0, err
+    assert str(report) in out
+    again = (report.folder / "table.md").read_text()
+    assert again == (report.folder.parent / "aside" / "table.md").read_text()
+    shutil.rmtree(report.folder.parent / "aside")
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"language.vocab_size": 600}, "language.vocab_size .* tokenizer"),
+        ({"sampling.temperature": 0.5}, "evaluation.sampling"),
+        ({"model.layers": 2}, "config.model.layers .* the buyer is the run's"),
+        ({"seed": 3}, "config.seed .* only matters in training"),
+        ({"training.iterations": 9}, "config.training.iterations .* only matters in training"),
+        ({"seller.model": "own"}, "seller.checkpoint"),
+        ({"game.seller": "insluting"}, "did you mean 'insulting'"),
+        ({"catalog.name": "amazon"}, "catalog.name = 'amazon'"),
+        ({"mesh.tensor": 2}, "mesh.tensor=2"),
+    ],
+)
+def test_terms_that_do_not_fit_are_refused_with_the_reason(finished, terms, message):
+    with pytest.raises(ValueError, match=message):
+        finished.prepare_evaluation(terms)
+
+
+def test_products_are_known_by_their_content(tmp_path):
+    products = [{"title": f"lamp {i}", "price": 50 + i, "lowest_price": 20 + i, "category": "lamps"} for i in range(20)]
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    here.write_text(json.dumps(products))
+    config = {"catalog.name": "file", "catalog.data_dir": str(here), "training.iterations": 1, **CONSTANT}
+    run.build(tiny_run.overridden(config), tmp_path / "run").train()
+    shutil.move(here, there)
+    moved = run.open(tmp_path / "run", {"catalog.data_dir": str(there)})
+    assert moved.parts.train.titles[0].startswith("lamp")
+    products[3]["title"] = "another lamp"
+    here.write_text(json.dumps(products))
+    with pytest.raises(ValueError, match="catalog is not what the run .* --config.catalog.data_dir"):
+        run.open(tmp_path / "run").prepare_evaluation()
+    with pytest.raises(ValueError, match="catalog is not what the run"):
+        run.build(tiny_run.overridden(config), tmp_path / "run")
+    assert run.open(tmp_path / "run").prepare_evaluation({"catalog.data_dir": str(there)}).folder.name == "report"
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no run.*experiments.train"):
+        run.open(tmp_path)
+    with pytest.raises(ValueError, match="--workdir is empty"):
+        run.open("")
