@@ -1,1 +1,0 @@
-from negot_jax.game.buyers import tune_linear, linear_rewards
