@@ -19,7 +19,7 @@ import jax
 
 from experiments import cli, setup
 from negot_jax import config as door
-from negot_jax.catalog.types import normalise, products
+from negot_jax.catalog.types import normalize, products
 from negot_jax.evaluation import arena, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.statistics import BEST, TUNED
@@ -123,7 +123,7 @@ def report(
         run.test_env,
         run.train_env,
         jax.random.key(0),
-        products(normalise(run.train)),
+        products(normalize(run.train)),
     )
     settings = tables.Settings(
         catalog=config.catalog.name,

@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
 from negot_jax.config import field
@@ -34,17 +34,21 @@ from negot_jax.training.warm_start import WarmStartConfig
 # In the workdir.
 TOKENIZER = "tokenizer.model"  # Where the model brings none.
 WARM_START, WARM_START_SELLER = "warm_start", "warm_start_seller"
-_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "negot_jax"
 
 
 @dataclasses.dataclass(frozen=True)
 class CatalogConfig:
     """The products."""
 
-    name: Literal["generated", "amazon_history_price"] = field("generated", "'generated' needs no download")
-    data_dir: str | None = field(None, "folder of the catalogue's JSON files; without it they are downloaded")
-    prices: Literal["dollars", "normalised"] = field(
-        "dollars", "'normalised' speaks of percent of the list price, which is then $100"
+    name: Literal["generated", "amazon_history_price", "file"] = field(
+        "generated", "'generated' needs no download, 'file' is products of your own"
+    )
+    data_dir: str | None = field(
+        None,
+        "amazon_history_price: folder of its files, by default downloaded; file: a .csv, .json or .jsonl file",
+    )
+    prices: Literal["dollars", "normalized"] = field(
+        "dollars", "'normalized' speaks of percent of the list price, which is then $100"
     )
     test: int = field(128, "held-out products")
 
@@ -155,8 +159,8 @@ def prepare(
     model = config.model.config()
     catalog = catalogs.load(config.catalog.name, data_dir=config.catalog.data_dir)
     print_line(catalogs.describe(catalog, config.catalog.test))
-    if config.catalog.prices == "normalised":
-        catalog = catalogs.normalise(catalog)
+    if config.catalog.prices == "normalized":
+        catalog = catalogs.normalize(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
     devices = jax.device_count() if devices is None else devices
     sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
@@ -174,7 +178,9 @@ def prepare(
     seller = make_seller(config, model, dialect)
     if seller is not None:
         sharding.require_fit(config.mesh, devices, seller.model, {})
-    known = grammar_cache.load(dialect.tokenizer.token_bytes, _CACHE) if config.model.checkpoint else None
+    known = None
+    if config.model.checkpoint:
+        known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_env = build(train, token_grammar=known)
     learn = Learner(
         model,
@@ -197,7 +203,7 @@ def with_local_checkpoints(config: Config) -> Config:
 
     def local(part, name: str):
         try:
-            copy = part.checkpoint and str(storage.local(part.checkpoint, _CACHE / "checkpoints"))
+            copy = part.checkpoint and str(storage.local(part.checkpoint))
         except FileNotFoundError as error:
             raise ValueError(f"{name}.checkpoint={part.checkpoint}: {error}. Copy a checkpoint there.") from error
         return dataclasses.replace(part, checkpoint=copy)

@@ -30,7 +30,7 @@ def _report(workdir, seed: int, seller: str = "neutral"):
     rng = np.random.default_rng(seed)
     outcomes = {"trained": _outcome(rng, 0.3 + seed / 10), "linear": _outcome(rng, 0.2)}
     run = {row: statistics.totals(outcome) for row, outcome in outcomes.items()}
-    settings = tables.Settings("generated", 12, 4, "normalised", "constrained", seller, (seed,), "command")
+    settings = tables.Settings("generated", 12, 4, "normalized", "constrained", seller, (seed,), "command")
     (workdir / "report").mkdir(parents=True)
     statistics.save_totals(workdir / "report" / "totals.npz", run)
     tables.save(workdir / "report", statistics.summarise([run], resamples=50), settings)

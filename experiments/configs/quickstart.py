@@ -21,7 +21,7 @@ from negot_jax.rl.algorithms import preset
 def get_config(algorithm: str = "grpo") -> config_dict.ConfigDict:
     config = to_config_dict(setup.Config())
     config.algorithm = to_config_dict(preset(algorithm))
-    config.catalog.prices = "normalised"
+    config.catalog.prices = "normalized"
     config.game.seller = "neutral(tick=100)"
     config.language.update(vocab_size=576, prompts="compact", text_tokens=8, message_tokens=24, decoding="constrained")
     config.warm_start.update(steps=800, episodes=32, micro_batches=2)

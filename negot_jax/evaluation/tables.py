@@ -26,7 +26,7 @@ class Settings:
     catalog: str
     products: int
     episodes: int  # of each product, in each run
-    prices: Literal["normalised", "dollars"]
+    prices: Literal["normalized", "dollars"]
     decoding: Literal["constrained", "free"]
     seller: str
     seeds: tuple[int, ...]  # of the training runs; more than one are pooled
@@ -121,7 +121,7 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[
 
 def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
-    prices = {"normalised": "normalised to the list price", "dollars": "in dollars"}[settings.prices]
+    prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
     decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
     seeds = ", ".join(map(str, settings.seeds))
     drawn = "products" if len(settings.seeds) == 1 else "products and training runs"

@@ -15,7 +15,7 @@ SETTINGS = tables.Settings(
     catalog="generated",
     products=128,
     episodes=8,
-    prices="normalised",
+    prices="normalized",
     decoding="constrained",
     seller="neutral",
     seeds=(0, 1, 2),
@@ -89,7 +89,7 @@ def test_markdown_rows_have_as_many_cells_as_the_header(summary):
 
 def test_caption_names_what_flatters_the_numbers(summary):
     caption = tables.caption(summary, SETTINGS)
-    for fact in ("normalised to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
+    for fact in ("normalized to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
         assert fact in caption
     plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", seeds=(0,))
     caption = tables.caption(summary, plain)
@@ -100,7 +100,7 @@ def test_caption_names_what_flatters_the_numbers(summary):
 def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
     tables.save(tmp_path / "report", summary, SETTINGS)
     saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert saved["settings"]["seeds"] == [0, 1, 2] and saved["settings"]["prices"] == "normalised"
+    assert saved["settings"]["seeds"] == [0, 1, 2] and saved["settings"]["prices"] == "normalized"
     assert saved["metrics"]["trained"]["reward"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1024}
     assert saved["metrics"]["a|b"]["bargained_ratio"] is None
     assert saved["differences"] == {"a|b": {"value": -1.4, "low": -1.5, "high": 0.01, "n": 1024}}

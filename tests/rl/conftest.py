@@ -56,7 +56,7 @@ def world() -> World:
     values.learner.update(scenarios=4, group=4, minibatches=1, micro_batches=1)
     config = from_config_dict(setup.Config, values)
     # One codename for all, which a model of one layer can learn by heart; copying takes two.
-    catalog = catalogs.normalise(synthetic.load(size=40))
+    catalog = catalogs.normalize(synthetic.load(size=40))
     catalog = dataclasses.replace(catalog, codenames=("books_7",) * len(catalog))
     tokenizer = setup.train_tokenizer(catalog, config)
     model = dataclasses.replace(config.model.config(), vocab_size=tokenizer.vocab_size)
