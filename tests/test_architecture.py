@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "language": {"game", "catalog", "config", "cache"},
     "rl": {"game", "catalog", "language", "models", "config"},
     "training": {"game", "catalog", "language", "models", "rl", "config", "cache"},
-    "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config"},
+    "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config", "cache"},
 }
 ABOVE = {"experiments": {*MAY_IMPORT, "experiments"}, "launch": {*MAY_IMPORT, "experiments", "launch"}}
 

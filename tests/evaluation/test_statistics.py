@@ -137,3 +137,13 @@ def test_gap_and_headroom_against_the_best_response():
     assert list(summary.gaps) == ["trained", "tuned linear(0.4, 0.8)"] and list(summary.headroom) == ["trained"]
     without = statistics.summarise([run_of(trained=rewards)])
     assert without.gaps == {} and without.headroom == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_share_of_no_headroom_is_missing():
+    """Of two products a quarter of the resamples draws the second one alone, where the best is no better."""
+    best = np.array([[0.5], [0.3]])
+    for tuned in (best, best - [[0.2], [0.0]]):
+        rows = {"trained": best - 0.1, "tuned linear(0.4, 0.8)": tuned, "best response": best}
+        summary = statistics.summarise([run_of(**rows)])
+        assert summary.headroom == {"trained": None} and summary.gaps["trained"].value == pytest.approx(0.1)
