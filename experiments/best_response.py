@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import cli
 from negot_jax import catalog as catalogs
-from negot_jax.catalog.types import MIN_SCALE, NORMALISED_PRICE, budget_of
+from negot_jax.catalog.types import MIN_SCALE, NORMALIZED_PRICE, budget_of
 from negot_jax.game import buyers, sellers
 from negot_jax.game.types import GameParams, Products
 from negot_jax.solvers import best_response, market, playing
@@ -203,14 +203,14 @@ def steps(given: list[str]) -> list[int | None]:
 def priors() -> tuple[Products, Products]:
     """The products at one list price, and as they are played."""
     if _COST.value is not None:
-        value = budget_of(NORMALISED_PRICE) / NORMALISED_PRICE if _VALUE.value is None else _VALUE.value
+        value = budget_of(NORMALIZED_PRICE) / NORMALIZED_PRICE if _VALUE.value is None else _VALUE.value
         prior = uniform(_COST.value, value)
         return prior, prior
     if _VALUE.value is not None:
         raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalogue has its own budgets")
     train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value))
-    prior = catalogs.products(catalogs.normalise(train))
-    return prior, prior if _PRICES.value == "normalised" else catalogs.products(train)
+    prior = catalogs.products(catalogs.normalize(train))
+    return prior, prior if _PRICES.value == "normalized" else catalogs.products(train)
 
 
 def write(folder: pathlib.Path, by_turns: list[dict[str, Row]]) -> None:
@@ -233,7 +233,7 @@ if __name__ == "__main__":
     _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
     _PRICES = flags.DEFINE_enum(
-        "prices", "normalised", ["normalised", "dollars"], "At what prices the buyers are played; solved is normalised."
+        "prices", "normalized", ["normalized", "dollars"], "At what prices the buyers are played; solved is normalized."
     )
     _GRID = flags.DEFINE_list(
         "grid",

@@ -314,7 +314,7 @@ def real(
     policies = _policies(offers, ladder, schedule)
     worth, seller = _utility(utility), _floor_seller(margin)
     own = catalogs.load(catalog, data_dir=data_dir)
-    prior = catalogs.products(catalogs.normalise(own))
+    prior = catalogs.products(catalogs.normalize(own))
     played = catalogs.products(own) if utility == "reward" else prior
     params = GameParams(played, offers)
     optimum, _, buyer = backward_induction.solve(seller, prior, offers, worth, step=step)

@@ -10,17 +10,18 @@ PACKAGES = ("negot_jax", "experiments", "launch")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 LONGEST = 450  # Lines.
 
-# What each package may import of the project, besides itself. `config` is the door that all of them share.
+# What each package may import of the project, besides itself. All may import `config` and `cache`.
 MAY_IMPORT = {
     "config": set(),
+    "cache": set(),
     "game": {"config"},
     "models": {"config"},
     "solvers": {"game", "config"},
-    "catalog": {"game", "config"},
-    "language": {"game", "catalog", "config"},
+    "catalog": {"game", "config", "cache"},
+    "language": {"game", "catalog", "config", "cache"},
     "rl": {"game", "catalog", "language", "models", "config"},
-    "training": {"game", "catalog", "language", "models", "rl", "config"},
-    "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config"},
+    "training": {"game", "catalog", "language", "models", "rl", "config", "cache"},
+    "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config", "cache"},
 }
 ABOVE = {"experiments": {*MAY_IMPORT, "experiments"}, "launch": {*MAY_IMPORT, "experiments", "launch"}}
 

@@ -1,6 +1,54 @@
 """Products to bargain over: where they come from, their private numbers, and their split."""
 
-from negot_jax.catalog.registry import load
-from negot_jax.catalog.types import Catalog, describe, normalise, products, split
+from collections.abc import Callable
+import difflib
+import os
 
-__all__ = ["Catalog", "describe", "load", "normalise", "products", "split"]
+from negot_jax.catalog import synthetic, user_file
+from negot_jax.catalog.types import Catalog, describe, digest, normalize, products, split
+
+__all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "products", "split"]
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None) -> Catalog:
+    """Returns the catalog called `name`, a key of `CATALOGS`.
+
+    Args:
+      data_dir: for 'file', the user's own product file; for 'amazon_history_price', the folder of the benchmark's
+        JSON files, which are downloaded if it is None.
+      cache_dir: where the download is kept; by default in the user's cache.
+
+    Raises:
+      ValueError: an unknown name, a `data_dir` that is missing or not needed, or an invalid row.
+      FileNotFoundError: there is nothing to read at `data_dir`.
+      ConnectionError: the download failed.
+    """
+    if name not in CATALOGS:
+        nearest = difflib.get_close_matches(name, CATALOGS, n=1, cutoff=0)[0]
+        raise ValueError(f"catalog {name!r} is unknown; did you mean {nearest!r}? Known: {', '.join(CATALOGS)}")
+    return CATALOGS[name](data_dir, cache_dir)
+
+
+def _generated(data_dir, cache_dir) -> Catalog:
+    if data_dir is not None:
+        raise ValueError(f"catalog 'generated' reads no files: leave out data_dir, got {str(data_dir)!r}")
+    return synthetic.load()
+
+
+def _amazon_history_price(data_dir, cache_dir) -> Catalog:
+    from negot_jax.catalog import amazon_history_price  # Imported late: TensorFlow Datasets takes seconds.
+
+    return amazon_history_price.load(data_dir, cache_dir)
+
+
+def _file(data_dir, cache_dir) -> Catalog:
+    if data_dir is None:
+        raise ValueError("catalog 'file' needs data_dir: the path of your products, a .csv, .json or .jsonl file")
+    return user_file.load(data_dir)
+
+
+CATALOGS: dict[str, Callable[..., Catalog]] = {
+    "generated": _generated,
+    "amazon_history_price": _amazon_history_price,
+    "file": _file,
+}

@@ -1,27 +1,32 @@
-"""AmazonHistoryPrice, 930 real products of the benchmark of arXiv 2402.15813, as a TensorFlow Datasets builder.
+"""AmazonHistoryPrice, 930 real products of the benchmark of arXiv 2402.15813.
 
-It writes ArrayRecord files and reads them back by `as_data_source`, so TensorFlow itself is not needed. The 18 files
-are downloaded from the benchmark's repository, pinned by commit and by the checksums in checksums.tsv; or else read
-from a local folder of files of the same form. What was built is kept in a cache.
+A local copy of its JSON files is read as it is. Otherwise the 18 files are downloaded from the benchmark's repository,
+pinned by commit and by the checksums in checksums.tsv, by a TensorFlow Datasets builder. It writes ArrayRecord files,
+which `as_data_source` reads without TensorFlow, and these are kept in a cache.
 
 The repository is under Apache 2.0, but its item texts were collected from public price pages and may not be covered by
-that licence: use them for research, and do not redistribute them.
+that license: use them for research, and do not redistribute them.
 """
 
-import dataclasses
-import hashlib
+import contextlib
+import io
 import os
 from pathlib import Path
+import tempfile
 
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import download_manager
+from tensorflow_datasets.core.download import util as download_util
 
+from negot_jax import cache
 from negot_jax.catalog import rows
-from negot_jax.catalog.types import Catalog, from_rows
+from negot_jax.catalog.types import Catalog, digest, from_rows
 
 _COMMIT = "834ad9066d0627f0332504d5fa6d236706f2402b"
 _FILES = f"https://raw.githubusercontent.com/TianXiaSJTU/AmazonPriceHistory/{_COMMIT}/data/AmazonHistoryPrice"
+_DIGEST = "9977127821e0fb66"  # Of the catalog that these files make.
 _CATEGORIES = (
     *("automotive", "baby-products", "beauty", "books", "electronics", "health-personal-care", "home-kitchen"),
     *("industrial-scientific", "movies-tv", "music", "other", "patio-lawn-garden", "pet-supplies", "software"),
@@ -30,53 +35,46 @@ _CATEGORIES = (
 _TEXTS = ("title", "description", "features", "category", "codename")
 
 
-@dataclasses.dataclass
-class Source(tfds.core.BuilderConfig):
-    """Where the rows come from: a local folder, or the pinned download where it is None."""
+def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None = None) -> Catalog:
+    """Returns the catalog of the JSON files in `data_dir`, or of the pinned download where it is None.
 
-    folder: Path | None = None
-
-
-UPSTREAM = Source(name="upstream", description=f"Downloaded from the benchmark's repository at commit {_COMMIT}.")
-
-
-def local_source(folder: str | os.PathLike) -> Source:
-    """The JSON files of a folder. Named by a digest of their contents, so that no other folder's cache can answer.
+    Args:
+      cache_dir: where the download is kept; by default in the user's cache.
 
     Raises:
-      FileNotFoundError: there is no such folder, or it holds no JSON file.
+      FileNotFoundError: there is no folder `data_dir`, or no JSON file in it.
+      ConnectionError: the download failed.
+      ValueError: an invalid row (see `rows.parse_row`), or no product at all.
     """
-    folder = Path(folder).expanduser().resolve()
-    way_out = "give the folder that holds the category files (automotive.json, ...), or leave it out to download them"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data_dir={str(folder)!r} is not a folder; {way_out}")
-    if not (files := _json_files(folder)):
-        raise FileNotFoundError(f"data_dir={str(folder)!r} holds no *.json file; {way_out}")
-    digest = hashlib.sha256()
-    for name, path in sorted(files.items()):
-        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return Source(name=f"local-{digest.hexdigest()[:16]}", description="Read from a local folder.", folder=folder)
-
-
-def _check_online() -> None:
-    """Fails at once where there is no network; the download itself would retry for minutes first."""
-    try:
-        requests.head(_FILES, timeout=20)
-    except requests.exceptions.RequestException as error:
-        raise ConnectionError(
-            f"cannot download AmazonHistoryPrice: {error}\nRun again when online, or give a local copy by data_dir."
-        ) from error
+    if data_dir is None:
+        return _downloaded(Path(cache_dir).expanduser() if cache_dir else cache.folder("tfds"))
+    return from_rows(_read(_json_files(Path(data_dir).expanduser().resolve())))
 
 
 def _json_files(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in folder.glob("*.json")}
+    """The JSON files of a folder by name, without hidden ones, which other programs leave there."""
+    way_out = "give the folder that holds the category files (automotive.json, ...), or leave it out to download them"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"data_dir={str(folder)!r} is not a folder; {way_out}. Products of your own are read by catalog.name=file"
+        )
+    files = {path.name: path for path in folder.glob("*.json") if path.is_file() and not path.name.startswith(".")}
+    if not files:
+        raise FileNotFoundError(f"data_dir={str(folder)!r} holds no *.json file; {way_out}")
+    return files
+
+
+def _read(paths: dict[str, Path]) -> list[dict]:
+    products = list(rows.read_rows(paths))
+    if not products:
+        raise ValueError(f"no product in any of {', '.join(sorted(paths))}: every list is empty")
+    return products
 
 
 class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
     """One split, `products`, in the order of file and row; fields as `types.from_rows` takes them."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [UPSTREAM]
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -91,39 +89,54 @@ class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        folder = self.builder_config.folder
-        if folder is None:
-            paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in _CATEGORIES})
-        else:
-            paths = _json_files(folder)
-        # Read at once: a bad row is reported before anything is written.
-        products = list(rows.read_rows(paths))
-        if not products:
-            raise ValueError(f"no product in any of {', '.join(sorted(paths))}: every list is empty")
-        return {"products": self._generate_examples(products)}
+        paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in _CATEGORIES})
+        return {"products": self._generate_examples(_read(paths))}
 
     def _generate_examples(self, products):
         yield from enumerate(products)
 
 
-def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike) -> Catalog:
-    """The catalogue of the folder `data_dir`, or of the pinned download; built into `cache_dir` where not yet there.
-
-    Raises:
-      ConnectionError: a download is needed, and there is no network.
-      FileNotFoundError: see `local_source`.
-      ValueError: a row is not valid (see `rows.parse_row`), or there is none.
-    """
-    tfds.disable_progress_bar()  # A second's work; its bars would break up the training's own.
-    source = UPSTREAM if data_dir is None else local_source(data_dir)
-    builder = AmazonHistoryPrice(
-        data_dir=Path(cache_dir).expanduser(), config=source, file_format=tfds.core.FileFormat.ARRAY_RECORD
-    )
-    if source is UPSTREAM and not builder.is_prepared():
-        _check_online()
-    builder.download_and_prepare()
-    return from_rows(_decoded(row) for row in builder.as_data_source(split="products"))
+def _builder(folder: Path) -> AmazonHistoryPrice:
+    return AmazonHistoryPrice(data_dir=folder, file_format=tfds.core.FileFormat.ARRAY_RECORD)
 
 
-def _decoded(row: dict) -> dict:
-    return row | {name: row[name].decode() for name in _TEXTS}
+def _downloaded(folder: Path) -> Catalog:
+    """The pinned catalog out of `folder`, or downloaded and built there first if it is absent or damaged."""
+    with contextlib.suppress(Exception):  # Damage may raise nearly anything, or nothing.
+        if digest(catalog := _built(folder)) == _DIGEST:
+            return catalog
+    print("downloading AmazonHistoryPrice: 18 files, 2.4 MB")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Built aside, so that other processes find the whole of it or nothing.
+    with tempfile.TemporaryDirectory(dir=folder, prefix="building_") as scratch:
+        _download(Path(scratch))
+        catalog = _built(Path(scratch))
+        built = Path(_builder(Path(scratch)).data_dir)
+        kept = folder / built.relative_to(scratch)
+        with contextlib.suppress(OSError):  # Another process may have been first.
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if kept.exists():
+                kept.rename(Path(scratch) / "damaged")
+            built.rename(kept)
+    return catalog
+
+
+def _download(folder: Path) -> None:
+    tfds.disable_progress_bar()
+    try:
+        requests.head(_FILES, timeout=20)  # Fails at once without a network; the download would retry for minutes.
+        with contextlib.redirect_stdout(io.StringIO()):
+            _builder(folder).download_and_prepare()
+    except (
+        requests.RequestException,
+        download_util.DownloadError,
+        download_manager.NonMatchingChecksumError,
+    ) as error:
+        raise ConnectionError(
+            f"cannot download AmazonHistoryPrice: {error}\nRun again when online, or give a local copy by data_dir."
+        ) from error
+
+
+def _built(folder: Path) -> Catalog:
+    source = _builder(folder).as_data_source(split="products")
+    return from_rows(row | {name: row[name].decode() for name in _TEXTS} for row in source)

@@ -1,7 +1,6 @@
-"""Reading and validating the benchmark's JSON rows.
+"""Reading and checking product files.
 
-Each file is a list of products of one category. Only the fields that the game uses are read; every error names the
-file, the row (counted from 0), the field and the value found.
+Every error names the file, the row (counted from 0), the field, the value found, and what is wanted instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,85 +8,151 @@ import json
 import os
 from pathlib import Path
 import re
+import reprlib
 from typing import Any
 
 from negot_jax.game.types import MAX_PRICE
 
-_PRICE = re.compile(r"\$(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d\d))?", re.ASCII)
-_CATEGORY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # Must be writable inside an action: no spaces or brackets.
+# The number of digits is bounded, since `int` refuses thousands of them.
+_PRICE = re.compile(r"\$?(\d{1,9}|\d{1,3}(?:,\d{3}){1,2})(?:\.(\d\d?))?", re.ASCII)
+_CATEGORY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # Part of the codename, which actions spell: no spaces or brackets.
+SHORT = reprlib.Repr()  # For errors: a value may be megabytes long, or nested too deeply for `repr`.
+SHORT.maxstring = SHORT.maxother = 80
 
 
 class RowError(ValueError):
-    """A value that no product may have. Names the file, the row, the field and the value."""
+    """A value that no product may have."""
 
     def __init__(self, file: str, row: int, field: str, value: Any, wanted: str):
-        super().__init__(f"{file}, row {row}, field {field!r}: {value!r} is not {wanted}")
+        super().__init__(f"{file}, row {row}, field {field!r}: {SHORT.repr(value)} is not {wanted}")
+
+
+class Number(str):
+    """A JSON number as it is written: a price, but no text."""
 
 
 def parse_price(text: Any) -> int | None:
-    """Cents of a price such as '$1,299.00', or None where the text is no positive price within the game's bounds."""
+    """Returns the cents of a price such as '$1,299.00' or '12.5', or None for anything else.
+
+    None as well for a price of zero or above `MAX_PRICE`.
+    """
     match = _PRICE.fullmatch(text) if isinstance(text, str) else None
-    cents = int(match[1].replace(",", "")) * 100 + int(match[2] or 0) if match else 0
+    cents = int(match[1].replace(",", "")) * 100 + int((match[2] or "").ljust(2, "0")) if match else 0
     return cents if 0 < cents <= MAX_PRICE else None
 
 
-def parse_row(raw: Any, file: str, row: int) -> dict[str, Any]:
-    """One product, as `types.from_rows` takes it: P0 = max(list, highest price), C = lowest price, in cents.
+class Row:
+    """A product as it was read, whose fields are checked as they are asked for. Every method raises RowError."""
 
-    A missing or null description or features is valid, and becomes empty.
+    def __init__(self, raw: Any, file: str, index: int):
+        if not isinstance(raw, dict):
+            raise RowError(file, index, "(whole row)", raw, "a JSON object")
+        self.raw, self.file, self.index = raw, file, index
 
-    Raises:
-      RowError: a field is missing or malformed, or the lowest price lies above the highest.
-    """
-    if not isinstance(raw, dict):
-        raise RowError(file, row, "(whole row)", raw, "a JSON object")
+    def error(self, field: str, wanted: str) -> RowError:
+        return RowError(self.file, self.index, field, self.raw.get(field), wanted)
 
-    def text(field, pattern, wanted):
-        if not isinstance(value := raw.get(field), str) or not pattern.fullmatch(value):
-            raise RowError(file, row, field, value, wanted)
+    def has(self, field: str) -> bool:
+        """Whether there is a value that is neither null nor empty."""
+        return self.raw.get(field) not in (None, "")
+
+    def text(self, field: str, default: str = "") -> str:
+        """A text that UTF-8 can encode, or `default` where there is none."""
+        value = self.raw[field] if self.has(field) else default
+        if type(value) is not str:
+            raise self.error(field, "a text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"character {error.start} is {value[error.start]!r}, half a surrogate pair"
+            raise self.error(field, f"a text that UTF-8 can encode: {half}") from error
         return value
 
-    def optional_text(field):
-        if not isinstance(value := raw.get(field), str | None):
-            raise RowError(file, row, field, value, "a text")
-        return value or ""
+    def title(self) -> str:
+        if not (title := self.text("title")).strip():
+            raise self.error("title", "a non-empty text")
+        return title
 
-    def price(field):
-        if (cents := parse_price(raw.get(field))) is None:
-            raise RowError(file, row, field, raw.get(field), "a positive price such as '$1,299.00'")
+    def category(self, default: str = "") -> str:
+        if not _CATEGORY.fullmatch(category := self.text("category", default)):
+            raise self.error("category", "a category of lower-case letters, digits and hyphens, such as 'home-kitchen'")
+        return category
+
+    def price(self, field: str, most: int = MAX_PRICE) -> int:
+        """A price in cents, at most `most`."""
+        if (cents := parse_price(self.raw.get(field))) is None:
+            raise self.error(field, "a positive price such as '$1,299.00' or '12.50', below $10,000,000")
+        if cents > most:
+            raise self.error(field, f"at most the highest price, ${most / 100:,.2f}")
         return cents
 
-    category = text("category", _CATEGORY, "a category of lower-case letters, digits and hyphens")
-    highest, lowest = price("highest_price"), price("lowest_price")
-    if lowest > highest:
-        raise RowError(file, row, "lowest_price", raw["lowest_price"], f"at most the highest, {raw['highest_price']}")
+
+def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
+    """Returns one product of the benchmark, as `types.from_rows` takes it.
+
+    P0 is the greater of list and highest price, C the lowest price, in cents. Description and features may be missing.
+
+    Raises:
+      RowError: a field is missing or malformed, or the lowest price is above the highest.
+    """
+    row = Row(raw, file, index)
+    category, highest = row.category(), row.price("highest_price")
     return {
-        "title": text("title", re.compile(r"(?s).*\S.*"), "a non-empty text"),
-        "description": optional_text("description"),
-        "features": optional_text("features"),
+        "title": row.title(),
+        "description": row.text("description"),
+        "features": row.text("features"),
         "category": category,
-        "codename": f"{category}_{row + 1}",
-        "price": max(price("list_price"), highest),
-        "cost": lowest,
+        "codename": f"{category}_{index + 1}",
+        "price": max(row.price("list_price"), highest),
+        "cost": row.price("lowest_price", most=highest),
     }
 
 
-def read_rows(paths: Mapping[str, os.PathLike]) -> Iterator[dict[str, Any]]:
-    """The products of JSON files, given as {name to use in errors: where it lies}, ordered by name and row.
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text, its numbers as `Number`.
 
     Raises:
-      RowError: as `parse_row`, and where two files make the same codename.
+      ValueError: it is not JSON, or nested too deeply; `where` is named.
+    """
+    try:
+        return json.loads(text, parse_int=Number, parse_float=Number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON that can be read: {error}") from error
+
+
+def read_text(path: os.PathLike, file: str) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+      ValueError: it is not UTF-8; `file` is named.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not a text in UTF-8: {error}. Save it as UTF-8.") from error
+
+
+def parse_list(text: str, file: str) -> list[Any]:
+    """The entries of a JSON list.
+
+    Raises:
+      ValueError: the text is something else.
+    """
+    if not isinstance(raws := parse_json(text, file), list):
+        raise ValueError(f"{file}: holds a {type(raws).__name__}, not a list of products")
+    return raws
+
+
+def read_rows(paths: Mapping[str, os.PathLike]) -> Iterator[dict[str, Any]]:
+    """Yields the products of the benchmark's JSON files, given as {name for errors: path}, ordered by name and row.
+
+    Raises:
+      RowError: as `parse_row`, and if two files make the same codename.
       ValueError: a file is not a JSON list.
     """
     seen = set()
     for file, path in sorted(paths.items()):
-        try:
-            raws = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: not a JSON file in UTF-8: {error}") from error
-        if not isinstance(raws, list):
-            raise ValueError(f"{file}: holds a {type(raws).__name__}, not a list of products")
-        for i, raw in enumerate(raws):
+        for i, raw in enumerate(parse_list(read_text(path, file), file)):
             row = parse_row(raw, file, i)
             if row["codename"] in seen:
                 wanted = f"a category of this file alone (codename {row['codename']} is taken)"

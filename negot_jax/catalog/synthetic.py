@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from negot_jax.catalog.types import Catalog, budget_of, from_rows
-from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, COLOURS, EXTRAS, NOUNS, OPENINGS, SHARES, USES
+from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, COLORS, EXTRAS, NOUNS, OPENINGS, SHARES, USES
 
 PRODUCTS = 930
 _PRICE_RANGE = (4.99, 4300.0)  # Dollars.
@@ -80,8 +80,8 @@ def _unique_text(rng: np.random.Generator, category: str, titles: set[str]) -> d
         return words[rng.integers(len(words))]
 
     while True:
-        brand, adjective, noun, colour = pick(BRANDS), pick(ADJECTIVES), pick(NOUNS[category]), pick(COLOURS)
-        title = f"{brand} {adjective} {noun}, Model {pick('ABCDEFGHKLMNPRSTVWX')}{rng.integers(10, 1000)}, {colour}"
+        brand, adjective, noun, color = pick(BRANDS), pick(ADJECTIVES), pick(NOUNS[category]), pick(COLORS)
+        title = f"{brand} {adjective} {noun}, Model {pick('ABCDEFGHKLMNPRSTVWX')}{rng.integers(10, 1000)}, {color}"
         if title not in titles:
             break
     titles.add(title)

@@ -1,8 +1,9 @@
-"""The catalogue: products with their texts and, in integer cents, the three numbers that make each one a game."""
+"""The catalog: products with their texts and, in integer cents, the three numbers that make each one a game."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +11,17 @@ import numpy as np
 from negot_jax.game.types import Products
 
 TEST_PRODUCTS = 128  # Of 930, which leaves the paper's 802 for training.
-MIN_SCALE = 100  # One dollar: the benchmark's least denominator of the reward.
-NORMALISED_PRICE = 10_000  # The list price after `normalise`: $100.00, so that a dollar is a percent of it.
+MIN_SCALE = 100  # One dollar: the benchmark's smallest denominator of the reward.
+NORMALIZED_PRICE = 10_000  # The list price after `normalize`: $100.00, so that a dollar is one percent of it.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalog:
-    """N products, in a fixed order. Texts are tuples of N strings, numbers are int64[N] cents.
+    """N products in a fixed order. Texts are tuples of N strings, numbers are int64[N] cents.
 
-    descriptions, features: may be empty. codenames: `{category}_{i}`, i counting from 1 within the category's file;
-    what a player writes to name the product. price: the public list price P0. budget: the buyer's private B.
-    cost: the seller's private C. scale: the reward's denominator, |B - C| and at least one dollar.
+    descriptions, features: may be empty. codenames: `{category}_{i}`, where i counts from 1 within a category's file;
+    players write it to name the product. price: the public list price P0. budget: the buyer's private B. cost: the
+    seller's private C. scale: the reward's denominator, |B - C| but at least one dollar.
     """
 
     titles: tuple[str, ...]
@@ -36,17 +37,21 @@ class Catalog:
     def __post_init__(self):
         lengths = {field.name: len(getattr(self, field.name)) for field in dataclasses.fields(self)}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"every field of a catalogue needs one entry a product, got lengths {lengths}")
+            raise ValueError(f"every field of a catalog needs one entry per product, got lengths {lengths}")
         if not len(self):
-            raise ValueError("the catalogue is empty: it needs at least one product")
+            raise ValueError("the catalog is empty: it needs at least one product")
 
     def __len__(self) -> int:
         return len(self.titles)
 
     @property
     def mutual(self) -> np.ndarray:
-        """bool[N]: mutual interest (MI), where a deal that pleases both sides exists: B > C."""
+        """bool[N]: mutual interest (MI), B > C: some price is good for both sides."""
         return self.budget > self.cost
+
+    def columns(self) -> dict[str, tuple[str, ...] | np.ndarray]:
+        """The fields by name, in order."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def take(self, indices: Iterable[int]) -> "Catalog":
         """The products at `indices`, in that order."""
@@ -55,7 +60,7 @@ class Catalog:
         def pick(column):
             return column[indices] if isinstance(column, np.ndarray) else tuple(column[i] for i in indices)
 
-        return Catalog(**{field.name: pick(getattr(self, field.name)) for field in dataclasses.fields(self)})
+        return Catalog(**{name: pick(column) for name, column in self.columns().items()})
 
 
 def budget_of(price: np.ndarray) -> np.ndarray:
@@ -67,44 +72,57 @@ def budget_of(price: np.ndarray) -> np.ndarray:
 
 
 def from_rows(rows: Iterable[Mapping]) -> Catalog:
-    """The catalogue of rows with `title`, `description`, `features`, `category`, `codename`, and `price` and `cost`.
+    """Builds a catalog of rows with `title`, `description`, `features`, `category`, `codename`, `price` and `cost`.
 
-    `price` (P0) and `cost` (C) are integer cents; the budget follows from the price.
+    `price` (P0), `cost` (C) and, if a row has it, `budget` (B) are integer cents; by default B follows from P0.
     """
     rows = list(rows)
 
     def texts(name):
         return tuple(row[name] for row in rows)
 
-    price, cost = (np.array([row[name] for row in rows], dtype=np.int64) for name in ("price", "cost"))
-    budget = budget_of(price)
+    def cents(name):
+        return np.array([row[name] for row in rows], dtype=np.int64)
+
+    rows = [{"budget": budget_of(row["price"])} | dict(row) for row in rows]
     return Catalog(
         titles=texts("title"),
         descriptions=texts("description"),
         features=texts("features"),
         categories=texts("category"),
         codenames=texts("codename"),
-        price=price,
-        budget=budget,
-        cost=cost,
-        scale=np.maximum(np.abs(budget - cost), MIN_SCALE),
+        price=cents("price"),
+        budget=cents("budget"),
+        cost=cents("cost"),
+        scale=np.maximum(np.abs(cents("budget") - cents("cost")), MIN_SCALE),
     )
 
 
+def digest(catalog: Catalog) -> str:
+    """Names a catalog by its content: 16 hexadecimal digits of the SHA-256 of all columns, in order."""
+    columns = json.dumps(catalog.columns(), default=np.ndarray.tolist)
+    return hashlib.sha256(columns.encode()).hexdigest()[:16]
+
+
+def check_test_size(catalog: Catalog, test: int) -> None:
+    """Raises ValueError unless `test` held-out products leave at least one on each side of the split."""
+    if not 0 < test < len(catalog):
+        raise ValueError(
+            f"catalog.test={test} of {len(catalog)} products leaves one side of the split empty; "
+            + (f"give a number from 1 to {len(catalog) - 1}" if len(catalog) > 1 else "add products")
+        )
+
+
 def split(catalog: Catalog, test: int = TEST_PRODUCTS) -> tuple[Catalog, Catalog]:
-    """The training and test products, each in the order of the SHA-256 of their titles.
+    """Returns the training and the test products, each ordered by the SHA-256 of their titles.
 
     The paper's split is not public, so this one is ours: the first `test` products of that order are the test set.
     It depends on the titles alone, except that products of equal title are ordered by codename.
 
     Raises:
-      ValueError: `test` leaves no product on one of the two sides.
+      ValueError: `test` leaves one side empty.
     """
-    if not 0 < test < len(catalog):
-        raise ValueError(
-            f"test={test} of {len(catalog)} products leaves one side of the split empty; "
-            f"give a number from 1 to {len(catalog) - 1}"
-        )
+    check_test_size(catalog, test)
 
     def rank(i):
         return hashlib.sha256(catalog.titles[i].encode()).digest(), catalog.codenames[i]
@@ -113,19 +131,22 @@ def split(catalog: Catalog, test: int = TEST_PRODUCTS) -> tuple[Catalog, Catalog
     return catalog.take(order[test:]), catalog.take(order[:test])
 
 
-def normalise(catalog: Catalog) -> Catalog:
-    """Prices in units of the list price: P0 becomes $100.00 and B $80.00, so a spoken price is a percentage.
+def normalize(catalog: Catalog) -> Catalog:
+    """Expresses prices in units of the list price: P0 becomes $100.00, so a spoken price is a percentage.
 
-    A simplification for models too small to learn the arithmetic of real prices; results that use it say so. A cost
-    is rounded up to a cent and stays on its side of the budget, so MI, CI and ties are kept. The scale is again
-    |B - C|, or what the one dollar comes to where that was the scale.
+    This spares small models the arithmetic of real prices; results that use it say so. B becomes $80.00, or for a
+    product with a budget of its own the same share of P0. Costs are rounded up to a cent and stay on their side of the
+    budget, which preserves MI, CI and ties. The scale is again |B - C|, or one dollar in the new units where it was
+    one dollar.
     """
+    price = np.full_like(catalog.price, NORMALIZED_PRICE)
 
     def units(cents):
-        return -(-cents * NORMALISED_PRICE // catalog.price)
+        return -(-cents * NORMALIZED_PRICE // catalog.price)
 
-    price = np.full_like(catalog.price, NORMALISED_PRICE)
-    budget = budget_of(price)
+    # Between two cents and one below P0, so that a cost fits on either side.
+    own = np.where(catalog.budget == catalog.price, price, np.clip(units(catalog.budget), 2, price - 1))
+    budget = np.where(catalog.budget == budget_of(catalog.price), budget_of(price), own)
     cost = np.select(
         [catalog.cost < catalog.budget, catalog.cost > catalog.budget],
         [np.minimum(units(catalog.cost), budget - 1), np.maximum(units(catalog.cost), budget + 1)],
@@ -137,12 +158,17 @@ def normalise(catalog: Catalog) -> Catalog:
 
 
 def products(catalog: Catalog) -> Products:
-    """What the game needs of the catalogue, as int32[N] arrays on the device."""
+    """Returns what the game needs of the catalog: int32[N] arrays on the device."""
     return Products(**{name: jnp.asarray(getattr(catalog, name), jnp.int32) for name in Products.__annotations__})
 
 
 def describe(catalog: Catalog, test: int = TEST_PRODUCTS) -> str:
-    """Two lines to print: interests and the sizes of the split; prices and costs."""
+    """Summarizes a catalog in two lines: interests and the sizes of the split; prices and costs.
+
+    Raises:
+      ValueError: `test` leaves one side of the split empty.
+    """
+    check_test_size(catalog, test)
     mutual, ties = int(catalog.mutual.sum()), int((catalog.budget == catalog.cost).sum())
     low, median, high = (f"${cents / 100:,.2f}" for cents in np.percentile(catalog.price, [0, 50, 100]))
     return (

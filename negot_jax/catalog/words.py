@@ -52,7 +52,7 @@ ADJECTIVES = (
     *("Compact", "Classic", "Premium", "Portable", "Advanced", "Quiet", "Heavy-Duty", "Lightweight", "Smart"),
     *("Deluxe", "Essential", "Professional", "Foldable", "Signature", "Everyday", "Extended"),
 )
-COLOURS = ("Black", "White", "Slate Grey", "Navy Blue", "Forest Green", "Red", "Silver", "Sand")
+COLORS = ("Black", "White", "Slate Grey", "Navy Blue", "Forest Green", "Red", "Silver", "Sand")
 
 OPENINGS = (
     "The {brand} {noun} does one job and does it well.",

@@ -45,13 +45,14 @@ class Summary:
     metrics: by row, then metric; None where no episode has a value, as a bargained ratio without deals.
     differences: by row, its reward minus the reference's; the reference itself is left out.
     gaps, headroom: by row, the reward of the best response minus its own; and the share that it recovers of what the
-    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned). Empty without a best response.
+    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned), None where that is nothing. Both are
+    empty without a best response.
     """
 
     metrics: dict[Row, dict[str, Interval | None]]
     differences: dict[Row, Interval]
     gaps: dict[Row, Interval]
-    headroom: dict[Row, Interval]
+    headroom: dict[Row, Interval | None]
     reference: Row
 
 
@@ -152,11 +153,12 @@ def _compare(
 ) -> dict[Row, Interval]:
     """`how(own, *others)` of the rewards, resample by resample, for each row but the others."""
     references = [rewards_by_row[other][:2] for other in others]
-    return {
-        row: _interval(*(how(*parts) for parts in zip((value, draws_B), *references, strict=True)), n)
-        for row, (value, draws_B, n) in rewards_by_row.items()
-        if row not in others
-    }
+    with np.errstate(divide="ignore", invalid="ignore"):  # A share of nothing.
+        return {
+            row: _interval(*(how(*parts) for parts in zip((value, draws_B), *references, strict=True)), n)
+            for row, (value, draws_B, n) in rewards_by_row.items()
+            if row not in others
+        }
 
 
 def _draw(generator: np.random.Generator, resamples: int, units: int) -> np.ndarray:
@@ -174,10 +176,15 @@ def _estimate(stacked_KxMx2xP: np.ndarray, runs_BxK: np.ndarray, products_BxP: n
 
 
 def _interval(value: float, draws_B: np.ndarray, n: float) -> Interval | None:
-    """The percentile interval; resamples that hold no value (nan) are left out."""
-    if np.isnan(value):
+    """The percentile interval; resamples that hold no value (nan) are left out. None without a finite interval.
+
+    A share of headroom has none when the headroom is zero, in all or in many resamples of few products.
+    """
+    if not np.isfinite(value):
         return None
     low, high = np.nanpercentile(draws_B, (2.5, 97.5))
+    if not np.isfinite([low, high]).all():
+        return None
     return Interval(float(value), float(low), float(high), int(n))
 
 

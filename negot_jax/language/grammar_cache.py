@@ -1,32 +1,34 @@
-"""The grammar's tables on disk: for a published vocabulary they take seconds to build, and no time to read."""
+"""The grammar's tables on disk. For a published vocabulary they take seconds to build and no time to read."""
 
 from collections.abc import Sequence
+import contextlib
 import hashlib
-import os
 import pathlib
-import tempfile
 
 import jax.numpy as jnp
 import numpy as np
 
+from negot_jax import cache
 from negot_jax.language import automaton, grammar
 
 _VOCABULARY = ("class_V", "code_multiplier_V", "code_addend_V")
 
 
-def load(token_bytes: Sequence[bytes], folder: str | pathlib.Path) -> grammar.Grammar:
-    """`grammar.build(token_bytes)`, from a file in the folder if it was built there before.
+def load(token_bytes: Sequence[bytes], folder: pathlib.Path) -> grammar.Grammar:
+    """Returns `grammar.build(token_bytes)`, read from `folder` if an earlier call has stored it there.
 
-    The file's name is a digest of the vocabulary and of the automaton, so another of either is another file.
+    The file is named by a digest of the vocabulary and the automaton. A damaged file is rebuilt; if the folder cannot
+    be written, nothing is stored.
     """
-    path = pathlib.Path(folder) / f"grammar_{_digest(token_bytes)}.npz"
-    if not path.exists():
-        _write(path, grammar.build(token_bytes))
-    with np.load(path) as arrays:
-        return grammar.Grammar(
-            steps_SxK=grammar.Steps(**{name: jnp.asarray(arrays[name]) for name in automaton.STEP.names}),
-            **{name: jnp.asarray(arrays[name]) for name in _VOCABULARY},
-        )
+    path = folder / f"grammar_{_digest(token_bytes)}.npz"
+    try:
+        return _read(path)
+    except Exception:  # Absent, or damaged; NumPy raises nearly anything for the latter.
+        tables = grammar.build(token_bytes)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, tables)
+    return tables
 
 
 def _digest(token_bytes: Sequence[bytes]) -> str:
@@ -37,10 +39,16 @@ def _digest(token_bytes: Sequence[bytes]) -> str:
     return digest.hexdigest()[:32]
 
 
+def _read(path: pathlib.Path) -> grammar.Grammar:
+    with np.load(path) as arrays:
+        return grammar.Grammar(
+            steps_SxK=grammar.Steps(**{name: jnp.asarray(arrays[name]) for name in automaton.STEP.names}),
+            **{name: jnp.asarray(arrays[name]) for name in _VOCABULARY},
+        )
+
+
 def _write(path: pathlib.Path, tables: grammar.Grammar) -> None:
     arrays = {name: getattr(tables.steps_SxK, name) for name in automaton.STEP.names}
     arrays |= {name: getattr(tables, name) for name in _VOCABULARY}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    with cache.replacing(path) as part, part.open("xb") as file:
         np.savez(file, **arrays)
-    os.replace(file.name, path)  # At once, so that a reader never sees half a file.

@@ -111,7 +111,9 @@ def assemble(
     build = functools.partial(
         build_tables, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
-    known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar")) if config.model.checkpoint else None
+    known = None
+    if config.model.checkpoint:
+        known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build(train, token_grammar=known)
     test_tables = build(test, token_grammar=train_tables.grammar)
     program = Program(
@@ -155,7 +157,7 @@ def with_local_checkpoints(config: Config) -> Config:
         path = getattr(getattr(config, section), leaf)
         if path and storage.is_remote(path):
             try:
-                copies[name] = str(storage.local(path, cache.folder("checkpoints")))
+                copies[name] = str(storage.local(path))
             except FileNotFoundError as error:
                 raise ValueError(f"config.{name}={path}: {error}. Copy a checkpoint there.") from error
     return override(config, copies)

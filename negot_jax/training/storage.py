@@ -14,6 +14,8 @@ import tempfile
 
 from etils import epath
 
+from negot_jax import cache
+
 
 def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
@@ -45,8 +47,11 @@ def files(folder: epath.Path) -> Iterator[epath.Path]:
         yield from files(path) if path.is_dir() else [path]
 
 
-def local(folder: str | os.PathLike, cache: pathlib.Path) -> pathlib.Path:
-    """This folder, or for one of a bucket a copy below `cache`: of its files alone, each of which is copied once.
+def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
+    """Returns this folder, or for one of a bucket a copy of its files, each of which is copied once.
+
+    Args:
+      copies: where copies are kept; by default in the user's cache.
 
     Raises:
       FileNotFoundError: there are no files in it.
@@ -57,7 +62,7 @@ def local(folder: str | os.PathLike, cache: pathlib.Path) -> pathlib.Path:
     found = [path for path in folder.iterdir() if path.is_file()] if folder.exists() else []
     if not found:
         raise FileNotFoundError(f"there are no files in {folder}")
-    copy = cache / str(folder).split("://")[1]
+    copy = (copies or cache.folder("checkpoints")) / str(folder).split("://")[1]
     copy.mkdir(parents=True, exist_ok=True)
     with futures.ThreadPoolExecutor(16) as threads:  # One connection alone does not fill the line.
         list(threads.map(lambda path: _download(path, copy / path.name), found))
@@ -67,9 +72,8 @@ def local(folder: str | os.PathLike, cache: pathlib.Path) -> pathlib.Path:
 def _download(path: epath.Path, target: pathlib.Path) -> None:
     if target.exists() and target.stat().st_size == path.stat().length:
         return
-    with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
-        shutil.copyfileobj(source, part, 2**24)
-    os.replace(part.name, target)
+    with path.open("rb") as source, cache.replacing(target) as part, part.open("xb") as file:
+        shutil.copyfileobj(source, file, 2**24)
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:

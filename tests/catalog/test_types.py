@@ -1,4 +1,4 @@
-"""The catalogue's contract: private numbers, order of the split, normalised prices."""
+"""The catalog's contract: private numbers, order of the split, normalized prices, digest."""
 
 import dataclasses
 import hashlib
@@ -15,13 +15,15 @@ from negot_jax.catalog.types import from_rows
 _PRICES = st.tuples(st.integers(1, 999_999_999), st.integers(1, 999_999_999)).map(lambda p: (max(p), min(p)))
 
 
-def _catalog(prices, titles=None):
+def _catalog(prices, titles=None, budgets=None):
+    """Products of (price, cost). budgets: None for the default, four fifths of the price."""
     titles = titles or [f"product {i}" for i in range(len(prices))]
     texts = {"description": "", "features": "", "category": "other"}
-    return from_rows(
+    rows = [
         texts | {"title": title, "codename": f"other_{i + 1}", "price": price, "cost": cost}
         for i, (title, (price, cost)) in enumerate(zip(titles, prices, strict=True))
-    )
+    ]
+    return from_rows(rows if budgets is None else [r | {"budget": b} for r, b in zip(rows, budgets, strict=True)])
 
 
 def test_budget_is_four_fifths_rounded_up_and_the_scale_at_least_a_dollar():
@@ -66,27 +68,54 @@ def test_split_does_not_depend_on_the_order_of_the_products(order):
         assert side.codenames == shuffled.codenames
 
 
-@pytest.mark.parametrize("test", [0, 3, 4])
-def test_split_refuses_an_empty_side(test):
-    with pytest.raises(ValueError, match=f"test={test} of 3 products"):
-        cat.split(_catalog([(100, 50)] * 3), test=test)
+@pytest.mark.parametrize("test", [-1, 0, 3, 4])
+@pytest.mark.parametrize("function", [cat.split, cat.describe])  # What is printed first refuses as well.
+def test_an_empty_side_is_refused(function, test):
+    with pytest.raises(ValueError, match=f"catalog.test={test} of 3 products .* from 1 to 2"):
+        function(_catalog([(100, 50)] * 3), test=test)
+
+
+def test_the_digest_names_the_content():
+    catalog = _catalog([(10_000, 5_000), (20_000, 9_000), (30_000, 7_000)])
+    assert cat.digest(catalog) == cat.digest(catalog.take(range(3))) and len(cat.digest(catalog)) == 16
+    others = [catalog.take([1, 0, 2]), catalog.take([0, 1])]
+    for name, column in catalog.columns().items():
+        changed = column + np.array([0, 0, 1]) if isinstance(column, np.ndarray) else (*column[:2], column[2] + "\0")
+        others.append(dataclasses.replace(catalog, **{name: changed}))
+    moved = ('1", "2', *catalog.descriptions[1:])  # Punctuation in a text is not taken for the end of it.
+    others.append(dataclasses.replace(catalog, descriptions=moved))
+    assert len({cat.digest(other) for other in [catalog, *others]}) == 13
+
+
+def _check_normal(catalog, normal):
+    """Interests are kept, every number lies where the game wants it, and shares of the price are kept nearly."""
+    assert (normal.price == 10_000).all() and ((0 < normal.budget) & (normal.budget <= 10_000)).all()
+    np.testing.assert_array_equal(np.sign(normal.budget - normal.cost), np.sign(catalog.budget - catalog.cost))
+    assert ((0 < normal.cost) & (normal.cost <= 10_000)).all() and (normal.scale >= 1).all()
+    for name in ("cost", "scale", "budget"):
+        error = getattr(normal, name) / 10_000 - getattr(catalog, name) / catalog.price
+        assert (np.abs(error) <= 3e-4 + 1 / catalog.price).all()  # A normalized cent or two, and a real one.
 
 
 @given(st.lists(_PRICES, min_size=1, max_size=20))
-def test_normalise_keeps_interests_and_nearly_keeps_rewards(prices):
+def test_normalize_keeps_interests_and_nearly_keeps_rewards(prices):
     catalog = _catalog(prices)
-    normal = cat.normalise(catalog)
-    assert (normal.price == 10_000).all() and (normal.budget == 8_000).all()
-    np.testing.assert_array_equal(np.sign(normal.budget - normal.cost), np.sign(catalog.budget - catalog.cost))
-    assert ((0 < normal.cost) & (normal.cost <= 10_000)).all() and (normal.scale >= 1).all()
-    for name in ("cost", "scale"):
-        error = getattr(normal, name) / 10_000 - getattr(catalog, name) / catalog.price
-        assert (np.abs(error) <= 2e-4 + 1 / catalog.price).all()  # A normalised cent or two, and a real one.
+    normal = cat.normalize(catalog)
+    assert (normal.budget == 8_000).all()
+    _check_normal(catalog, normal)
 
 
-def test_normalise_by_hand():
+@given(st.lists(st.tuples(_PRICES, st.integers(1, 999_999_999)), min_size=1, max_size=20))
+def test_normalize_keeps_budgets_of_their_own(drawn):
+    budgets = [min(budget, price) for (price, _), budget in drawn]
+    catalog = _catalog([prices for prices, _ in drawn], budgets=budgets)
+    assert catalog.budget.tolist() == budgets
+    _check_normal(catalog, cat.normalize(catalog))
+
+
+def test_normalize_by_hand():
     close = 100_000_000  # A million dollars: a cent either side of the budget, and the dollar rounds up to a cent.
-    normal = cat.normalise(_catalog([(20_000, 9_999), (close, 79_999_999), (close, 80_000_001), (1_000, 770)]))
+    normal = cat.normalize(_catalog([(20_000, 9_999), (close, 79_999_999), (close, 80_000_001), (1_000, 770)]))
     assert normal.cost.tolist() == [5_000, 7_999, 8_001, 7_700]
     assert normal.scale.tolist() == [3_000, 1, 1, 1_000]
 

@@ -169,3 +169,13 @@ def test_a_rate_of_none_or_all_has_a_bound_over_products(share):
     bound = z2 / (products + z2)
     assert (rate.low, rate.high) == pytest.approx((0.0, bound) if share == 0 else (1 - bound, 1.0), abs=1e-6)
     assert metrics["interventions"].high == 0.0  # A mean, not a rate.
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_share_of_no_headroom_is_missing():
+    """Of two products a quarter of the resamples draws the second one alone, where the best is no better."""
+    best = np.array([[0.5], [0.3]])
+    for tuned in (best, best - [[0.2], [0.0]]):
+        run = {TRAINED: best - 0.1, LOW: tuned, BEST_RESPONSE: best}
+        summary = statistics.summarize([{row: totals_of(own) for row, own in run.items()}])
+        assert summary.headroom == {TRAINED: None} and summary.gaps[TRAINED].value == pytest.approx(0.1)

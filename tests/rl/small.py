@@ -34,7 +34,7 @@ LEARNER = LearnerConfig(scenarios=4, group=4)
 
 def catalog() -> Catalog:
     """40 products that share a codename, which a model of one layer can learn by heart; copying takes two."""
-    products = catalogs.normalise(synthetic.load(size=40))
+    products = catalogs.normalize(synthetic.load(size=40))
     return dataclasses.replace(products, codenames=("books_7",) * len(products))
 
 

@@ -166,7 +166,7 @@ def real(amazon_data_dir, tmp_path_factory):
     ],
 )
 def test_surplus_on_the_real_products(offers, value, share, ladder, real):
-    products = catalog.products(catalog.normalise(real))
+    products = catalog.products(catalog.normalize(real))
     got, first_best, rungs = solve(FLOOR, products, offers, SHARE, step=100)
     assert got == pytest.approx(value, abs=5e-5) and first_best == pytest.approx(0.2926, abs=5e-5)
     # The last digit that is printed: of the shares of 2, 3 and 6 offers that is a tenth.

@@ -230,7 +230,7 @@ def test_impossible_settings_are_refused(name):
 
 def test_the_config_file_is_complete():
     config = from_config_dict(setup.Config, quickstart.get_config())
-    assert config.catalog.prices == "normalised" and config.language.decoding == "constrained"
+    assert config.catalog.prices == "normalized" and config.language.decoding == "constrained"
 
 
 def test_another_config_needs_another_workdir(tmp_path):

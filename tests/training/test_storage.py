@@ -86,13 +86,13 @@ def test_a_checkpoint_of_a_model_is_copied_once(tmp_path):
 
 
 def test_a_model_in_a_bucket_is_named_by_the_field(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "_CACHE", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = tiny_run.config(model__checkpoint="gs://bucket/nothing")
     with pytest.raises(ValueError, match="model.checkpoint=gs://bucket/nothing: there are no files .* Copy a"):
         setup.with_local_checkpoints(config)
     (WORKDIR / "config.json").write_text("{}")
     config = tiny_run.config(model__checkpoint=str(WORKDIR))
-    assert setup.with_local_checkpoints(config).model.checkpoint == str(tmp_path / "checkpoints/bucket/run")
+    assert setup.with_local_checkpoints(config).model.checkpoint == str(tmp_path / "negot_jax/checkpoints/bucket/run")
     assert setup.with_local_checkpoints(tiny_run.config()) == tiny_run.config()
 
 

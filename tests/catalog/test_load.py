@@ -1,4 +1,4 @@
-"""Catalogues by name."""
+"""Catalogs by name."""
 
 import pytest
 

@@ -1,0 +1,67 @@
+"""The user's cache folder. It saves work between runs; no result depends on it.
+
+It is `$XDG_CACHE_HOME/negot_jax`, by default `~/.cache/negot_jax`.
+"""
+
+import atexit
+from collections.abc import Iterator
+import contextlib
+import functools
+import os
+import pathlib
+import secrets
+import shutil
+import sys
+import tempfile
+
+
+def folder(name: str) -> pathlib.Path:
+    """Returns a writable folder for one kind of cached data.
+
+    Where the user has no home, or the cache cannot be written, the folder is temporary: it is removed when the process
+    ends, and one line says so.
+
+    Raises:
+      OSError: no temporary folder can be written either.
+    """
+    root = _root()
+    if root is not None:
+        path = root / name
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):  # `os.access` would call a read-only disk writable to root.
+                return path
+    path = _temporary(root) / name
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path beside `path` to write, and renames it to `path` when the block ends, so that no reader, nor
+    another writer, meets half a file. If the block raises, `path` is left alone and nothing remains beside it."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _root() -> pathlib.Path | None:
+    """The cache of this package, or None for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # The XDG specification: a relative path is ignored, and so is an empty one.
+        home = os.environ["HOME"] if "HOME" in os.environ else os.path.expanduser("~")
+        base = os.path.join(home, ".cache")
+    return pathlib.Path(base, "negot_jax") if os.path.isabs(base) else None
+
+
+@functools.cache
+def _temporary(root: pathlib.Path | None) -> pathlib.Path:
+    why = "there is no home folder" if root is None else f"{root} cannot be written"
+    print(f"no cache: {why}. To keep what is built or downloaded, set XDG_CACHE_HOME to a folder.", file=sys.stderr)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="negot_jax_"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
