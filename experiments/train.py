@@ -67,5 +67,6 @@ def _window(value: str | None) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    sys.modules[__name__].__doc__ += "\nConfiguration fields:\n" + door.help_text(run.Config)
+    # Python -OO drops docstrings.
+    sys.modules[__name__].__doc__ = f"{__doc__ or ''}\nConfiguration fields:\n{door.help_text(run.Config)}"
     cli.run(main, run.Config)

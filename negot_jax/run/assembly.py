@@ -91,7 +91,6 @@ def assemble(
             hf_checkpoint.check(folder, shape or hf_config.read(folder))
     catalog = catalogs.load(config.catalog.name, config.catalog.data_dir)
     train, test = catalogs.split(catalog, config.catalog.test)
-    print_line(catalogs.describe(catalog, config.catalog.test))
     digest = catalogs.digest(catalog)
     if config.catalog.prices == "normalized":
         train, test = catalogs.normalize(train), catalogs.normalize(test)
@@ -125,6 +124,7 @@ def assemble(
         config.training.iterations,
         seller,
     )
+    print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, program, digest)
 
 
