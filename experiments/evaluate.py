@@ -34,9 +34,9 @@ from negot_jax.training.metrics import read_csv
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
     _CATALOG = flags.DEFINE_string(
-        "catalog", None, "Another catalogue than the run's own: generated or amazon_history_price."
+        "catalog", None, "Another catalogue than the run's own: generated, amazon_history_price, file."
     )
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of its JSON files, or your file.")
     _MESH = flags.DEFINE_string("mesh", None, cli.MESH_HELP)
     _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
 

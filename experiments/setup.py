@@ -162,6 +162,11 @@ def prepare(
     if config.catalog.prices == "normalized":
         catalog = catalogs.normalize(catalog)
     train, test = catalogs.split(catalog, config.catalog.test)
+    if config.evaluation.best_response and config.seller.model == "scripted" and not catalogs.one_budget(train):
+        raise ValueError(
+            "evaluation.best_response=True needs one budget, as a share of the price, for all training products; leave "
+            "out their budget column, or set --config.evaluation.best_response=False"
+        )
     devices = jax.device_count() if devices is None else devices
     sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
     dialect = make_dialect(config, model, train, workdir, vocab_size)
