@@ -230,8 +230,8 @@ if __name__ == "__main__":
     _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
     _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer wants.")
     _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
-    _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _CATALOG = flags.DEFINE_string("catalog", "generated", "generated, amazon_history_price or file.")
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of its JSON files, or your file.")
     _PRICES = flags.DEFINE_enum(
         "prices", "normalized", ["normalized", "dollars"], "At what prices the buyers are played; solved is normalized."
     )

@@ -57,7 +57,7 @@ MEANINGS = {
     "beta": "How early a seller concedes: below 1 late, above 1 early.",
     "breakdown": "Chance that a refusal ends the game.",
     "buyer_discount": "The buyer's factor on each round of waiting.",
-    "catalog": "amazon_history_price or generated.",
+    "catalog": "amazon_history_price, generated or file.",
     "cost": "What the product costs the seller.",
     "costs": "How many costs stand for the distribution.",
     "data_dir": "Folder of the catalogue's JSON files; without it they are downloaded.",

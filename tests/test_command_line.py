@@ -154,7 +154,7 @@ TRAINING = {
     "catalogue that is no JSON": (
         write("data/books.json", '[{"title": '),
         AMAZON,
-        "books.json: not a JSON file in UTF-8",
+        "books.json: not JSON",
     ),
     "catalogue of something else": (
         write("data/books.json", '[{"title": "A"}]'),

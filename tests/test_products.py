@@ -9,7 +9,8 @@ OWN = ["--config.catalog.name=file", f"--config.catalog.data_dir={EXAMPLE}"]
 
 
 def test_the_example_file_trains(tmp_path):
-    flags = [*OWN, "--config.catalog.test=2", "--config.training.iterations=2"]
+    short = ["--config.training.iterations=2", "--config.warm_start.steps=0", "--config.game.turns=1"]
+    flags = [*OWN, *short, "--config.catalog.test=2"]
     code, out, err = forked.run("experiments.train", [*tiny_run.arguments(tmp_path / "run"), *flags])
     assert code == 0, err
     assert "10 products: 9 mutual / 1 conflicting interest; 8 train / 2 test" in out and "Results" in out
@@ -17,8 +18,18 @@ def test_the_example_file_trains(tmp_path):
     assert json.loads((tmp_path / "run/report/evaluation.json").read_text())["settings"]["products"] == 2
 
 
+def test_budgets_that_the_report_cannot_solve_for_are_refused_before_training(tmp_path):
+    rows = [{"title": f"Lamp {i}", "price": "50", "cost": "20", "budget": str(40 + i)} for i in range(6)]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    flags = [*tiny_run.arguments(tmp_path / "run"), "--config.evaluation.best_response=True"]
+    own = ["--config.catalog.name=file", f"--config.catalog.data_dir={tmp_path}/own.json", "--config.catalog.test=2"]
+    code, _, err = forked.run("experiments.train", [*flags, *own])
+    assert code == 1 and not (tmp_path / "run/manifest.json").exists()
+    assert err.startswith("error: evaluation.best_response=True ") and "budget column" in err
+
+
 def test_too_large_a_test_set_is_the_only_thing_said(tmp_path):
-    arguments = [flag for flag in tiny_run.arguments(tmp_path / "run") if "catalog.test" not in flag]
-    code, out, err = forked.run("experiments.train", [*arguments, *OWN])
+    arguments = [*tiny_run.arguments(tmp_path / "run"), *OWN, "--config.catalog.test=128"]
+    code, out, err = forked.run("experiments.train", arguments)
     assert code == 1 and not out and not (tmp_path / "run/manifest.json").exists()
     assert err.startswith("error: catalog.test=128 of 10 products ") and err.endswith("from 1 to 9\n")

@@ -5,9 +5,9 @@ import difflib
 import os
 
 from negot_jax.catalog import synthetic, user_file
-from negot_jax.catalog.types import Catalog, describe, digest, normalize, products, split
+from negot_jax.catalog.types import Catalog, describe, digest, normalize, one_budget, products, split
 
-__all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "products", "split"]
+__all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "one_budget", "products", "split"]
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None) -> Catalog:

@@ -157,6 +157,11 @@ def normalize(catalog: Catalog) -> Catalog:
     return dataclasses.replace(catalog, price=price, budget=budget, cost=cost, scale=scale)
 
 
+def one_budget(catalog: Catalog) -> bool:
+    """Whether all products have the same normalized budget, as the solvers need."""
+    return len(set(normalize(catalog).budget.tolist())) == 1
+
+
 def products(catalog: Catalog) -> Products:
     """Returns what the game needs of the catalog: int32[N] arrays on the device."""
     return Products(**{name: jnp.asarray(getattr(catalog, name), jnp.int32) for name in Products.__annotations__})
