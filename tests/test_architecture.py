@@ -15,11 +15,12 @@ MAY_IMPORT = {
     "config": set(),
     "game": {"config"},
     "models": {"config"},
+    "roofline": {"models", "config"},
     "solvers": {"game", "config"},
     "catalog": {"game", "config"},
     "language": {"game", "catalog", "config"},
     "rl": {"game", "catalog", "language", "models", "config"},
-    "training": {"game", "catalog", "language", "models", "rl", "config"},
+    "training": {"game", "catalog", "language", "models", "rl", "roofline", "config"},
     "evaluation": {"game", "solvers", "catalog", "language", "models", "rl", "config"},
 }
 ABOVE = {"experiments": {*MAY_IMPORT, "experiments"}, "launch": {*MAY_IMPORT, "experiments", "launch"}}

@@ -16,7 +16,7 @@ import jax
 from negot_jax.config import field
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
-from negot_jax.training import distributed, flops, storage
+from negot_jax.training import distributed, speed, storage
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
 
@@ -95,7 +95,7 @@ def train(
                 scalars["perf/step_seconds"] = elapsed
                 scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
-                scalars |= flops.speed(statics, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+                scalars |= speed.metrics(statics, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
                 if first:
                     writer.write(iteration, scalars)
                 require_progress(iteration, scalars, config.max_skipped_updates)

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from launch import compile_check, hlo
+from launch import compile_check
 from negot_jax.rl.learner import LearnerConfig
+from negot_jax.roofline import hlo
 from tests import tiny_run
 
 pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")

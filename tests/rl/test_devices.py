@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from launch import hlo
+from negot_jax.roofline import hlo
 from tests import tiny_run
 
 _PROGRAM = """
