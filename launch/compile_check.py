@@ -54,7 +54,7 @@ if __name__ == "__main__":
         "prompt_tokens", None, "Columns of a prompt; by default those of the longest one.", lower_bound=1
     )
     _HLO = flags.DEFINE_string("hlo", None, "File for the HLO of the compiled program.")
-    _OUTPUT = flags.DEFINE_string("output", None, "File for the report as JSON.")
+    _OUTPUT = flags.DEFINE_string("output", None, "File for the report as JSON; with --matrix for a list of them.")
     flags.mark_flags_as_required(["config", "topology"])
 
 GIB = 2**30
@@ -254,9 +254,12 @@ on the network at least {report.network:.1f} s
 {estimate.text(report.estimate)}"""
 
 
-def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -> str:
-    """A Markdown table of topologies and meshes; each pair is compiled by a command of its own with `arguments`."""
-    rows = []
+def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -> tuple[str, list[dict]]:
+    """A Markdown table of topologies and meshes, and the reports as JSON.
+
+    Each pair is compiled by a command of its own with `arguments`; one that fails has a row that says why.
+    """
+    rows, reports = [], []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "report.json")
         for topology, mesh in [(topology, mesh) for topology in topology_names for mesh in meshes]:
@@ -267,7 +270,7 @@ def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -
             if done.returncode:
                 rows.append((topology, mesh, done.stderr.strip().splitlines()[-1].removeprefix("error: ")))
                 continue
-            report = json.loads(file.read_text())
+            reports.append(report := json.loads(file.read_text()))
             gib = [f"{report[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
             share = f"{100 * report['peak'] / report['limit']:.0f}"
             phases = [f"{report['estimate'][name]:.0f}" for name in estimate.PHASES]
@@ -275,7 +278,7 @@ def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -
             rows.append((topology, mesh, *gib, share, *phases, *cost))
     headers = ["topology", "mesh", "arguments, GiB", "temporaries, GiB", "peak, GiB", "% of the limit"]
     headers += [*(f"{name}, s" for name in (*estimate.PHASES, "network")), "compiled in, s", "host, GiB"]
-    return tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True), reports
 
 
 def main() -> None:
@@ -284,10 +287,11 @@ def main() -> None:
         if _MATRIX.value:
             if not _MESH.value:
                 raise ValueError("--matrix needs meshes: --mesh=fsdp=4,expert=16 --mesh=fsdp=64")
-            if _OUTPUT.value or _HLO.value:
-                raise ValueError("--output and --hlo are of one program: leave them out, or leave --matrix out.")
-            own = ("--matrix", "--topology", "--mesh")
-            print(matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes))
+            if _HLO.value:
+                raise ValueError(f"--hlo={_HLO.value} is of one program: leave it out, or leave --matrix out.")
+            own = ("--matrix", "--topology", "--mesh", "--output")
+            table, reports = matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes)
+            _finish(table, reports)
             return
         if len(_TOPOLOGY.value) * len(meshes) > 1:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
@@ -296,11 +300,15 @@ def main() -> None:
             config = dataclasses.replace(config, mesh=cli.mesh(meshes[0]))
         program = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
     report, text = measure(_TOPOLOGY.value[0], program)
-    print(printed(report))
+    _finish(printed(report), dataclasses.asdict(report))
     if _HLO.value:
         pathlib.Path(_HLO.value).write_text(text)
+
+
+def _finish(text: str, report: dict | list[dict]) -> None:
+    print(text)
     if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(dataclasses.asdict(report), indent=2))
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

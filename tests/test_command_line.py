@@ -258,16 +258,7 @@ POOLING = {
 
 # The whole command line, and what the line must say.
 OTHERS = {
-    "unknown result": ("theory T22", "result 'T22' is unknown; did you mean 'T2'. Known: T1, T2"),
-    "option of another result": ("theory T2 --beta=1", "--beta is no option of T2; did you mean --breakdown?"),
-    "misspelt option": ("theory T2 --discont=1", "flag 'discont'. Did you mean: discount"),
-    "option of no result": ("theory --discount=1", "--discount goes with a result: name one of T1, T2"),
-    "text for a number of rounds": ("theory T2 --rounds=x", "--rounds=x is not a whole number; by default it is 3"),
-    "nan": ("theory T6 --discount=nan", "--discount=nan is not a number"),
-    "no such discount": ("theory T2 --discount=1.5", "--discount=1.5: a factor a round must be in"),
-    "too dear": ("theory T1 --cost=120", "--cost=120: no deal within value=100"),
-    "a ladder too short": ("theory T10 --ladder=.1,.2", "has 2 offers; give --offers=2"),
-    "too many ladders": ("theory T7 --offers=9", "--prices=21, --offers=9: too many ladders"),
+    "misspelt option": ("best_response --discont=1", "flag 'discont'. Did you mean: discount"),
     "no turns": ("best_response --turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
     "grid of words": ("best_response --grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
     "grid of nothing": ("best_response --grid=0", "--grid=0: '0' is no number of cents from 1"),

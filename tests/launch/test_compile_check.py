@@ -111,6 +111,7 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
         (["--topology=v5e:3x5x7"], "error: --topology=v5e:3x5x7: .* Use a kind and its shape in chips"),
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
+        (["--matrix", "--mesh=fsdp=2", "--hlo=x"], "error: --hlo=x .*leave --matrix out"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(arguments, message):
@@ -144,7 +145,9 @@ def test_too_much_memory_is_an_error():
 
 
 @pytest.mark.slow
-def test_a_table_of_meshes():
-    done = _run("--config.game.turns=1", "--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3")
+def test_a_table_of_meshes(tmp_path):
+    output = tmp_path / "reports.json"
+    done = _run("--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3", f"--output={output}")
     header, _, fits, refused = done.stdout.strip().splitlines()
+    assert [report["mesh"]["expert"] for report in json.loads(output.read_text())] == [2]
     assert "peak, GiB" in header and "v5e:2x2" in fits and "cannot be laid over 4 devices" in refused
