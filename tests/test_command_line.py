@@ -271,6 +271,10 @@ OTHERS = {
     "no such seller": ("best_response --seller=nobody", "policy 'nobody' is unknown"),
     "no such utility": ("best_response --utility=joy", "--utility=joy.*should be one of"),
     "no distribution": ("best_response --cost=uniform", "--cost='uniform' cannot be read; write uniform"),
+    "files and a distribution": (
+        "best_response --data_dir=x --cost=uniform(0,1)",
+        r"--data_dir=x does not go with --cost=uniform\(0,1\)",
+    ),
     "value without cost": ("best_response --value=1", "--value=1.0 goes with --cost"),
     "no such discount for a response": (
         "best_response --discount=0 --seller=floor --turns=1",

@@ -1,0 +1,42 @@
+"""Lines on stderr that say what a command is doing, at least every few seconds."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import sys
+import threading
+import time
+
+EVERY = 10  # Seconds of silence after which a line is repeated.
+
+
+@contextlib.contextmanager
+def reported(every: float = EVERY) -> Iterator[Callable[[str], None]]:
+    """Within it, `say(what)` prints a line, and repeats it with the seconds since then until something else is said."""
+    lock, done = threading.Lock(), threading.Event()
+    now = ("", time.monotonic())
+
+    def say(what: str) -> None:
+        nonlocal now
+        with lock:
+            now = (what, time.monotonic())
+            _print(what)
+
+    def repeat() -> None:
+        while not done.wait(every):
+            with lock:
+                what, since = now
+                if what and (elapsed := time.monotonic() - since) >= every:
+                    _print(f"{what} ({elapsed:.0f} s)")
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield say
+    finally:
+        done.set()
+        thread.join()
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # A closed stderr is no reason to fail.
+        print(line, file=sys.stderr, flush=True)
