@@ -9,7 +9,7 @@ collectives, and a lower bound on time. A program that does not fit a chip is an
 compiled with every mesh, each in a process of its own, and the result is a table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import os
@@ -35,6 +35,7 @@ import tabulate
 
 from experiments import cli, setup
 from negot_jax import config as door
+from negot_jax import progress
 from negot_jax.models import presets, sharding, transformer
 from negot_jax.rl import learner
 from negot_jax.rl.environment import Environment
@@ -254,7 +255,9 @@ on the network at least {report.network:.1f} s
 {estimate.text(report.estimate)}"""
 
 
-def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -> tuple[str, list[dict]]:
+def matrix(
+    arguments: list[str], topology_names: list[str], meshes: list[str], say: Callable[[str], None]
+) -> tuple[str, list[dict]]:
     """A Markdown table of topologies and meshes, and the reports as JSON.
 
     Each pair is compiled by a command of its own with `arguments`; one that fails has a row that says why.
@@ -263,7 +266,7 @@ def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "report.json")
         for topology, mesh in [(topology, mesh) for topology in topology_names for mesh in meshes]:
-            print(f"compiling for {topology}, {mesh}", file=sys.stderr, flush=True)
+            say(f"compiling for {topology}, {mesh}")
             command = [sys.executable, "-m", "launch.compile_check", *arguments]
             command += [f"--topology={topology}", f"--mesh={mesh}", f"--output={file}"]
             done = subprocess.run(command, capture_output=True, text=True)
@@ -282,6 +285,11 @@ def matrix(arguments: list[str], topology_names: list[str], meshes: list[str]) -
 
 
 def main() -> None:
+    with progress.reported() as say:
+        check(say)
+
+
+def check(say: Callable[[str], None]) -> None:
     with cli.checking_input():
         meshes = _MESH.value or [None]
         if _MATRIX.value:
@@ -290,7 +298,7 @@ def main() -> None:
             if _HLO.value:
                 raise ValueError(f"--hlo={_HLO.value} is of one program: leave it out, or leave --matrix out.")
             own = ("--matrix", "--topology", "--mesh", "--output")
-            table, reports = matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes)
+            table, reports = matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
             _finish(table, reports)
             return
         if len(_TOPOLOGY.value) * len(meshes) > 1:
@@ -298,7 +306,9 @@ def main() -> None:
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         if meshes[0]:
             config = dataclasses.replace(config, mesh=cli.mesh(meshes[0]))
+        say("building the program")
         program = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
+    say(f"compiling for {_TOPOLOGY.value[0]}")
     report, text = measure(_TOPOLOGY.value[0], program)
     _finish(printed(report), dataclasses.asdict(report))
     if _HLO.value:
