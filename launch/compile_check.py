@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 if __name__ == "__main__":  # Before jax is imported: arrays live on the CPU, and libtpu must not look for a TPU.
     os.environ.update(JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
@@ -70,31 +71,6 @@ class Program:
     state: learner.TrainState
     env: Environment
     frozen: Frozen
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a compiled program costs. Memory is per chip, in bytes; seconds and host_peak are this machine's.
-
-    columns: of each language model's context. collectives: see `hlo.tally`; decoding loops count as if every message
-    were as long as it may be. network: seconds that a chip needs at least to send their bytes.
-    """
-
-    topology: str
-    mesh: dict[str, int]
-    columns: dict[str, int]
-    parameters: int
-    trained: int
-    arguments: int
-    temporaries: int
-    peak: int
-    limit: int
-    seconds: float
-    processor_seconds: float
-    host_peak: int
-    collectives: dict[str, tuple[int, float, float]]
-    network: float
-    estimate: estimate.Estimate
 
 
 def chips(topology: str) -> list[jax.Device]:
@@ -166,21 +142,6 @@ def _with_prompts(env: Environment, columns: int | None) -> Environment:
     return env.replace(buyer=widen(env.buyer), seller=widen(env.seller))
 
 
-def compiled(program: Program) -> jax.stages.Compiled:
-    """The compiled train step.
-
-    Raises:
-      InputError: it needs more memory than a chip has.
-    """
-    with jax.set_mesh(program.mesh):
-        try:
-            return learner.train_step.lower(program.learner, program.state, program.env, program.frozen).compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise cli.InputError(too_much(str(error), program.mesh.shape, program.learner.config)) from error
-
-
 def too_much(text: str, mesh: Mapping[str, int], config: learner.LearnerConfig) -> str:
     """The compiler's out-of-memory error in one line, with the way out."""
     sizes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
@@ -194,8 +155,24 @@ def too_much(text: str, mesh: Mapping[str, int], config: learner.LearnerConfig) 
     )
 
 
-def measure(topology: str, program: Program) -> tuple[Report, str]:
-    """Compiles a program; its report and its HLO."""
+def compiled(program: Program) -> jax.stages.Compiled:
+    """The compiled train step. Raises InputError if it needs more memory than a chip has."""
+    with jax.set_mesh(program.mesh):
+        try:
+            return learner.train_step.lower(program.learner, program.state, program.env, program.frozen).compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise cli.InputError(too_much(str(error), program.mesh.shape, program.learner.config)) from error
+
+
+def measure(program: Program) -> tuple[dict[str, Any], str]:
+    """Compiles a program. Returns its report, as it is written to JSON, and its HLO.
+
+    Memory is per chip, in bytes; `seconds`, `processor_seconds` and `host_peak` are this machine's. `columns` are those
+    of each language model's context, `collectives` as in `hlo.tally`, and `network` is the seconds that a chip needs at
+    least to send their bytes, on all its links at once.
+    """
     begun = time.monotonic(), time.process_time()
     binary = compiled(program)
     seconds, processor_seconds = time.monotonic() - begun[0], time.process_time() - begun[1]
@@ -206,8 +183,7 @@ def measure(topology: str, program: Program) -> tuple[Report, str]:
     models = (own.model, own.seller and own.seller.model)
     players = [(model, side.layout) for model, side in zip(models, sides.values(), strict=False)]
     collectives = hlo.tally(text, mesh)
-    return Report(
-        topology=topology,
+    return dict(
         mesh=mesh,
         columns={name: side.layout.columns for name, side in sides.items()},
         parameters=transformer.parameter_count(whole),
@@ -220,39 +196,36 @@ def measure(topology: str, program: Program) -> tuple[Report, str]:
         processor_seconds=processor_seconds,
         host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         collectives=collectives,
-        network=estimate.network_seconds(sum(total for _, _, total in collectives.values()), chip),
-        estimate=estimate.estimate(speed.workload(own), players, mesh, chip),
+        network=sum(total for _, _, total in collectives.values()) / chip.network,
+        estimate=dataclasses.asdict(estimate.estimate(speed.workload(own), players, mesh, chip)),
     ), text
 
 
-def printed(report: Report) -> str:
-    """The report as text."""
-    gib = lambda amount: f"{amount / GIB:.2f} GiB"
+def printed(report: Mapping[str, Any]) -> str:
+    gib = lambda name: f"{report[name] / GIB:>8.2f} GiB"
     rows = [
         (name, count, f"{runs:,.0f}", f"{total / GIB:,.2f}")
-        for name, (count, runs, total) in report.collectives.items()
+        for name, (count, runs, total) in report["collectives"].items()
     ]
     headers = ("kind, and mesh axes", "in the program", "times", "GiB sent by a chip")
     align = ("left", "right", "right", "right")
+    contexts = " and ".join(f"{columns:,} columns ({name})" for name, columns in report["columns"].items())
     return f"""\
-{report.topology}, mesh {", ".join(f"{axis}={size}" for axis, size in report.mesh.items())}
-{report.parameters:,} parameters, of which {report.trained:,} are trained; contexts of {
-        " and ".join(f"{columns:,} columns ({name})" for name, columns in report.columns.items())
-    }
+{report["topology"]}, mesh {", ".join(f"{axis}={size}" for axis, size in report["mesh"].items())}
+{report["parameters"]:,} parameters, of which {report["trained"]:,} are trained; contexts of {contexts}
 
 memory per chip
-  arguments    {gib(report.arguments):>12}
-  temporaries  {gib(report.temporaries):>12}
-  peak         {gib(report.peak):>12}   {100 * report.peak / report.limit:.0f} % of {gib(report.limit)}
-compiled in {report.seconds:.0f} s ({report.processor_seconds:.0f} s of processor time), with at most {
-        gib(report.host_peak)
-    } of this machine's memory
+  arguments    {gib("arguments")}
+  temporaries  {gib("temporaries")}
+  peak         {gib("peak")}   {100 * report["peak"] / report["limit"]:.0f} % of {gib("limit").strip()}
+compiled in {report["seconds"]:.0f} s ({report["processor_seconds"]:.0f} s of processor time)
+this machine's memory, at most {gib("host_peak").strip()}
 
 collectives of an iteration, with every message as long as it may be
 {tabulate.tabulate(rows, headers=headers, colalign=align, disable_numparse=True)}
-on the network at least {report.network:.1f} s
+on the network at least {report["network"]:.1f} s
 
-{estimate.text(report.estimate)}"""
+{estimate.text(estimate.Estimate(**report["estimate"]))}"""
 
 
 def matrix(
@@ -286,10 +259,14 @@ def matrix(
 
 def main() -> None:
     with progress.reported() as say:
-        check(say)
+        text, report = check(say)
+    print(text)
+    if _OUTPUT.value:
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(report, indent=2))
 
 
-def check(say: Callable[[str], None]) -> None:
+def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
+    """What the flags ask for: text to print, and JSON to write."""
     with cli.checking_input():
         meshes = _MESH.value or [None]
         if _MATRIX.value:
@@ -298,27 +275,21 @@ def check(say: Callable[[str], None]) -> None:
             if _HLO.value:
                 raise ValueError(f"--hlo={_HLO.value} is of one program: leave it out, or leave --matrix out.")
             own = ("--matrix", "--topology", "--mesh", "--output")
-            table, reports = matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
-            _finish(table, reports)
-            return
+            return matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
         if len(_TOPOLOGY.value) * len(meshes) > 1:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
         config = door.from_config_dict(setup.Config, _CONFIG.value)
         if meshes[0]:
             config = dataclasses.replace(config, mesh=cli.mesh(meshes[0]))
         say("building the program")
-        program = build(config, chips(_TOPOLOGY.value[0]), _PROMPT.value)
-    say(f"compiling for {_TOPOLOGY.value[0]}")
-    report, text = measure(_TOPOLOGY.value[0], program)
-    _finish(printed(report), dataclasses.asdict(report))
+        (topology,) = _TOPOLOGY.value
+        program = build(config, chips(topology), _PROMPT.value)
+    say(f"compiling for {topology}")
+    report, text = measure(program)
     if _HLO.value:
         pathlib.Path(_HLO.value).write_text(text)
-
-
-def _finish(text: str, report: dict | list[dict]) -> None:
-    print(text)
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(report, indent=2))
+    report = dict(topology=topology, **report)
+    return printed(report), report
 
 
 if __name__ == "__main__":

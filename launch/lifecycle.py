@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 PREEMPTED = os.EX_TEMPFAIL  # 75: how experiments.train ends when the same command will go on.
 _READY = ("ACTIVE", "READY")
-_TAKEN = ("FAILED", "PREEMPTED", "TERMINATED")  # For good, with its disks. A spot slice ends SUSPENDED as well.
+_TAKEN = ("FAILED", "PREEMPTED", "SUSPENDED", "TERMINATED")  # For good, with its disks.
 _DELETED = ("ABSENT", "DELETING")  # By hand: a preempted slice is still listed. ABSENT is our word.
 _HALTED = ("STOPPED", "HIDDEN", "UNKNOWN")  # By hand, or by a repair that failed.
 _SUSPENDED = ("SUSPENDING", "SUSPENDED")
@@ -75,9 +75,7 @@ class Session:
         time.sleep(self.poll_seconds)
 
     def require_alive(self, state: str) -> None:
-        """Raises:
-        LaunchError: in this state the slice will not become ready again by itself, and was not preempted.
-        """
+        """Raises LaunchError if the slice, in this state, was not preempted and will not become ready by itself."""
         if state in _HALTED:
             raise LaunchError(f"{self.tpu.name} is {state}, and will not become ready. Start it again, or delete it.")
         # Capacity is taken away from spot slices alone; others are suspended when the time they were given is over.
@@ -88,12 +86,7 @@ class Session:
             )
 
     def require_ready(self) -> None:
-        """Explains why a command on a worker failed.
-
-        Raises:
-          Preempted: the slice was taken away.
-          LaunchError: it was deleted, halted, or has ended.
-        """
+        """Explains a failure on a worker: raises Preempted, or LaunchError if the slice was deleted or has ended."""
         if (state := self.state()) in _DELETED:
             raise LaunchError(f"{self.tpu.name} was deleted")
         self.require_alive(state)
@@ -128,18 +121,16 @@ def create(session: Session) -> None:
       LaunchError: it will not become ready.
     """
     tpu, created, seen = session.tpu, False, None
-    taken = (*_TAKEN, "SUSPENDED")
     while (state := session.state(_READY[0] if created else "ABSENT")) not in _READY:
         if state == _UNREACHABLE and seen is None:
             raise LaunchError("gcloud could not look at the slice, for the reason above")
         session.require_alive(state)
-        if created and state == "FAILED":
-            raise LaunchError(f"{tpu.name} is FAILED. For the reason see {shlex.join(commands.describe(tpu)[:-1])}")
-        if created and state in _DELETED:
-            raise LaunchError(f"{tpu.name} is {state}, and will not become ready. Create it again.")
-        if created and state in taken:
+        if created and state in ("FAILED", *_DELETED):
+            why = shlex.join(commands.describe(tpu)[:-1])
+            raise LaunchError(f"{tpu.name} is {state}, and will not become ready. For the reason see {why}")
+        if created and state in _TAKEN:
             raise Preempted(f"{tpu.name} is {state}")
-        if state in taken:
+        if state in _TAKEN:
             session.run(commands.delete(tpu))
         elif state == "ABSENT":
             session.run(commands.create(tpu))

@@ -66,7 +66,7 @@ _SUBCOMMANDS = {
 
 
 def main(argv: list[str], command: list[str]) -> None:
-    subcommand = _subcommand(argv[1:])
+    subcommand = " ".join(argv[1:])
     _check(subcommand, command)
     tpu = Tpu(
         name=_NAME.value,
@@ -82,14 +82,10 @@ def main(argv: list[str], command: list[str]) -> None:
     _SUBCOMMANDS[subcommand](Session(tpu, _POLL.value, _DRY_RUN.value), command)
 
 
-def _subcommand(arguments: list[str]) -> str:
-    if len(arguments) == 1 and arguments[0] in _SUBCOMMANDS:
-        return arguments[0]
-    raise LaunchError(f"give one of {', '.join(_SUBCOMMANDS)}, not {' '.join(arguments) or 'none'}; COMMAND after --")
-
-
 def _check(subcommand: str, command: list[str]) -> None:
     """Raises LaunchError if a flag is missing, malformed, or does not fit the others or the command."""
+    if subcommand not in _SUBCOMMANDS:
+        raise LaunchError(f"give one of {', '.join(_SUBCOMMANDS)}, not {subcommand or 'none'}; COMMAND after --")
     needed = [_NAME, _PROJECT, _ZONE]
     needed += [_TYPE] * (subcommand in ("create", "up")) + [_OUTPUT] * (subcommand == "fetch")
     if missing := [f"--{flag.name}" for flag in needed if not flag.value]:

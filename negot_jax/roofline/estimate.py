@@ -10,8 +10,8 @@ Per chip, with B the rows on it and bfloat16 weights:
            if layers are recomputed, one backward to the activations, and one to the weights if they are trained
            themselves
 
-FLOPs are those of `negot_jax.roofline.flops`. Messages are taken to be as long as they may be. The network is not in
-these phases: `network_seconds` bounds it.
+FLOPs are those of `negot_jax.roofline.flops`. Messages are taken to be as long as they may be. The network is left out:
+the bytes sent (`negot_jax.roofline.hlo`) over a chip's bandwidth bound it from below.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,11 +74,6 @@ def estimate(
     passes = work.rescored + work.epochs * (2 + (model.remat == "full") + (not model.lora.rank))
     total = work.episodes * context.columns * flops.per_token(model, context.columns / 2, scored) * passes
     return Estimate(decode, prefill, total / chips / chip.flops, memory_bound)
-
-
-def network_seconds(sent: float, chip: Chip) -> float:
-    """Seconds that a chip needs at least to send so many bytes, on all its links at once."""
-    return sent / chip.network
 
 
 def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:

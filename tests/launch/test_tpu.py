@@ -109,7 +109,7 @@ def test_it_waits_through_the_states(cloud):
             ["NOT_FOUND", "FAILED"],
             CREATED,
             1,
-            "error: bargain is FAILED. For the reason see gcloud compute",
+            "error: bargain is FAILED, and will not become ready. For the reason see gcloud compute",
         ),
         (["NOT_FOUND", "SUSPENDED"], CREATED, 75, "preempted: bargain is SUSPENDED."),  # A spot slice.
         (["NOT_FOUND", "NOT_FOUND"], CREATED, 1, "error: bargain is ABSENT, and will not become ready"),
