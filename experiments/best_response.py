@@ -32,7 +32,8 @@ def main() -> None:
             raise ValueError(f"--output={output} is a file. Name a folder.")
         grids, setting, rows_of = optimum.steps(_GRID.value), make_setting(), {}
         for spec, seller in makers.items():
-            rows_of[spec], solutions = optimum.compare(seller, setting, turns, grids, say)
+            say_of = lambda step, spec=spec: say(f"{spec}, {step}")
+            rows_of[spec], solutions = optimum.compare(seller, setting, turns, grids, say_of)
             print(f"{seller}\n{turns} turns, {len(setting.prior.price)} products, ", end="")
             print(f"discount {setting.discount:g}, {setting.utility}\n{optimum.table(rows_of[spec])}", flush=True)
             if len(grids) > 1:
@@ -40,7 +41,7 @@ def main() -> None:
         if len(makers) > 1:
             print(optimum.summary(rows_of))
         if output:
-            fewer = [optimum.compare(seller, setting, n, grids[-1:], say)[0] for n in range(1, turns)]
+            fewer = [optimum.compare(seller, setting, n, grids[-1:], say_of)[0] for n in range(1, turns)]
             given = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
             optimum.save(pathlib.Path(output), [*fewer, rows_of[spec]], setting.utility, given)
             print(f"wrote {output}/{' and '.join(optimum.FILES)}")

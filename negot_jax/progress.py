@@ -13,20 +13,22 @@ EVERY = 10  # Seconds of silence after which a line is repeated.
 def reported(every: float = EVERY) -> Iterator[Callable[[str], None]]:
     """Within it, `say(what)` prints a line, and repeats it with the seconds since then until something else is said."""
     lock, done = threading.Lock(), threading.Event()
-    now = ("", time.monotonic())
+    what, since, last = "", 0.0, 0.0
 
-    def say(what: str) -> None:
-        nonlocal now
+    def say(line: str) -> None:
+        nonlocal what, since, last
         with lock:
-            now = (what, time.monotonic())
-            _print(what)
+            what, since = line, time.monotonic()
+            last = since
+            _print(line)
 
     def repeat() -> None:
-        while not done.wait(every):
+        nonlocal last
+        while not done.wait(every / 10):
             with lock:
-                what, since = now
-                if what and (elapsed := time.monotonic() - since) >= every:
-                    _print(f"{what} ({elapsed:.0f} s)")
+                if what and (now := time.monotonic()) - last >= every:
+                    last = now
+                    _print(f"{what} ({now - since:.0f} s)")
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

@@ -87,7 +87,7 @@ def compare(
     keys = jax.random.split(jax.random.key(0), 3)
     worth, options = UTILITIES[setting.utility], dict(discount=setting.discount)
     params, played = GameParams(setting.prior, turns), GameParams(setting.played, turns)
-    say_of = lambda what: say(f"{seller}, {turns} turn{'s' * (turns > 1)}: {what}")
+    say_of = lambda what: say(f"{turns} turn{'s' * (turns > 1)}: {what}")
 
     solutions = []
     for grid in grids:
