@@ -32,11 +32,11 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "tpu": ["gcsfs", "jax[tpu]"],  # The former for workdirs in a bucket.
+        "tpu": ["gcsfs", "jax[tpu]"],  # gcsfs for workdirs in a bucket.
         "test": [
             "hypothesis",
             "jinja2",
-            "libtpu",  # The compiler of `launch.compile_check`.
+            "libtpu",  # The compiler that `launch.compile_check` uses.
             "mistral-common",
             "pytest",
             "pytest-xdist",
@@ -45,7 +45,5 @@ setup(
             "torch",
             "transformers",
         ],
-        "notebooks": ["jupyter"],
-        "peers": ["accelerate", "datasets", "google-tunix", "torch", "transformers", "trl"],
     },
 )

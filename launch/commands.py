@@ -1,7 +1,7 @@
-"""The commands that a run on Cloud TPU needs, as argument lists. Nothing is run here.
+"""The commands that a run on Cloud TPU needs, as argument lists. Nothing runs here.
 
-Flags are those of gcloud's GA commands. What runs on the workers is one string, since a remote shell reads it: the home
-folder there gets `negot_jax/`, with the code, its environment `.venv` and the state of the run, `.launch`.
+Flags are those of gcloud's GA commands. What runs on the workers is a single string, as a remote shell reads it. The
+home folder of a worker gets `negot_jax/`: the code, its environment `.venv`, and the state of the run, `.launch`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 
-ALL = "all"  # Of --worker.
+ALL = "all"  # For --worker.
 UPLOADED = ARCHIVE, ENVIRONMENT = "negot_jax.tar.gz", "negot_jax.env"  # Into the home folder of a worker.
 FOLDER = "negot_jax"
 
@@ -25,20 +25,20 @@ RUNTIME_VERSIONS = {
     "v6e": "v2-alpha-tpuv6e",
 }
 
-# A connection to a machine that was taken away ends after a minute and a half, not after hours; gcloud then tries ten
-# times to connect anew.
-_SSH_OPTIONS = ("-oServerAliveInterval=30", "-oServerAliveCountMax=3", "-oConnectTimeout=15")
+# A connection to a machine that was taken away ends after 90 seconds, not after hours; gcloud then retries ten times.
+_ALIVE = ("-oServerAliveInterval=30", "-oServerAliveCountMax=3", "-oConnectTimeout=15")
+_SSH, _SCP = ([f"--{name}-flag={option}" for option in _ALIVE] for name in ("ssh", "scp"))
 
 
 class LaunchError(Exception):
-    """Something that was given is wrong, or something failed; the message names it and the way out."""
+    """Bad input or a failure; the message names it and the way out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-    """A slice, and how it is asked for. The queued resource and its node bear one name.
+    """A slice and how it is requested. The queued resource and its node share one name.
 
-    queued: by a queued resource, which waits for capacity, or else by creating the TPU VM, which fails without.
+    queued: request a queued resource, which waits for capacity; otherwise a TPU VM, which fails without capacity.
     accelerator_type, runtime_version: as gcloud names them; needed to create it.
     """
 
@@ -52,24 +52,28 @@ class Tpu:
     reserved: bool = False
     service_account: str | None = None
 
+    @property
+    def kind(self) -> str:
+        return "queued-resources" if self.queued else "tpu-vm"
+
 
 def runtime_version(accelerator_type: str) -> str:
-    """The software that a slice boots with, such as v2-alpha-tpuv5 for v5p-128.
+    """The software version that a slice boots, such as v2-alpha-tpuv5 for v5p-128.
 
     Raises:
-      LaunchError: it is no type, or of a generation whose runtime version is not known here.
+      LaunchError: not an accelerator type, or one whose runtime version is unknown here.
     """
     generation = re.fullmatch(r"(\w+)-[1-9]\d*", accelerator_type)
     if generation is None or generation[1] not in RUNTIME_VERSIONS:
         raise LaunchError(
             f"--accelerator_type={accelerator_type} is none of {', '.join(f'{name}-N' for name in RUNTIME_VERSIONS)}, "
-            "such as v5p-128. A type that is newer than this list needs --runtime_version."
+            "such as v5p-128. A newer type needs --runtime_version."
         )
     return RUNTIME_VERSIONS[generation[1]]
 
 
 def has_many_workers(accelerator_type: str) -> bool:
-    """Whether such a slice has more than one worker: beyond 8, cores up to v5p and chips of v5litepod and v6e."""
+    """Whether such a slice has several workers: above 8 cores (up to v5p) or 8 chips (v5litepod and v6e)."""
     size = accelerator_type.rpartition("-")[2]
     return size.isdigit() and int(size) > 8
 
@@ -77,7 +81,7 @@ def has_many_workers(accelerator_type: str) -> bool:
 def create(tpu: Tpu) -> list[str]:
     version = "--runtime-version" if tpu.queued else "--version"
     return [
-        *_command(tpu, "create"),
+        *_gcloud(tpu, tpu.kind, "create", tpu.name),
         *([f"--node-id={tpu.name}"] if tpu.queued else []),
         f"--accelerator-type={tpu.accelerator_type}",
         f"{version}={tpu.runtime_version}",
@@ -89,56 +93,53 @@ def create(tpu: Tpu) -> list[str]:
 
 def describe(tpu: Tpu) -> list[str]:
     """Prints the state alone, such as WAITING_FOR_RESOURCES."""
-    return [*_command(tpu, "describe"), f"--format=value({'state.state' if tpu.queued else 'state'})"]
+    state = "state.state" if tpu.queued else "state"
+    return [*_gcloud(tpu, tpu.kind, "describe", tpu.name), f"--format=value({state})"]
 
 
 def delete(tpu: Tpu) -> list[str]:
-    return [*_command(tpu, "delete"), *(["--force"] if tpu.queued else [])]  # With its node.
+    # --force deletes the node as well.
+    return [*_gcloud(tpu, tpu.kind, "delete", tpu.name), *(["--force"] if tpu.queued else [])]
 
 
-def ssh(tpu: Tpu, command: str, worker: str) -> list[str]:
-    options = [f"--ssh-flag={option}" for option in _SSH_OPTIONS]
-    return [*_vm(tpu, "ssh", tpu.name), f"--worker={worker}", *options, f"--command={command}"]
+def ssh(tpu: Tpu, command: str, worker: str = ALL) -> list[str]:
+    return [*_gcloud(tpu, "tpu-vm", "ssh", tpu.name), f"--worker={worker}", *_SSH, f"--command={command}"]
 
 
 def upload(tpu: Tpu, files: Sequence[str]) -> list[str]:
-    """Copies files into the home folder of every worker; their modes stay."""
-    options = [f"--scp-flag={option}" for option in _SSH_OPTIONS]
-    return [*_vm(tpu, "scp", *files, f"{tpu.name}:"), f"--worker={ALL}", *options]
+    """Copies files into the home folder of every worker, with their modes."""
+    return [*_gcloud(tpu, "tpu-vm", "scp", *files, f"{tpu.name}:"), f"--worker={ALL}", *_SCP]
 
 
 def fetch(tpu: Tpu, workdir: str, output: str) -> list[str]:
-    """Copies a run's folder, from its bucket or from worker 0, into a folder that is there.
+    """Copies a run's folder, from its bucket or from worker 0, into an existing folder.
 
     Raises:
-      LaunchError: a path on the worker with characters that some versions of scp give to a shell there.
+      LaunchError: a path on the worker with characters that some versions of scp pass to a shell there.
     """
     if workdir.startswith("gs://"):
         return ["gcloud", "storage", "cp", workdir, output, "--recursive", f"--project={tpu.project}", "--quiet"]
     if not re.fullmatch(r"[\w./=+,@%-]+", workdir):
-        raise LaunchError(
-            f"--workdir={workdir} cannot be fetched by scp: use letters, digits and ./=+,@%_- in its name."
-        )
+        raise LaunchError(f"--workdir={workdir} cannot be fetched by scp: use only letters, digits and ./=+,@%_-")
     path = workdir if workdir.startswith("/") else f"{FOLDER}/{workdir}"
-    options = [f"--scp-flag={option}" for option in _SSH_OPTIONS]
-    return [*_vm(tpu, "scp", f"{tpu.name}:{path}", output), "--recurse", "--worker=0", *options]
+    return [*_gcloud(tpu, "tpu-vm", "scp", f"{tpu.name}:{path}", output), "--recurse", "--worker=0", *_SCP]
 
 
 def pack(folder: str, names: Sequence[str]) -> list[str]:
-    """Writes the archive and the environment file into a folder of this machine: see `launch.pack`."""
+    """Writes the archive and the environment file into a local folder: see `launch.pack`."""
     return [sys.executable, "-m", "launch.pack", folder, *names]
 
 
 def install() -> str:
-    """Puts what was uploaded into its place on a worker, and installs it. Where a run is going on it changes nothing.
+    """Unpacks and installs the uploaded files on a worker. Changes nothing while a run is going on there.
 
-    uv brings Python 3.11, of which the images of TPU VMs have other versions.
+    uv brings Python 3.11, as images of TPU VMs differ in their Python.
     """
     python = ".venv/bin/python"
     steps = [
         f"mv {ENVIRONMENT} {FOLDER}/.launch/environment.json",
         f"cd {FOLDER}",
-        "rm -rf experiments launch negot_jax",  # Files that are gone from the code are to go there as well.
+        "rm -rf experiments launch negot_jax",  # So that files deleted from the code disappear there too.
         f"tar -xzf ../{ARCHIVE}",
         "PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv",
         f"{{ test -x {python} || python3 -m uv venv --quiet --python=3.11 --seed .venv; }}",
@@ -157,13 +158,13 @@ def on_worker(*arguments: str) -> str:
 
 
 def trains_alone(command: Sequence[str]) -> bool:
-    """Whether it is a training command that each worker would run by itself."""
+    """Whether this is a training command without --distributed, which every worker would run for itself."""
     together = any(re.fullmatch("--?distributed(=.*)?", argument) for argument in command)
     return "experiments.train" in command and not together
 
 
 def workdir(command: Sequence[str]) -> str | None:
-    """The value of --workdir in a training command: the last one, which is the one that counts."""
+    """The value of --workdir in a training command: the last one, as absl takes it."""
     found = None
     for argument, following in itertools.zip_longest(command, command[1:]):
         if given := re.fullmatch(r"--?workdir(?:=(.*))?", argument, re.DOTALL):
@@ -171,14 +172,6 @@ def workdir(command: Sequence[str]) -> str | None:
     return found
 
 
-def _command(tpu: Tpu, verb: str) -> list[str]:
-    kind = "queued-resources" if tpu.queued else "tpu-vm"
-    return _gcloud(tpu, kind, verb, tpu.name)
-
-
-def _vm(tpu: Tpu, verb: str, *arguments: str) -> list[str]:
-    return _gcloud(tpu, "tpu-vm", verb, *arguments)
-
-
-def _gcloud(tpu: Tpu, *arguments: str) -> list[str]:
-    return ["gcloud", "compute", "tpus", *arguments, f"--project={tpu.project}", f"--zone={tpu.zone}", "--quiet"]
+def _gcloud(tpu: Tpu, kind: str, verb: str, *arguments: str) -> list[str]:
+    place = [f"--project={tpu.project}", f"--zone={tpu.zone}", "--quiet"]
+    return ["gcloud", "compute", "tpus", kind, verb, *arguments, *place]

@@ -1,6 +1,6 @@
-"""The life of a slice and of the run on it: create, set up, run, start again after a preemption.
+"""The life of a slice and of the run on it: create, set up, run, restart after a preemption.
 
-Every command is one of `launch.commands`, so that a dry run prints exactly what is run otherwise.
+Every command comes from `launch.commands`, so a dry run prints exactly what would run.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,22 @@ import time
 from typing import TypeVar
 
 from launch import commands, worker
-from launch.commands import ALL, LaunchError, Tpu
+from launch.commands import LaunchError, Tpu
 
 Result = TypeVar("Result")
 
 PREEMPTED = os.EX_TEMPFAIL  # 75: how experiments.train ends when the same command will go on.
 _READY = ("ACTIVE", "READY")
-_GONE = ("SUSPENDED", "FAILED", "PREEMPTED", "TERMINATED")  # For good, and its disks with it.
-_DELETED = ("ABSENT", "DELETING")  # By hand: a slice that was preempted is still listed. ABSENT is our word.
+_TAKEN = ("FAILED", "PREEMPTED", "SUSPENDED", "TERMINATED")  # For good, with its disks.
+_DELETED = ("ABSENT", "DELETING")  # By hand: a preempted slice is still listed. ABSENT is our word.
 _HALTED = ("STOPPED", "HIDDEN", "UNKNOWN")  # By hand, or by a repair that failed.
+_SUSPENDED = ("SUSPENDING", "SUSPENDED")
 _UNREACHABLE = "UNREACHABLE"  # Our word: gcloud could not look.
-_PATIENCE = 20  # Times that a command on workers of a ready slice is tried.
+_PATIENCE = 20  # Attempts to run a command on the workers of a ready slice.
 
 
 class CommandFailed(LaunchError):
-    """A command ended with another exit code than 0."""
+    """A command ended with a nonzero exit code."""
 
 
 class Preempted(Exception):
@@ -38,7 +39,7 @@ class Preempted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A slice, and how commands about it are run; in a dry run they are printed instead, as if all went well."""
+    """A slice, and how its commands run; a dry run prints them instead, as if all went well."""
 
     tpu: Tpu
     poll_seconds: float
@@ -51,7 +52,7 @@ class Session:
             raise CommandFailed(f"exit code {code}, for the reason above, of {shlex.join(command)}")
 
     def ask(self, command: list[str], dry_answer: str) -> str:
-        """Returns what a command prints. Raises CommandFailed with what it said instead."""
+        """Returns a command's output. Raises CommandFailed with its error output."""
         if self.dry_run:
             print(shlex.join(command))
             return dry_answer
@@ -61,7 +62,7 @@ class Session:
         return done.stdout
 
     def state(self, dry_answer: str = _READY[0]) -> str:
-        """The state by gcloud's name; ABSENT where there is no such slice; UNREACHABLE, whose reason is printed."""
+        """gcloud's name of the state; ABSENT if there is no such slice; UNREACHABLE, with the reason printed."""
         try:
             return self.ask(commands.describe(self.tpu), dry_answer).strip()
         except CommandFailed as error:
@@ -73,28 +74,35 @@ class Session:
     def wait(self) -> None:
         time.sleep(self.poll_seconds)
 
-    def require_ready(self) -> None:
-        """To be called when a worker did not do as told.
+    def require_alive(self, state: str) -> None:
+        """Raises LaunchError if the slice, in this state, was not preempted and will not become ready by itself."""
+        if state in _HALTED:
+            raise LaunchError(f"{self.tpu.name} is {state}, and will not become ready. Start it again, or delete it.")
+        # Capacity is taken away from spot slices alone; others are suspended when the time they were given is over.
+        if state in _SUSPENDED and not self.tpu.spot:
+            raise LaunchError(
+                f"{self.tpu.name} is {state}: its time is over, or it was suspended by hand. The run goes on from its "
+                "last checkpoint: `delete`, then `up` (with --spot if the slice was one)."
+            )
 
-        Raises:
-          Preempted: the slice was taken away.
-          LaunchError: it was deleted.
-        """
+    def require_ready(self) -> None:
+        """Explains a failure on a worker: raises Preempted, or LaunchError if the slice was deleted or has ended."""
         if (state := self.state()) in _DELETED:
             raise LaunchError(f"{self.tpu.name} was deleted")
+        self.require_alive(state)
         if state not in (*_READY, _UNREACHABLE):
             raise Preempted(f"{self.tpu.name} is {state}")
 
-    def on_workers(self, command: str, worker: str = ALL) -> None:
-        """Runs a remote command whose output is for the user. Raises as `require_ready` does, or CommandFailed."""
+    def on_workers(self, command: list[str]) -> None:
+        """Runs a command that needs the workers. Raises as `require_ready` does, or CommandFailed."""
         try:
-            self.run(commands.ssh(self.tpu, command, worker))
+            self.run(command)
         except CommandFailed:
             self.require_ready()
             raise
 
     def persist(self, action: Callable[[], Result]) -> Result:
-        """Repeats what only a cut line can make fail. Raises as `require_ready` does, or LaunchError in the end."""
+        """Retries what only a lost connection can fail. Raises as `require_ready` does, or LaunchError in the end."""
         for _ in range(_PATIENCE):
             try:
                 return action()
@@ -106,59 +114,56 @@ class Session:
 
 
 def create(session: Session) -> None:
-    """Waits until the slice is ready; asks for it where there is none, or only what is left of one.
+    """Waits until the slice is ready; requests it if there is none, or only the remains of one.
 
     Raises:
       Preempted: it was taken away before it was ready.
       LaunchError: it will not become ready.
     """
-    name, created, seen = session.tpu.name, False, None
+    tpu, created, seen = session.tpu, False, None
     while (state := session.state(_READY[0] if created else "ABSENT")) not in _READY:
         if state == _UNREACHABLE and seen is None:
             raise LaunchError("gcloud could not look at the slice, for the reason above")
-        if state == "FAILED" and created:
-            raise LaunchError(f"{name} is FAILED. For the reason see {shlex.join(commands.describe(session.tpu)[:-1])}")
-        if state in _HALTED or (state in _DELETED and created):
-            raise LaunchError(f"{name} is {state}, and will not become ready by itself. Start it again, or delete it.")
-        if state in _GONE and created:
-            raise Preempted(f"{name} is {state}")
-        if state in _GONE:
-            session.run(commands.delete(session.tpu))
+        session.require_alive(state)
+        if created and state in ("FAILED", *_DELETED):
+            why = shlex.join(commands.describe(tpu)[:-1])
+            raise LaunchError(f"{tpu.name} is {state}, and will not become ready. For the reason see {why}")
+        if created and state in _TAKEN:
+            raise Preempted(f"{tpu.name} is {state}")
+        if state in _TAKEN:
+            session.run(commands.delete(tpu))
         elif state == "ABSENT":
-            session.run(commands.create(session.tpu))
+            session.run(commands.create(tpu))
             created = True
         else:
             if state != seen:
-                print(f"{name} is {state}", file=sys.stderr)
+                print(f"{tpu.name} is {state}", file=sys.stderr)
             session.wait()
         seen = state
 
 
 def setup(session: Session, names: list[str]) -> None:
-    """Copies the code, and the variables of these names, to every worker and installs the package there."""
+    """Copies the code and these environment variables to every worker, and installs the package there."""
     folder = pathlib.Path.home() / ".cache" / "negot_jax" / session.tpu.name
     try:
         session.run(commands.pack(str(folder), names))
-        try:
-            session.run(commands.upload(session.tpu, [str(folder / name) for name in commands.UPLOADED]))
-        except CommandFailed:
-            session.require_ready()
-            raise
-        session.on_workers(commands.install())
+        session.on_workers(commands.upload(session.tpu, [str(folder / name) for name in commands.UPLOADED]))
+        session.on_workers(commands.ssh(session.tpu, commands.install()))
     finally:
         session.run(["rm", "-rf", str(folder)])
 
 
 def run(session: Session, command: list[str]) -> None:
-    """Starts a command on every worker, where it is not running yet, and follows it to its end.
+    """Starts a command on every worker, unless it is running there, and follows it to its end.
 
     Raises:
       Preempted: the slice was taken away, or a worker was asked to leave.
       LaunchError: the command failed.
     """
-    session.on_workers(commands.on_worker("start", *command))
-    session.persist(lambda: session.run(commands.ssh(session.tpu, commands.on_worker("follow"), "0")))
-    ask = commands.ssh(session.tpu, commands.on_worker("result"), ALL)
+    remote = lambda worker, *arguments: commands.ssh(session.tpu, commands.on_worker(*arguments), worker)
+    session.on_workers(remote(commands.ALL, "start", *command))
+    session.persist(lambda: session.run(remote("0", "follow")))
+    ask = remote(commands.ALL, "result")
     ends = re.findall(r"\[result (\S+) (\w+)]", session.persist(lambda: session.ask(ask, "[result worker 0]")))
     if left := [host for host, end in ends if end in (str(PREEMPTED), worker.LOST)]:
         raise Preempted(f"the run on {', '.join(left)} was asked to leave")
@@ -167,7 +172,7 @@ def run(session: Session, command: list[str]) -> None:
 
 
 def up(session: Session, names: list[str], command: list[str], max_restarts: int) -> None:
-    """Creates, sets up and runs, from the start after every preemption. Raises Preempted after the last."""
+    """Creates, sets up and runs; starts over after every preemption. Raises Preempted after the last."""
     for restart in range(max_restarts + 1):
         try:
             create(session)
@@ -177,14 +182,18 @@ def up(session: Session, names: list[str], command: list[str], max_restarts: int
             if restart == max_restarts:
                 raise
             print(f"preempted: {error}. Restart {restart + 1} of {max_restarts}.", file=sys.stderr)
-            session.wait()  # A machine that was asked to leave is there for a little longer.
+            session.wait()  # A machine that was asked to leave stays for a little longer.
+
+
+def logs(session: Session, worker: int) -> None:
+    session.on_workers(commands.ssh(session.tpu, commands.on_worker("follow"), str(worker)))
 
 
 def status(session: Session) -> None:
     state = session.state()
     print(f"{session.tpu.name} is {state}", file=sys.stderr)
     if state in _READY:
-        session.on_workers(commands.on_worker("status"))
+        session.on_workers(commands.ssh(session.tpu, commands.on_worker("status")))
 
 
 def fetch(session: Session, workdir: str, output: str) -> None:

@@ -1,9 +1,10 @@
-"""Runs a command as many processes on this machine, each with CPU devices of its own, as on the hosts of a TPU slice.
+"""Runs a command as several processes on this machine, each with its own CPU devices, like the hosts of a TPU slice.
 
   python -m launch.local --processes=2 --devices_per_process=4 -- python -m experiments.train --workdir=DIR ...
 
-What the first process says is forwarded. When one fails, the others are ended, what it said last is told, and its exit
-code is passed on: 75 where the run was preempted. SIGTERM goes to all of them; Ctrl-C comes to them from the terminal.
+The output of the first process is forwarded. When a process fails, the others are ended, the end of its output is
+printed and its exit code passed on: 75 if the run was preempted. SIGTERM is sent on to all of them; Ctrl-C reaches them
+from the terminal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +22,17 @@ import time
 from absl import app, flags
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
+    _PROCESSES = flags.DEFINE_integer("processes", 2, "Number of processes.", lower_bound=1)
     _DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices of each.", lower_bound=1)
 
-_GRACE = 20  # Seconds for the others to end after one has been preempted: they leave together.
-_LAST_WORDS = 2  # The same after a failure: what is wrong is mostly known to all, and else they would wait for it.
-_LINES = 20  # Of a failed process that are told.
-_NOISE = b"[Gloo]"  # Begins the lines in which the collectives say that they have connected.
+_GRACE = 20  # Seconds for the others to end after one was preempted: they leave together.
+_LAST_WORDS = 2  # The same after a failure: most know what is wrong, and the rest would wait forever.
+_LINES = 20  # Of a failed process's output that are printed.
+_NOISE = b"[Gloo]"  # Starts the lines in which the collectives report their connections.
 
 
 def environment(given: Mapping[str, str], process: int, processes: int, devices: int, port: int) -> dict[str, str]:
-    """The environment of one of the processes: by these variables `distributed.start` knows the others."""
+    """The environment of one process, by which `distributed.start` finds the others."""
     flags_given = given.get("XLA_FLAGS", "")
     return {
         **given,
@@ -39,14 +40,14 @@ def environment(given: Mapping[str, str], process: int, processes: int, devices:
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "XLA_FLAGS": f"{flags_given} --xla_force_host_platform_device_count={devices}".strip(),
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-        "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",  # By default it listens to the whole network.
+        "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",  # By default it listens on every interface.
         "JAX_NUM_PROCESSES": str(processes),
         "JAX_PROCESS_ID": str(process),
     }
 
 
 def run(command: Sequence[str], processes: int, devices: int) -> int:
-    """Runs the command to its end. Returns its exit code: 0 where all ended with 0, else that of the first to fail."""
+    """Runs the command to its end. Returns 0 if all processes did, else the exit code of the first to fail."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,10 +76,10 @@ def run(command: Sequence[str], processes: int, devices: int) -> int:
             return 0
         code = started[failed].returncode
         if code != os.EX_TEMPFAIL:
-            if started[0].returncode <= 0:  # Else the first one has told of a failure of its own.
+            if started[0].returncode <= 0:  # Else the first process has reported a failure of its own.
                 logs[failed].seek(0)
-                told = [line for line in logs[failed] if not line.startswith(_NOISE)]
-                sys.stderr.write(b"".join(told[-_LINES:]).decode(errors="replace"))
+                lines = [line for line in logs[failed] if not line.startswith(_NOISE)]
+                sys.stderr.write(b"".join(lines[-_LINES:]).decode(errors="replace"))
             ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             print(f"process {failed} of {processes} {ended}", file=sys.stderr)
         return 128 - code if code < 0 else code
@@ -96,10 +97,10 @@ def _wait(started: list[subprocess.Popen]) -> int | None:
 
 
 def _end(started: list[subprocess.Popen]) -> None:
-    """Returns once all have ended: by themselves, or by SIGKILL, since who waits for a lost one hears nothing else."""
+    """Waits for all to end, then kills the rest: a process that waits for a dead peer obeys nothing else."""
     preempted = any(process.poll() == os.EX_TEMPFAIL for process in started)
     if preempted:
-        _send(started, signal.SIGTERM)  # It may have come to one alone, before there was anything to save.
+        _send(started, signal.SIGTERM)  # It may have reached one process alone, before there was anything to save.
     end = time.monotonic() + (_GRACE if preempted else _LAST_WORDS)
     while any(process.poll() is None for process in started) and time.monotonic() < end:
         time.sleep(0.05)
@@ -121,21 +122,26 @@ def _forward(process: subprocess.Popen) -> None:
             sys.stdout.flush()
 
 
-def main(argv: Sequence[str]) -> None:
-    command = argv[1:]
-    if not command:
-        sys.exit("error: the command is missing: ... -- python -m experiments.train ...")
+def main(command: Sequence[str]) -> None:
     if shutil.which(command[0]) is None:
         sys.exit(f"error: there is no command {command[0]!r}")
     sys.exit(run(command, _PROCESSES.value, _DEVICES.value))
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+    """Returns the command, which follows `--`."""
+    split = argv.index("--") if "--" in argv else len(argv)
+    flags.FLAGS.set_gnu_getopt(False)  # Flags of a command without -- are not ours to complain of.
     try:
-        return flags.FLAGS(argv)
+        _, *stray = flags.FLAGS(argv[:split])
     except flags.Error as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    if stray:
+        sys.exit(f"error: the -- before {stray[0]!r} is missing: ... -- python -m experiments.train ...")
+    if not argv[split + 1 :]:
+        sys.exit("error: the command is missing: ... -- python -m experiments.train ...")
+    return argv[split + 1 :]
 
 
-if __name__ == "__main__":  # Not by `experiments.cli`: to import JAX takes longer than all that this does.
+if __name__ == "__main__":  # Not by `experiments.cli`: importing JAX takes longer than all that this does.
     app.run(main, flags_parser=_parse)

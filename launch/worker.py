@@ -1,16 +1,16 @@
-"""What runs on a worker of a TPU slice: a training command that outlives the connection which started it.
+"""Runs on a worker of a TPU slice: a training command that outlives the connection that started it.
 
-  python -m launch.worker start COMMAND...   starts it, or does nothing where that very command is running
-  python -m launch.worker follow             prints its output until it has ended
+  python -m launch.worker start COMMAND...   starts it; does nothing if that very command is running
+  python -m launch.worker follow             prints its output until it ends
   python -m launch.worker result             waits for its end and prints how it ended
   python -m launch.worker status             prints whether it is running, or how it ended
 
-State is in `.launch` of the current folder. A file lock says that a command is running: unlike a process's number, it
-means nothing else after a reboot. Only Python's own modules are used.
+State lives in `.launch` in the current folder. A file lock marks a running command: unlike a process id, it means
+nothing else after a reboot. Only the standard library is used.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import fcntl
 import json
 import os
@@ -23,19 +23,16 @@ import sys
 import time
 
 LOST = "lost"  # It neither runs nor ended: its machine was restarted or taken away.
-_GRACE = 300  # Seconds for a worker to end after worker 0 did: jax misses its peers after 100.
-_LINES = 100  # Of a log that has grown before it is followed.
+_GRACE = 300  # Seconds for a worker to end after worker 0 did; jax misses its peers after 100.
+_LINES = 100  # Of an existing log that `follow` starts with.
 
 _STATE = pathlib.Path(".launch")
-_ENVIRONMENT = _STATE / "environment.json"
-_LOCK = _STATE / "lock"
-_RUNNING = _STATE / "running.json"
-_EXIT = _STATE / "exit"
-_LOG = _STATE / "log"
+_ENVIRONMENT, _LOCK, _RUNNING = _STATE / "environment.json", _STATE / "lock", _STATE / "running.json"
+_EXIT, _LOG = _STATE / "exit", _STATE / "log"
 
 
 def start(*command: str) -> None:
-    """Starts a command in a session of its own. A second call does no harm: gcloud repeats what a lost line cut off."""
+    """Starts a command in a session of its own. Idempotent, as gcloud repeats what a lost connection cut off."""
     _STATE.mkdir(exist_ok=True)
     with _LOCK.open("a") as lock:
         if not _acquire(lock):
@@ -53,14 +50,14 @@ def start(*command: str) -> None:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=[lock.fileno()],  # The lock lives as long as the supervisor, which does not hand it on.
+                pass_fds=[lock.fileno()],  # Held as long as the supervisor lives; it does not hand it on.
             )
         _RUNNING.write_text(json.dumps({"pid": process.pid, "command": command}))
 
 
 def supervise(*command: str) -> None:
-    """Runs a command and writes down how it ended: its exit code, or 128 and the number of the signal."""
-    # A group that is asked to end, ends; the supervisor tells. A handler, since an ignored signal would be inherited.
+    """Runs a command and records how it ended: its exit code, or 128 plus the number of the signal."""
+    # SIGTERM to the group ends the command; the supervisor survives to report it. A handler, as SIG_IGN is inherited.
     signal.signal(signal.SIGTERM, lambda signum, frame: None)
     try:
         code = subprocess.run(command, env=environment(os.environ)).returncode
@@ -71,27 +68,29 @@ def supervise(*command: str) -> None:
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: `python` is this one, output comes at once, and the uploaded variables are set."""
+    """The command's environment: this `python` comes first, output is unbuffered, uploaded variables are set."""
     path = os.pathsep.join([os.path.dirname(sys.executable), given.get("PATH", os.defpath)])
     uploaded = json.loads(_ENVIRONMENT.read_text(encoding="utf-8")) if _ENVIRONMENT.exists() else {}
     return {**given, "PATH": path, "PYTHONUNBUFFERED": "1", **uploaded}
 
 
 def follow() -> None:
+    if not _LOG.exists():
+        sys.exit("error: nothing has been started here: `run` starts a command")
     with _LOG.open("rb") as log:
         sys.stdout.buffer.writelines(collections.deque(log, _LINES))
         running = True
         while running:
-            running = _is_running()  # Asked first, so that the last words are read after it.
+            running = _is_running()  # Before the read, so that the last lines are read after it has ended.
             sys.stdout.buffer.write(log.read())
             sys.stdout.flush()
             time.sleep(0.2 if running else 0)
 
 
 def result(grace: float = _GRACE) -> None:
-    """Prints `[result HOST CODE]`. A command that has not ended after some time is killed: it waits for a dead peer.
+    """Prints `[result HOST CODE]`. A command that does not end in time is killed: it waits for a dead peer.
 
-    In brackets, since the lines of many workers come in one stream, and a line's end may come after the next line.
+    In brackets, as the output of many workers is one stream, in which lines may run into each other.
     """
     end = time.monotonic() + grace
     while _is_running() and time.monotonic() < end:
@@ -135,11 +134,16 @@ def _write_exit(code: int) -> None:
     _EXIT.write_text(str(int(code)))
 
 
-def main(arguments: Sequence[str]) -> None:
-    {"start": start, "supervise": supervise, "follow": follow, "result": result, "status": status}[arguments[0]](
-        *arguments[1:]
-    )
+def main(verb: str = "", *arguments: str) -> None:
+    taking_none = {"follow": follow, "result": result, "status": status}
+    if verb in ("start", "supervise") and arguments:
+        (start if verb == "start" else supervise)(*arguments)
+    elif verb in taking_none and not arguments:
+        taking_none[verb]()
+    else:
+        given = shlex.join([verb, *arguments] if verb else [])
+        sys.exit(f"error: give start COMMAND, follow, result or status, not {given or 'nothing'}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

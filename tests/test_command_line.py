@@ -254,6 +254,7 @@ POOLING = {
 
 # The whole command line, and what the line must say.
 OTHERS = {
+    "misspelt option": ("best_response --discont=1", "flag 'discont'. Did you mean: discount"),
     "no turns": ("best_response --turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
     "grid of words": ("best_response --grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
     "grid of nothing": ("best_response --grid=0", "--grid=0: '0' is no number of cents from 1"),
@@ -266,6 +267,10 @@ OTHERS = {
     "no such seller": ("best_response --seller=nobody", "policy 'nobody' is unknown"),
     "no such utility": ("best_response --utility=joy", "--utility=joy.*should be one of"),
     "no distribution": ("best_response --cost=uniform", "--cost='uniform' cannot be read; write uniform"),
+    "files and a distribution": (
+        "best_response --data_dir=x --cost=uniform(0,1)",
+        r"--data_dir=x does not go with --cost=uniform\(0,1\)",
+    ),
     "value without cost": ("best_response --value=1", "--value=1.0 goes with --cost"),
     "no such discount for a response": (
         "best_response --discount=0 --seller=floor --turns=1",

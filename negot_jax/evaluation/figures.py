@@ -1,11 +1,11 @@
-"""Figures of a run: learning curves, and the rewards of all players with their intervals."""
+"""Figures: learning curves, rewards of all players with their intervals, and values against the number of turns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import os
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 import numpy as np
 
 from negot_jax.evaluation.statistics import Summary
@@ -80,6 +80,23 @@ def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
     axis.set_yticks(range(len(rows)), [row.label for row in rows])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
+    _tidy(axis)
+    figure.savefig(path)
+
+
+def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: str, path: str | os.PathLike) -> None:
+    """Draws (value, half-width of its interval) for 1, 2, ... turns as one line per name, at most six, as PNG."""
+    colors = (BLUE, VERMILION, "#009E73", "#56B4E9", "#CC79A7", "#E69F00")
+    figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    for (name, points), color, marker in zip(values.items(), colors, "osDP^v", strict=False):
+        heights, errors = zip(*points, strict=True)
+        turns = range(1, len(points) + 1)
+        axis.errorbar(turns, heights, errors, label=name, color=color, marker=marker, capsize=3)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("turns")
+    axis.set_ylabel(label)
+    axis.legend(frameon=False)
     _tidy(axis)
     figure.savefig(path)
 

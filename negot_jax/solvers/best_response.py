@@ -1,6 +1,5 @@
 """The optimum against any scripted seller, and a buyer for it."""
 
-from collections.abc import Sequence
 import dataclasses
 
 import jax
@@ -22,7 +21,7 @@ class Solution:
 
     exact: lower and upper are both the optimum of the buyer who knows P0, B, the other products and the history.
     Otherwise that optimum lies between them, lower being what the buyer earned when it was played. The errors are
-    standard errors; grids come on top, see `refine`. clairvoyant: of a buyer who knows cost and type as well.
+    standard errors; the grid's error comes on top. clairvoyant: of a buyer who knows cost and type as well.
     """
 
     lower: float
@@ -72,17 +71,3 @@ def solve(
             clairvoyant = information_relaxation.clairvoyant(seller, products, utility)
             return Solution(*lower, *upper, clairvoyant, False, buyer)
     raise ValueError(f"{seller} has no solver; Floor, TimeDependent and Stochastic have")
-
-
-def refine(
-    key: Array,
-    seller: Seller,
-    products: Products,
-    turns: int,
-    utility: Utility,
-    steps: Sequence[int],
-    *,
-    discount: float = 1.0,
-) -> list[Solution]:
-    """The solutions on grids of these steps: what they differ by is the error of the grid."""
-    return [solve(key, seller, products, turns, utility, discount=discount, step=step) for step in steps]

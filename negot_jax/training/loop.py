@@ -18,7 +18,7 @@ from negot_jax.rl import losses
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program, train_step
 from negot_jax.rl.updates import TrainState
-from negot_jax.training import distributed, flops, storage
+from negot_jax.training import distributed, speed, storage
 from negot_jax.training.checkpoint import Checkpoints
 from negot_jax.training.metrics import MetricWriter, reduce
 
@@ -97,7 +97,7 @@ def train(
                 scalars["perf/step_seconds"] = elapsed
                 scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
-                scalars |= flops.speed(program, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+                scalars |= speed.metrics(program, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
                 if first:
                     writer.write(iteration, scalars)
                 require_progress(iteration, scalars, config.max_skipped_updates)

@@ -68,7 +68,7 @@ def test_ssh_and_scp(tpu):
     assert commands.fetch(tpu, "/mnt/run", "out")[5] == "bargain:/mnt/run"
     bucket = ["gcloud", "storage", "cp", "gs://b/run 1", "out", "--recursive", "--project=p", "--quiet"]
     assert commands.fetch(tpu, "gs://b/run 1", "out") == bucket
-    with pytest.raises(LaunchError, match="--workdir=runs/\\$X cannot be fetched by scp: use letters"):
+    with pytest.raises(LaunchError, match="--workdir=runs/\\$X cannot be fetched by scp: use only letters"):
         commands.fetch(tpu, "runs/$X", "out")
 
 

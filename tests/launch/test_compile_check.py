@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from launch import compile_check, hlo
+from launch import compile_check
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.configs import LearnerConfig
+from negot_jax.roofline import hlo
 from tests import tiny_run
 
 pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")
@@ -50,6 +52,7 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     done = _run("--mesh=fsdp=2,expert=2", f"--output={folder}/report.json", f"--hlo={folder}/program.txt")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "compiling for v5e:2x2\n" in done.stderr
     text = (folder / "program.txt").read_text()
     return (
         done.stdout,
@@ -110,13 +113,15 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
         (["--topology=v5e:3x5x7"], "error: --topology=v5e:3x5x7: .* Use a kind and its shape in chips"),
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
+        (["--matrix", "--mesh=fsdp=2", "--hlo=x"], "error: --hlo=x .*leave --matrix out"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(arguments, message):
     done = _run(*arguments)
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    *said, line = done.stderr.strip().splitlines()
     assert re.fullmatch(f"{message}.*", line)
+    assert set(said) <= {"building the program"}
 
 
 def test_too_much_memory_is_told_with_the_way_out():
@@ -138,12 +143,21 @@ def test_too_much_memory_is_an_error():
     assert done.returncode == 1
     assert re.fullmatch(
         r"error: on the mesh data=1, fsdp=4, .* the program needs \d+\.\d+GiB of the 15.75GiB that a chip has.*",
-        done.stderr.strip(),
+        done.stderr.strip().splitlines()[-1],
     )
 
 
 @pytest.mark.slow
-def test_a_table_of_meshes():
-    done = _run("--config.game.turns=1", "--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3")
+def test_a_table_of_meshes(tmp_path):
+    output = tmp_path / "reports.json"
+    done = _run("--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3", f"--output={output}")
     header, _, fits, refused = done.stdout.strip().splitlines()
+    assert [report["mesh"]["expert"] for report in json.loads(output.read_text())] == [2]
     assert "peak, GiB" in header and "v5e:2x2" in fits and "cannot be laid over 4 devices" in refused
+
+
+@pytest.mark.parametrize("text", ["fsdp:2", "fsdp=2,", "fsdp=2,fsdp=4", "rows=2", "fsdp"])
+def test_a_malformed_mesh_is_refused(text):
+    with pytest.raises(ValueError, match=f"--mesh={text} .*data, fsdp, tensor, expert"):
+        compile_check.parse_mesh(text)
+    assert compile_check.parse_mesh("fsdp=2,data=-1") == MeshConfig(data=-1, fsdp=2)

@@ -174,6 +174,7 @@ def test_each_process_has_a_number():
         ([], "the command is missing: ... -- python"),
         (["--processes=0", "--", "true"], "--processes=0"),
         (["--process=2", "--", "true"], "'process'. Did you mean: processes"),
+        (["--processes=2", "python", "-m", "experiments.train"], "the -- before 'python' is missing"),
         (["--", "no-such-command"], "there is no command 'no-such-command'"),
     ],
 )

@@ -109,9 +109,9 @@ def test_it_waits_through_the_states(cloud):
             ["NOT_FOUND", "FAILED"],
             CREATED,
             1,
-            "error: bargain is FAILED. For the reason see gcloud compute",
+            "error: bargain is FAILED, and will not become ready. For the reason see gcloud compute",
         ),
-        (["NOT_FOUND", "SUSPENDED"], CREATED, 75, "preempted: bargain is SUSPENDED."),
+        (["NOT_FOUND", "SUSPENDED"], CREATED, 75, "preempted: bargain is SUSPENDED."),  # A spot slice.
         (["NOT_FOUND", "NOT_FOUND"], CREATED, 1, "error: bargain is ABSENT, and will not become ready"),
         (["STOPPED"], ["describe"], 1, "error: bargain is STOPPED, and will not become ready"),
         (["UNAUTHENTICATED"], ["describe"], 1, "error: gcloud could not look at the slice, for the reason above"),
@@ -148,6 +148,17 @@ def test_machines_that_vanish(cloud, bucket, step):
     failed = verbs.index("delete")
     assert verbs[failed - 2 : failed] == ["describe", "describe"]
     assert verbs[failed:] == ["delete", *CREATED, *SET_UP, *RUN]
+
+
+@pytest.mark.parametrize("state", ["SUSPENDING", "SUSPENDED"])
+def test_a_slice_whose_time_is_over_is_not_requested_again(cloud, bucket, state):
+    """Only spot slices are taken away. Others end suspended, flex-start ones for instance, and so does the run."""
+    cloud.script(["NOT_FOUND", "ACTIVE", state], failures=[("follow", 1)])
+    for verbs in ([*CREATED, *SET_UP, "start", "follow", "describe"], ["describe"]):  # And again by the same line.
+        before = len(cloud.verbs())
+        up = cloud.launch("up", "--accelerator_type=v5p-16", *train(bucket, "0"))
+        assert up.code == 1 and re.search(f"^error: bargain is {state}: its time is over.*`delete`", up.err, re.M)
+        assert cloud.verbs()[before:] == verbs
 
 
 def test_a_cut_line_is_taken_up_again(cloud, bucket):
@@ -218,7 +229,7 @@ def test_the_same_line_follows_a_run_that_goes_on(cloud):
     waiting = ["--", "python", "-c", program]
     first = followed(cloud, 1, *waiting)
     os.killpg(first.pid, signal.SIGINT)  # As a terminal does.
-    assert "interrupted: what was asked for and what was started goes on" in first.communicate(timeout=60)[1]
+    assert "interrupted: the slice and the run on it go on" in first.communicate(timeout=60)[1]
     assert first.returncode == 1
     other = cloud.launch("up", *V5P, "--env=TOKEN", "--", "python", "-c", "pass")
     assert other.code == 1
@@ -257,24 +268,24 @@ BAD = {
     "no subcommand": ([""], "give one of create, setup, .*, not none; COMMAND after --"),
     "unknown subcommand": (["destroy"], "give one of create, setup, .*, not destroy"),
     "two subcommands": (["create", "run"], "give one of create, .*, not create run"),
-    "no flags": (["create", "--name=", "--zone="], "create needs --name, --zone, --accelerator_type; --help says what"),
+    "no flags": (["create", "--name=", "--zone="], "create needs --name, --zone, --accelerator_type"),
     "no command": (["run"], "run needs the training command, after --"),
     "no output": (["fetch", *COMMAND], "fetch needs --output"),
     "no workdir": (["fetch", "--output=x", "--", "python"], "fetch needs a training command with --workdir"),
     "unknown flag": (["create", "--acelerator_type=v4-8"], "Unknown command line flag 'acelerator_type'"),
     "no number": (["up", "--max_restarts=many"], "flag --max_restarts=many"),
-    "name": (["delete", "--name=My_TPU"], "--name=My_TPU is to be lower-case letters"),
+    "name": (["delete", "--name=My_TPU"], "--name=My_TPU: use lower-case letters"),
     "type": (["create", "--accelerator_type=v5e-8"], "--accelerator_type=v5e-8 is none of v2-N, .*, v5litepod-N, "),
     "spot and reserved": (["create", *V5P, "--reserved"], "--spot and --reserved exclude each other"),
-    "variable not set": (["setup", "--env=NOT_SET"], "--env=NOT_SET: no such variable is set here; export it"),
-    "variable with its value": (["setup", f"--env=TOKEN={SECRET}"], "--env=TOKEN: no such variable .* its name alone"),
-    "workdir of the slice": (["up", ONE_WORKER, *COMMAND], "--workdir=runs/1 goes with .* or --max_restarts=0"),
+    "variable not set": (["setup", "--env=NOT_SET"], "--env=NOT_SET is not set here: export it"),
+    "variable with its value": (["setup", f"--env=TOKEN={SECRET}"], "--env=TOKEN is not set .* its name alone"),
+    "workdir of the slice": (["up", ONE_WORKER, *COMMAND], "--workdir=runs/1 is lost with .* or --max_restarts=0"),
     "workdir of each worker": (
         ["up", *V5P, "--max_restarts=0", *COMMAND],
-        "--workdir=runs/1 is another folder on each worker of v5p-16, .* gs://BUCKET/RUN",
+        "--workdir=runs/1 is another folder on each worker of v5p-16, .*gs://BUCKET/RUN",
     ),
     "the same, without restarts": (["run", *V5P, *COMMAND], "--workdir=runs/1 is another folder on each worker"),
-    "each worker for itself": (["run", *COMMAND[:4], "--workdir=gs://b/r"], ".* add --distributed to it, which makes"),
+    "each worker for itself": (["run", *COMMAND[:4], "--workdir=gs://b/r"], ".* add --distributed to it"),
 }
 
 

@@ -102,3 +102,12 @@ def test_a_restarted_machine_has_lost_its_run(home):
 
 def test_before_anything_ran(home):
     assert call("status").stdout.endswith(" has run nothing\n")
+    assert call("follow").stderr.startswith("error: nothing has been started here")
+
+
+@pytest.mark.parametrize("arguments", [[], ["begin"], ["start"], ["status", "now"]])
+def test_bad_input_is_one_line(home, arguments):
+    done = call(*arguments)
+    said = " ".join(arguments) or "nothing"
+    assert done.returncode == 1 and done.stderr.startswith("error: give start COMMAND, ")
+    assert done.stderr.endswith(f", not {said}\n") and done.stderr.count("\n") == 1

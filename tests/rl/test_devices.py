@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from launch import hlo
+from negot_jax.roofline import hlo
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,5 +1,6 @@
 """The exact solver: textbook figures, a plain recursion beside it, and its buyer played in the game."""
 
+import dataclasses
 import functools
 
 import hypothesis
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from negot_jax import catalog
-from negot_jax.game import sellers
-from negot_jax.game.types import GameParams
+from negot_jax.game import buyers, sellers
+from negot_jax.game.money import part
+from negot_jax.game.types import Action, GameParams, Kind
 from negot_jax.solvers import backward_induction, playing
 from negot_jax.solvers.market import make as make_market
 from negot_jax.solvers.market import uniform
@@ -172,6 +174,36 @@ def test_surplus_on_the_real_products(offers, value, share, ladder, real):
     # The last digit that is printed: of the shares of 2, 3 and 6 offers that is a tenth.
     assert 100 * got / first_best == pytest.approx(share, abs=0.005 if offers == 1 else 0.1)
     np.testing.assert_allclose(rungs, ladder, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Offers:
+    """A buyer of fixed offers, percent of the list price, rounded down to a cent and within the budget."""
+
+    percent_T: tuple[int, ...]
+
+    def act(self, key, obs, turns):
+        offer = jnp.minimum(part(obs.price, 100 * jnp.array(self.percent_T)[obs.turn]), obs.private)
+        return Action(kind=jnp.int32(Kind.OFFER), price=offer, acts=jnp.int32(0))
+
+
+def test_reward_on_the_real_products(real):
+    """In whole cents at the products' own prices: the best ladder on a 1 % grid, and the one best in surplus."""
+    prior, own = catalog.products(catalog.normalize(real)), catalog.products(real)
+    at_cost = jax.vmap(lambda price, product: REWARD(price[None], product)[0, 0])(own.cost, own)
+    assert float(jnp.maximum(at_cost, 0).mean()) == pytest.approx(0.9398, abs=5e-5)
+    _, _, ladder = solve(FLOOR, prior, 6, REWARD, step=100)
+    np.testing.assert_allclose(ladder, [0.35, 0.50, 0.60, 0.67, 0.72, 0.76], atol=1e-6)
+    for offers, earned in (((35, 50, 60, 67, 72, 76), 0.7595), ((25, 35, 44, 51, 60, 70), 0.7253)):
+        mean, _ = playing.mean_utility(jax.random.key(0), Offers(offers), FLOOR, GameParams(own, 6), REWARD, draws=1)
+        assert mean == pytest.approx(earned, abs=5e-5)
+
+
+def test_a_linear_schedule_on_the_real_products(real):
+    prior = catalog.products(catalog.normalize(real))
+    play = (jax.random.key(0), buyers.Linear(0.5, 1.0), FLOOR, GameParams(prior, 6), SHARE)
+    mean, _ = playing.mean_utility(*play, draws=1)
+    assert mean == pytest.approx(0.2331, abs=5e-5) and mean / 0.2926 == pytest.approx(0.797, abs=5e-4)
 
 
 def test_what_cannot_be_solved_is_refused():

@@ -1,4 +1,4 @@
-"""Reads the text of compiled programs (HLO): which operations there are, inside of which loops, over which devices."""
+"""Reads the HLO text of a compiled program: its operations, the loops around them, and the devices they connect."""
 
 from collections.abc import Iterator, Mapping
 import math
@@ -20,10 +20,9 @@ _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\]")
 
 
 class Around(NamedTuple):
-    """What is around an operation: kind is "while" or "conditional".
+    """A construct around an operation: kind is "while" or "conditional".
 
-    count: of a loop, how often it is run, or at most, where what it computes may end it before; of a conditional, how
-    many branches it has.
+    count: a loop's trip count, or its upper bound if the loop may end early; a conditional's number of branches.
     """
 
     kind: str
@@ -31,7 +30,7 @@ class Around(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """kind: such as all-gather. types, shapes: of its results. around: from the outside in. text: its line."""
+    """kind: such as all-gather. types, shapes: of its results. around: outermost first. text: its line of HLO."""
 
     kind: str
     types: tuple[str, ...]
@@ -45,23 +44,23 @@ class Operation(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Elements of the largest result."""
+        """Number of elements of the largest result."""
         return max((math.prod(shape) for shape in self.shapes), default=0)
 
     @property
     def bytes(self) -> int:
-        """Of the largest result, or of what is sent along with it."""
+        """Bytes of the largest result."""
         arrays = zip(self.types, self.shapes, strict=True)
         return max((math.prod(shape) * _width(name) for name, shape in arrays), default=0)
 
     @property
     def times(self) -> float:
-        """How often it is run, if loops go on to their end and branches take turns."""
+        """How often it runs, if loops run to their end and branches are equally likely."""
         return math.prod(outer.count if outer.kind == "while" else 1 / outer.count for outer in self.around)
 
 
 def operations(text: str) -> Iterator[Operation]:
-    """All operations of a module, each once for every way that leads to it."""
+    """All operations of a module, each once per call path."""
     computations, entry, name = {}, None, None
     for line in text.splitlines():
         if not line.startswith(" ") and line.rstrip().endswith("{") and not line.startswith("HloModule"):
@@ -72,7 +71,7 @@ def operations(text: str) -> Iterator[Operation]:
             computations[name].append((found, line))
 
     def trips(line: str) -> int:
-        """Of a loop: as the compiler has noted it, or the number that its counter is compared with."""
+        """A loop's trip count: the compiler's note, or the bound that its counter is compared with."""
         if noted := _TRIPS.search(line):
             return int(noted[1])
         lines = [line for _, line in computations[_CONDITION.search(line)[1]]]
@@ -83,7 +82,7 @@ def operations(text: str) -> Iterator[Operation]:
         for found, line in computations[name]:
             kind = found["kind"].removesuffix("-start")
             if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-                kind = "reduce-scatter"  # The rest of that fusion keeps a part alone.
+                kind = "reduce-scatter"  # The rest of that fusion slices one shard.
             arrays = _ARRAY.findall(found["type"])
             shapes = tuple(tuple(map(int, filter(None, sizes.split(",")))) for _, sizes in arrays)
             yield Operation(kind, tuple(name for name, _ in arrays), shapes, around, line)
@@ -103,7 +102,7 @@ def operations(text: str) -> Iterator[Operation]:
 
 
 def collectives(text: str) -> list[Operation]:
-    """The collectives of a module; what a TPU does in steps between which it computes is one."""
+    """The collectives of a module. A collective that a TPU splits into overlapped steps counts once."""
     found, chains = [], set()
     for operation in operations(text):
         if operation.kind in COLLECTIVES:
@@ -116,31 +115,45 @@ def collectives(text: str) -> list[Operation]:
 
 
 def sent(operation: Operation) -> float:
-    """Bytes that a device sends in a collective once, around a ring."""
+    """Bytes that a device sends per run of a collective, around a ring."""
     if operation.kind in ("collective-permute", "collective-broadcast"):
         return operation.bytes
     devices = len(_groups(operation.text)[0])
     whole = operation.bytes * (2 if operation.kind == "all-reduce" else 1)
     if " reduce-scatter(" in operation.text:
-        whole *= devices  # Its result is a part.
+        whole *= devices  # The result is one shard.
     return whole * (devices - 1) / devices
 
 
 def axes(operation: Operation, sizes: Mapping[str, int]) -> set[str]:
-    """The mesh axes along which a collective moves data. sizes: of the axes, in the order of the devices."""
+    """The mesh axes along which a collective moves data. sizes: of all axes, in device order."""
     places = np.stack(np.unravel_index(np.arange(math.prod(sizes.values())), tuple(sizes.values())), axis=1)
     moved = np.any([np.ptp(places[group], axis=0) > 0 for group in _groups(operation.text)], axis=0)
     return {name for name, along in zip(sizes, moved, strict=True) if along}
 
 
+def tally(text: str, sizes: Mapping[str, int]) -> dict[str, tuple[int, float, float]]:
+    """The collectives of a program by kind and mesh axes: their number, their runs, and the bytes that a device sends.
+
+    Loops count to their end. The largest sum of bytes comes first.
+    """
+    found: dict[str, tuple[int, float, float]] = {}
+    for operation in collectives(text):
+        if moved := axes(operation, sizes):  # Else each device exchanges with itself.
+            name = f"{operation.kind} over {'+'.join(axis for axis in sizes if axis in moved)}"
+            count, runs, total = found.get(name, (0, 0.0, 0.0))
+            found[name] = (count + 1, runs + operation.times, total + operation.times * sent(operation))
+    return dict(sorted(found.items(), key=lambda item: -item[1][2]))
+
+
 def _width(name: str) -> float:
-    """Bytes of a number of a type such as bf16."""
+    """Bytes per element of a type such as bf16."""
     bits = re.search(r"\d+", name)
     return 1 if name == "pred" else int(bits[0]) / 8 if bits else 0
 
 
 def _groups(text: str) -> list[list[int]]:
-    """The devices that exchange data, from the four ways in which HLO writes them."""
+    """The groups of devices that exchange data, from the four notations of HLO."""
     numbers = lambda part: [int(x) for x in part.split(",")]
     if listed := re.search(r"(?:source_target_pairs|replica_groups)=\{\{(.*?)\}\}", text):
         return [numbers(group) for group in listed[1].split("},{")]
@@ -156,7 +169,7 @@ def _groups(text: str) -> list[list[int]]:
 
 
 def _iota(text: str) -> np.ndarray:
-    """Device numbers from "[4,2]T(1,0)": counted up in that shape, then transposed."""
+    """Device ids from an iota such as "[4,2]T(1,0)": arange in that shape, then transposed."""
     dims, order = re.fullmatch(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
     devices = np.arange(math.prod(map(int, dims.split(",")))).reshape([int(x) for x in dims.split(",")])
     return (devices.transpose([int(x) for x in order.split(",")]) if order else devices).reshape(-1)
