@@ -25,9 +25,9 @@ import numpy as np
 from experiments import cli
 from negot_jax import catalog as catalogs
 from negot_jax.catalog.types import MIN_SCALE, NORMALISED_PRICE, budget_of
-from negot_jax.game import buyers, sellers
+from negot_jax.game import sellers
 from negot_jax.game.types import GameParams, Products
-from negot_jax.solvers import best_response, market, playing
+from negot_jax.solvers import best_response, ladders, market, schedules
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.utilities import UTILITIES
 
@@ -83,18 +83,18 @@ def compare(
     best = solutions[-1]
     rungs = best.buyer.ladder() if isinstance(best.buyer, BestResponse) else None
     if rungs is None:
-        rungs = playing.tune_ladder(keys[1], seller, GameParams(prior, turns), worth, **options).offers
-    ladder = playing.Ladder(jax.numpy.asarray(rungs), market.unit(prior))
-    linear, _ = buyers.tune_linear(seller, prior, GameParams(prior, turns), keys[1], draws=2)
+        rungs = ladders.tune_ladder(keys[1], seller, GameParams(prior, turns), worth, **options).offers
+    ladder = ladders.Ladder(jax.numpy.asarray(rungs), market.unit(prior))
+    linear, _ = schedules.tune_linear(seller, GameParams(prior, turns), keys[1], draws=4)
 
     def earned(buyer):
-        return playing.mean_utility(keys[2], buyer, seller, params, worth, **options)
+        return ladders.mean_utility(keys[2], buyer, seller, params, worth, **options)
 
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
-    reading = playing.tune_by_first_ask(keys[1], ladder, seller, GameParams(prior, turns), worth, **options)
-    found, first, ladders = Row(*earned(best.buyer)), Row(*earned(reading)), Row(*earned(ladder), shares)
+    reading = ladders.tune_by_first_ask(keys[1], ladder, seller, GameParams(prior, turns), worth, **options)
+    found, first, fixed = Row(*earned(best.buyer)), Row(*earned(reading)), Row(*earned(ladder), shares)
     # A class of first asks may have chosen by too few episodes.
-    first = max(first, ladders, key=lambda row: row.value)
+    first = max(first, fixed, key=lambda row: row.value)
     # The fitted buyer is not always the best one: a ladder needs no fit.
     if not best.exact:
         found = max(found, first, key=lambda row: row.value)
@@ -103,7 +103,7 @@ def compare(
         "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
         "optimal buyer, played" if best.exact else "optimum (achieved)": found,
         _FIRST: dataclasses.replace(first, offers=None),
-        "best ladder": ladders,
+        "best ladder": fixed,
         f"tuned linear({linear.start:g}, {linear.end:g})": Row(*earned(linear)),
     }
     return rows, solutions

@@ -21,6 +21,8 @@ def _outcome(rng, mean: float) -> Outcome:
         mutual=one > 0,
         interventions=0 * one,
         ratio=ratio,
+        other_ratio=1 - ratio,
+        failed=one < 0,
         first_ratio=ratio,
         high_asks=0 * one,
     )

@@ -19,7 +19,7 @@ from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
 from negot_jax.rl.environment import Environment
 from negot_jax.rl.learner import Frozen, Learner
-from negot_jax.solvers import best_response, utilities
+from negot_jax.solvers import best_response, schedules, utilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EvaluationConfig:
 
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
-    tuning_draws: int = field(4, "episodes a training product on which the tuned linear schedule is chosen")
+    tuning_draws: int = field(4, "episodes a training product on which linear schedules are compared")
     best_response: bool = field(True, "solve for the best buyer against a scripted seller; others are measured by it")
     transcripts: int = field(8, "episodes written out in transcripts.md")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model draws its tokens")
@@ -54,15 +54,12 @@ class EvaluationConfig:
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     """`episodes` draws of every product, [products * episodes], product by product."""
-    products = jnp.arange(params.products.price.size)
-    keys = jax.random.split(key, (products.size, episodes))
-    pin = functools.partial(bargaining.scenario, params.products)
-    drawn = jax.vmap(lambda product, keys: jax.vmap(functools.partial(pin, product))(keys))(products, keys)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
+    rows = jnp.repeat(jnp.arange(params.products.price.size), episodes)
+    return bargaining.scenarios(params.products, rows, key)
 
 
 def play_policies(
-    policies: Sequence[play.Buyer],
+    policies: Sequence[buyers.Buyer],
     statics: Learner,
     frozen: Frozen,
     env: Environment,
@@ -100,6 +97,10 @@ def play_language_model(
     return by_product(_joined([outcome for outcome, _ in played], drawn.product.size), env), played[0][1]
 
 
+def _outcomes(trajectory: rollout.Trajectory, env: Environment) -> Outcome:
+    return jax.vmap(rewards.outcome, (0, None))(trajectory.state, env.params)
+
+
 def drawn_at(drawn: Scenario, rows: jax.Array) -> Scenario:
     return jax.tree.map(lambda x: x[rows], drawn)
 
@@ -118,7 +119,7 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(statics, sampling, weights, frozen, env, key, drawn):
     trajectory = statics.play(key, weights, frozen, env, sharding.split_rows(drawn), 1, sampling)
-    return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
+    return sharding.keep_whole((_outcomes(trajectory, env), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -127,7 +128,7 @@ def _play_policies(policies, statics, frozen, env, key, drawn):
     buyer = players.mixture(policies, key, env.params.turns)
     seller = statics.seller.player(statics.settled(frozen))
     trajectory = rollout.rollout(key, env, sharding.split_rows(drawn), len(policies), buyer, seller)
-    outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
+    outcome = sharding.keep_whole(_outcomes(trajectory, env))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 
@@ -145,8 +146,7 @@ def tune_linear(
     Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch of scenarios.
     """
     if statics.seller is None:
-        products, draws = train.params.products, config.tuning_draws
-        return buyers.tune_linear(train.script, products, train.params, key, draws=draws)[0]
+        return schedules.tune_linear(train.script, train.params, key, draws=config.tuning_draws)[0]
     shares = np.arange(3, 11) / 10
     grid = tuple(buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:])
     drawn = rollout.sample_scenarios(key, train, config.batch)
@@ -186,9 +186,11 @@ def evaluate(
     scripted = {spec: buyers.make(spec) for spec in config.buyers}
     scripted[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = tuned
     solution = None
-    if config.best_response and statics.seller is None:
-        key_solver = jax.random.fold_in(key, 3)
-        solution = best_response.solve(key_solver, train.script, prior, train.params.turns, utilities.reward)
+    script, rules = train.script, train.params
+    solvable = statics.seller is None and best_response.unsupported(script, prior, rules.reward) is None
+    if config.best_response and solvable:
+        utility = utilities.of_reward(rewards.REWARDS[rules.reward])
+        solution = best_response.solve(jax.random.fold_in(key, 3), script, prior, rules.turns, utility)
         scripted[BEST] = solution.buyer
     played = play_policies(list(scripted.values()), statics, frozen, test, drawn, key_buyers, config.batch)
     return outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution

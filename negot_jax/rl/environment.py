@@ -7,12 +7,13 @@ from typing import Literal
 from flax import struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from negot_jax.catalog.types import Catalog, products
-from negot_jax.config import field
-from negot_jax.game import sellers
+from negot_jax.config import field, require_known
+from negot_jax.game import money, sellers
+from negot_jax.game.personas import Persona
 from negot_jax.game.regulation import MARGIN_BP
+from negot_jax.game.rewards import REWARDS
 from negot_jax.game.types import BUYER, SELLER, GameParams
 from negot_jax.language import automaton, constrain, grammar, prompts, relay, render
 from negot_jax.language import tokenizer as tokens
@@ -34,19 +35,22 @@ class GameConfig:
     seller: str = field(
         "neutral",
         "a scripted seller, with fields to change: neutral or neutral(noise=0.05, tick=100). Where a language model "
-        "sells (seller.model), this is who the dialogues of the warm start are with, and the name is its persona",
+        "sells (seller.model), this is who the dialogues of the warm start are with, and its persona is the model's",
+    )
+    reward: str = field(
+        "paper", f"what an episode is worth to the buyer, and mirrored to the seller: {', '.join(REWARDS)}"
     )
 
     def __post_init__(self):
         if self.turns < 1:
             raise ValueError(f"game.turns={self.turns} must be at least 1.")
+        require_known("game.reward", self.reward, REWARDS)
         sellers.make(self.seller)
 
     @property
-    def persona(self) -> str:
-        """How the seller behaves: its name if that is a persona's, else neutral."""
-        name = self.seller.split("(")[0].strip()
-        return name if name in prompts.PERSONAS else "neutral"
+    def persona(self) -> Persona:
+        """The seller's."""
+        return sellers.make(self.seller).persona
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +195,7 @@ def build(
     code_tokens = max(map(len, codes))
     script = sellers.make(game.seller)
     digits = len(str(_highest_price(catalog, script) // 100))
-    talk = {BUYER: render.BUYER_TALK, SELLER: render.SELLER_TALK[game.persona]}
+    talk = {BUYER: render.BUYER_TALK, SELLER: script.persona.talk}
     book = {role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits, dialect.end) for role in talk}
     copied = relay.build(tokenizer, dialect.end)
 
@@ -206,8 +210,8 @@ def build(
                 f"{name}.message_tokens={message} leaves no room for a whole message: this catalogue's codenames and "
                 f"prices take up to {shortest} tokens. Set {name}.message_tokens >= {shortest}."
             )
-        told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, game.persona)
-        rows, lengths = prompts.tokenise(*told)
+        told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, script.persona)
+        rows, lengths = prompts.tokenize(*told)
         own, other = _headers(dialect, role, game.turns)
         return Side(
             prompts_NxL=jnp.array(rows),
@@ -235,7 +239,7 @@ def build(
         seller_hears = copied.width(language.message_tokens)
         seller_side = side(SELLER, "seller", seller.message_tokens, seller.decoding, book[SELLER].width, seller_hears)
     return Environment(
-        params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation),
+        params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation, reward=game.reward),
         codes_NxC=jnp.array(tokens.pad(codes)),
         code_lengths_N=jnp.array([len(code) for code in codes], jnp.int32),
         code_hashes_N=jnp.array([automaton.codename_hash(code.encode()) for code in catalog.codenames], jnp.uint32),
@@ -264,6 +268,6 @@ def _align(rows: Sequence[Sequence[int]]) -> jax.Array:
 
 
 def _highest_price(catalog: Catalog, seller: sellers.Seller) -> int:
-    """The most that a scripted side ever says, in cents: the list price, or a floor above it."""
-    margin = max(np.max(seller.margin), MARGIN_BP[1] / 10_000)
-    return int(max(catalog.price.max(), np.ceil(catalog.cost.max() * (1 + margin)) + 1))
+    """The highest price that the seller, or the move that replaces its own, ever says, in cents."""
+    replacement = money.highest_floor(catalog.price, catalog.cost, MARGIN_BP[1] / money.BP)
+    return max(seller.highest_price(catalog.price, catalog.cost), replacement)

@@ -228,7 +228,7 @@ def train_step(
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.scenarios))
     trajectory = learner.play(key_rollout, state.weights, frozen, env, scenarios, config.group, learner.sampling)
-    outcome = jax.vmap(rewards.outcome)(trajectory.state)
+    outcome = jax.vmap(rewards.outcome, (0, None))(trajectory.state, env.params)
     dialogue = trajectory.buyer
     fixed, fixed_metrics = prepare(learner, state.weights, frozen, env, dialogue, outcome.reward)
 

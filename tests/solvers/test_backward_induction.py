@@ -12,7 +12,7 @@ import pytest
 from negot_jax import catalog
 from negot_jax.game import sellers
 from negot_jax.game.types import GameParams
-from negot_jax.solvers import backward_induction, playing
+from negot_jax.solvers import backward_induction, ladders
 from negot_jax.solvers.market import make as make_market
 from negot_jax.solvers.market import uniform
 from negot_jax.solvers.utilities import UTILITIES
@@ -110,7 +110,7 @@ def market():
 def test_its_buyer_earns_the_value_when_played(spec, market):
     seller, params = sellers.make(spec), GameParams(market)
     value, clairvoyant, buyer = backward_induction.solve(seller, market, 6, REWARD, step=50)
-    played, _ = playing.mean_utility(jax.random.key(0), buyer, seller, params, REWARD, draws=1)
+    played, _ = ladders.mean_utility(jax.random.key(0), buyer, seller, params, REWARD, draws=1)
     assert played == pytest.approx(value, abs=1e-5) and value <= clairvoyant
 
 
@@ -120,7 +120,7 @@ def test_its_buyer_plays_at_other_list_prices(price, tolerance, market):
     seller = sellers.make("linear")
     value, _, buyer = backward_induction.solve(seller, market, 6, REWARD, step=50)
     other = make_market(price, 4 * price // 5, -(-market.cost * (price // 100) // 100))
-    played, _ = playing.mean_utility(jax.random.key(0), buyer, seller, GameParams(other), REWARD, draws=1)
+    played, _ = ladders.mean_utility(jax.random.key(0), buyer, seller, GameParams(other), REWARD, draws=1)
     assert played == pytest.approx(value, abs=tolerance)
 
 
@@ -129,8 +129,8 @@ def test_its_buyer_plays_at_other_list_prices(price, tolerance, market):
 def test_no_ladder_earns_more(market, offers, name):
     seller = sellers.make(name)
     value, *_ = solved(name, market)
-    ladder = playing.Ladder(jnp.array(offers), backward_induction.market.unit(market))
-    played, _ = playing.mean_utility(jax.random.key(0), ladder, seller, GameParams(market), REWARD, draws=1)
+    ladder = ladders.Ladder(jnp.array(offers), backward_induction.market.unit(market))
+    played, _ = ladders.mean_utility(jax.random.key(0), ladder, seller, GameParams(market), REWARD, draws=1)
     assert played <= value + 1e-5
 
 
@@ -146,8 +146,8 @@ def solved(name, market):
 def test_a_ladder_found_by_playing_is_the_optimum_where_asks_say_nothing(market):
     value, *_ = backward_induction.solve(FLOOR, market, 3, REWARD, step=200)
     params = GameParams(market, turns=3)
-    ladder = playing.tune_ladder(jax.random.key(0), FLOOR, params, REWARD, draws=1, step=200)
-    played, _ = playing.mean_utility(jax.random.key(0), ladder, FLOOR, params, REWARD, draws=1)
+    ladder = ladders.tune_ladder(jax.random.key(0), FLOOR, params, REWARD, draws=1, step=200)
+    played, _ = ladders.mean_utility(jax.random.key(0), ladder, FLOOR, params, REWARD, draws=1)
     assert 0.98 * value <= played <= value + 1e-5
 
 
@@ -174,12 +174,18 @@ def test_surplus_on_the_real_products(offers, value, share, ladder, real):
     np.testing.assert_allclose(rungs, ladder, atol=1e-6)
 
 
+def test_where_nothing_can_be_bought_every_buyer_earns_nothing():
+    products = make_market(10_000, 8_000, [9_000, 9_500])
+    value, clairvoyant, buyer = backward_induction.solve(FLOOR, products, 2, REWARD)
+    assert (value, clairvoyant) == (0, 0)
+    assert ladders.mean_utility(jax.random.key(0), buyer, FLOOR, GameParams(products, 2), REWARD, draws=1)[0] == 0
+
+
 def test_what_cannot_be_solved_is_refused():
     mixed = make_market(10_000, 8_000, [4_000, 5_000]).replace(price=jnp.array([10_000, 9_000]))
     for message, products, options in (
         ("products.price has 2 values from 9000 to 10000", mixed, {}),
         ("step=0 cents: a price grid needs a step from 1 cent", make_market(10_000, 8_000, [4_000]), {"step": 0}),
-        ("takes no offer within the budget of 8000 cents", make_market(10_000, 8_000, [9_000]), {}),
         ("list price 50000", make_market(50_000, 40_000, [9_000]), {}),
     ):
         with pytest.raises(ValueError, match=message):
