@@ -151,11 +151,6 @@ def test_a_ladder_found_by_playing_is_the_optimum_where_asks_say_nothing(market)
     assert 0.98 * value <= played <= value + 1e-5
 
 
-@pytest.fixture(scope="session")
-def real(amazon_data_dir, tmp_path_factory):
-    return catalog.load("amazon_history_price", amazon_data_dir, tmp_path_factory.mktemp("catalog"))
-
-
 @pytest.mark.parametrize(
     "offers, value, share, ladder",
     [
