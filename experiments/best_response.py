@@ -11,6 +11,7 @@ how far it can be trusted, is told in docs/optimum.md. With an output folder, be
 
 import ast
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -173,6 +174,9 @@ def main() -> None:
         if _OUTPUT.value and pathlib.Path(_OUTPUT.value).is_file():
             raise ValueError(f"--output={_OUTPUT.value} is a file. Name a folder.")
         prior, played = priors()
+        for seller, grid in itertools.product(makers.values(), grids):
+            if reason := best_response.unsupported(seller, prior, step=grid):
+                raise ValueError(reason)
         setting, rows_of = (_UTILITY.value, _DISCOUNT.value), {}
         for spec, seller in makers.items():
             rows_of[spec], solutions = compare(seller, prior, played, turns, *setting, grids)

@@ -1,6 +1,7 @@
 """The stochastic seller's solvers: the belief against the game, and the bounds against what is known exactly."""
 
 import dataclasses
+import pathlib
 import re
 
 import jax
@@ -158,6 +159,11 @@ def test_reading_earns_more_than_the_best_ladder(neutral, products):
 def test_bounds_of_every_preset(name, products):
     solution = best_response.solve(jax.random.key(0), sellers.make(name, tick=100), products, 6, REWARD)
     assert solution.lower < solution.upper + 3 * np.hypot(solution.lower_error, solution.upper_error)
+
+
+def test_the_page_states_the_indifference_of_the_fitted_buyer():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "optimum.md"
+    assert f"within {100 * least_squares.INDIFFERENCE:g} % of the best" in " ".join(page.read_text("utf-8").split())
 
 
 def test_what_cannot_be_solved_is_refused(products):
