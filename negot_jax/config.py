@@ -5,7 +5,7 @@ configuration and every option has a help line. A field's type is one of bool, i
 `X | None`, `tuple[X, ...]`, or another config class. The instances are hashable, hence static under `jax.jit`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import difflib
 import types
@@ -16,6 +16,19 @@ from ml_collections import config_dict
 
 Config = TypeVar("Config")
 _UNIONS = (typing.Union, types.UnionType)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name of `known`, which must not be empty, that `name` most likely misspells."""
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> str:
+    """Returns `name` if it is in `known`; otherwise raises ValueError and suggests the nearest."""
+    if name not in (known := list(known)):
+        near = f"did you mean {nearest(name, known)!r}? Known: {', '.join(known)}" if known else "there is none"
+        raise ValueError(f"{what} {name!r} is unknown; {near}")
+    return name
 
 
 def field(default: Any, help: str) -> Any:
@@ -61,8 +74,7 @@ def require_field(cls: type, path: str) -> None:
     """Raises ValueError, which names the nearest field, unless a dotted path is a field of `cls`."""
     known = list(_paths(cls, ""))
     if path not in known:
-        near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown config field {path}: did you mean {near}?")
+        raise ValueError(f"unknown config field {path}: did you mean {nearest(path, known)}?")
 
 
 def help_text(cls: type) -> str:
@@ -96,8 +108,7 @@ def _replace(config: Any, values: Any, path: str) -> Any:
     new = {}
     for key, value in dict(values).items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown config field {path}{key} = {value!r}: did you mean {path}{near}?")
+            raise ValueError(f"unknown config field {path}{key} = {value!r}: did you mean {path}{nearest(key, hints)}?")
         new[key] = _convert(hints[key], value, path + key, getattr(config, key))
     return dataclasses.replace(config, **new)
 

@@ -29,7 +29,7 @@ class EvaluationConfig:
 
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
-    tuning_draws: int = field(4, "episodes of each training product on which the tuned linear schedule is chosen")
+    tuning_draws: int = field(4, "episodes of each training product on which linear schedules are compared")
     best_response: bool = field(True, "solve for the best buyer against a scripted seller, to measure the others by")
     transcripts: int = field(8, "episodes written out in transcripts.md")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model samples its tokens")
@@ -96,19 +96,28 @@ class Arena:
         scripted = {Row("scripted", spec): buyers.make(spec) for spec in config.buyers}
         tuned = self.tune_linear(key_tuning)
         scripted[rows.tuned(tuned)] = tuned
-        solution = self.solve(jax.random.fold_in(key, 3)) if config.best_response else None
-        if solution is not None:
+        solution = None
+        if self.unsolvable() is None:
+            solution = self.solve(jax.random.fold_in(key, 3))
             scripted[rows.BEST_RESPONSE] = solution.buyer
         played = self.play_policies(list(scripted.values()), drawn, key_buyers)
         return Played(outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution)
 
-    def solve(self, key: jax.Array) -> best_response.Solution | None:
-        """The best buyer against a scripted seller; None against a language model."""
+    def unsolvable(self) -> str | None:
+        """Why there is no best response to compare with, in one line; None if there will be one."""
+        if not self.config.best_response:
+            return "evaluation.best_response is off"
         if self.program.seller is not None:
-            return None
-        return best_response.solve(key, self.train.script, self.prior, self.train.params.turns, utilities.reward)
+            return "the seller is a language model"
+        return best_response.unsupported(self.train.script, self.prior, self.train.params.reward)
 
-    def play_policies(self, policies: Sequence[play.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
+    def solve(self, key: jax.Array) -> best_response.Solution:
+        """The best buyer against the scripted seller, in the configured reward."""
+        rules = self.train.params
+        utility = utilities.of_reward(rewards.REWARDS[rules.reward])
+        return best_response.solve(key, self.train.script, self.prior, rules.turns, utility)
+
+    def play_policies(self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
         """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
 
         A scripted seller plays without text. A language model meets all the buyers in one program, since compiling
@@ -135,8 +144,8 @@ class Arena:
         Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch.
         """
         if self.program.seller is None:
-            params, draws = self.train.params, self.config.tuning_draws
-            return schedules.tune_linear(self.train.script, params.products, params, key, draws=draws)[0]
+            draws = self.config.tuning_draws
+            return schedules.tune_linear(self.train.script, self.train.params, key, draws=draws)[0]
         shares = np.arange(3, 11) / 10
         grid = [buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:]]
         drawn = rollout.sample_scenarios(key, self.train, self.config.batch)
@@ -144,7 +153,7 @@ class Arena:
         return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
 
     def _against_model(
-        self, tables: Tables, policies: Sequence[play.Buyer], drawn: Scenario, key: jax.Array
+        self, tables: Tables, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
     ) -> Outcome:
         """Scripted buyers against a seller that is a language model: outcomes [scenarios, policies]."""
         fixed = (tuple(policies), self.program, self.frozen, tables)
@@ -154,11 +163,8 @@ class Arena:
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     """`episodes` draws of every product, [products * episodes], product by product."""
-    products = jnp.arange(params.products.price.size)
-    keys = jax.random.split(key, (products.size, episodes))
-    pin = functools.partial(bargaining.scenario, params.products)
-    drawn = jax.vmap(lambda product, keys: jax.vmap(functools.partial(pin, product))(keys))(products, keys)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
+    rows = jnp.repeat(jnp.arange(params.products.price.size), episodes)
+    return bargaining.scenarios(params.products, rows, key)
 
 
 def _batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
@@ -178,7 +184,7 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
     trajectory = program.play(key, weights, frozen, tables, sharding.split_rows(drawn), 1, sampling)
-    return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
+    return sharding.keep_whole((_outcomes(trajectory, tables), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -187,8 +193,12 @@ def _play_policies(policies, program, frozen, tables, key, drawn):
     buyer = players.mixture(policies, key, tables.params.turns)
     seller = program.seller.player(program.settled(frozen))
     trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
-    outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
+    outcome = sharding.keep_whole(_outcomes(trajectory, tables))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
+
+
+def _outcomes(trajectory: rollout.Trajectory, tables: Tables) -> Outcome:
+    return jax.vmap(rewards.outcome, (0, None))(trajectory.state, tables.params)
 
 
 def _by_product(outcome: Outcome, tables: Tables) -> Outcome:

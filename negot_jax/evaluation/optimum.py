@@ -19,7 +19,7 @@ from negot_jax.evaluation import figures
 from negot_jax.game import buyers
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import GameParams, Products
-from negot_jax.solvers import best_response, market, playing
+from negot_jax.solvers import best_response, ladders, market, schedules
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.utilities import UTILITIES
 
@@ -97,17 +97,17 @@ def compare(
     rungs = best.buyer.ladder() if isinstance(best.buyer, BestResponse) else None
     if rungs is None:
         say_of("searching the best ladder")
-        rungs = playing.tune_ladder(keys[1], seller, params, worth, **options).offers
-    ladder = playing.Ladder(jnp.asarray(rungs), market.unit(setting.prior))
+        rungs = ladders.tune_ladder(keys[1], seller, params, worth, **options).offers
+    ladder = ladders.Ladder(jnp.asarray(rungs), market.unit(setting.prior))
     say_of("searching the best linear schedule")
-    linear, _ = buyers.tune_linear(seller, setting.prior, params, keys[1], draws=2)
+    linear, _ = schedules.tune_linear(seller, params, keys[1], draws=4)
     reading = ladder
     if turns > 1:  # No ask comes before the only offer.
         say_of("searching the best ladder by first ask")
-        reading = playing.tune_by_first_ask(keys[1], ladder, seller, params, worth, **options)
+        reading = ladders.tune_by_first_ask(keys[1], ladder, seller, params, worth, **options)
 
     say_of("playing the buyers")
-    earned = lambda buyer: Row(*playing.mean_utility(keys[2], buyer, seller, played, worth, **options))
+    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, seller, played, worth, **options))
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
     fixed = dataclasses.replace(earned(ladder), offers=shares)
     # Classes of first asks may have been tuned on too few episodes, and the fitted buyer is not always the best one.

@@ -1,7 +1,6 @@
 """The report of a run: table, figures, transcripts, and the numbers for pooling several runs."""
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 import os
 import pathlib
 
@@ -12,9 +11,7 @@ from negot_jax.catalog.types import Catalog
 from negot_jax.evaluation import figures, statistics, tables, transcripts
 from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards, sellers
-from negot_jax.game.regulation import Stream
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Outcome, Scenario
-from negot_jax.language import prompts
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Outcome
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl import rollout
 from negot_jax.rl.tables import Side, Tables
@@ -98,11 +95,11 @@ def _transcript(
         price=int(catalog.price[product]),
         budget=int(catalog.budget[product]),
         cost=int(catalog.cost[product]),
-        hidden=_hidden(tables.script, state.scenario) if episode.seller is None else {},
+        hidden=tables.script.describe(sellers.hidden_type(tables.script, state.scenario)) if episode.seller is None else {},
         messages=messages,
         end=End(int(state.end)),
         deal_price=int(state.deal_price),
-        reward=float(rewards.outcome(state).reward),
+        reward=float(rewards.outcome(state, tables.params).reward),
     )
 
 
@@ -127,10 +124,3 @@ def _messages(
             said[SELLER] = own(tables.seller, seller, turn)
         turns.append({role: tokenizer.decode(ids) for role, ids in said.items()})
     return turns
-
-
-def _hidden(seller: sellers.Seller, scenario: Scenario) -> dict[str, str]:
-    """The seller's hidden type by name, its floor as money."""
-    drawn = seller.draw_type(jax.random.fold_in(scenario.key, Stream.TYPE), scenario)
-    facts = vars(drawn) if dataclasses.is_dataclass(drawn) else {"floor": drawn}
-    return {name: prompts.money(fact) if name == "floor" else f"{float(fact):.3g}" for name, fact in facts.items()}

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 
+from negot_jax.game.money import dollars
 from negot_jax.game.types import BUYER, NONE, Action, End, Kind
 
 _ENDS = {
@@ -85,11 +86,11 @@ def escape(text: str) -> list[str]:
 
 def _section(number: int, transcript: Transcript) -> str:
     title = " ".join(escape(transcript.title))
-    secrets = [f"cost {_dollars(transcript.cost)}", *(f"{name} {fact}" for name, fact in transcript.hidden.items())]
+    secrets = [f"cost {dollars(transcript.cost)}", *(f"{name} {fact}" for name, fact in transcript.hidden.items())]
     facts = {
         "buyer": transcript.buyer,
-        "list price": _dollars(transcript.price),
-        "only the buyer knows": f"budget {_dollars(transcript.budget)}",
+        "list price": dollars(transcript.price),
+        "only the buyer knows": f"budget {dollars(transcript.budget)}",
         "only the seller knows": ", ".join(secrets),
     }
     parts = [f"## {number}. {title}", "\n".join(f"- {name}: {' '.join(escape(fact))}" for name, fact in facts.items())]
@@ -101,7 +102,7 @@ def _section(number: int, transcript: Transcript) -> str:
         parts += [f"**Turn {turn}, {side}:** `{_action(message)}`", _quote(message.text)]
     end = _ENDS[End(transcript.end)]
     if transcript.deal_price != NONE:
-        end += f" at {_dollars(transcript.deal_price)}"
+        end += f" at {dollars(transcript.deal_price)}"
     parts.append(f"**End:** {' '.join(escape(end))}. **Reward:** {transcript.reward:+.3f}")
     return "\n\n".join(parts) + "\n"
 
@@ -123,8 +124,4 @@ def _action(message: Message) -> str:
     if kind in _UNREAD:
         return _UNREAD[kind]
     name = ("BUY" if message.role == BUYER else "SELL") if kind == Kind.OFFER else kind.name
-    return f"[{name}]" + (f" {_dollars(price)}" if price != NONE else "")
-
-
-def _dollars(cents: int) -> str:
-    return f"${cents // 100:,}.{cents % 100:02d}"
+    return f"[{name}]" + (f" {dollars(price)}" if price != NONE else "")

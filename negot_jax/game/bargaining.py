@@ -1,8 +1,8 @@
-"""The game: one buyer, one seller, one product, alternating messages, the buyer first.
+"""The game: one buyer, one seller, one product; alternating messages, buyer first.
 
-Every function is for one episode and branch-free; batch it with `jax.vmap`. The signature is gymnax's, the semantics
-are pgx's: a finished state steps to itself with zero reward, and nothing resets itself. Rules: the benchmark of
-arXiv 2402.15813 as used by arXiv 2604.09855; our choices where those are silent are named in the docstrings.
+Every function takes one episode and is branch-free; batch it with `jax.vmap`. Signatures follow gymnax, semantics pgx:
+a finished state steps to itself with zero reward, and nothing resets automatically. Rules: the benchmark of
+arXiv 2402.15813 as used by arXiv 2604.09855; docstrings name our choices where those are silent.
 """
 
 import jax
@@ -28,10 +28,16 @@ from negot_jax.game.types import (
 
 
 def scenario(products: Products, index: jax.typing.ArrayLike, key: Array) -> Scenario:
-    """The scenario of row `index` of `products`, its seller's randomness drawn from `key` (typed, scalar)."""
+    """The scenario of row `index` of `products`; the seller's randomness comes from `key` (typed, scalar)."""
     index = jnp.asarray(index, jnp.int32)
     row = jax.tree.map(lambda column: jnp.asarray(column, jnp.int32)[index], products)
     return Scenario(product=index, price=row.price, budget=row.budget, cost=row.cost, scale=row.scale, key=key)
+
+
+def scenarios(products: Products, rows: jax.typing.ArrayLike, key: Array) -> Scenario:
+    """A batch of scenarios, one for each of `rows`, int[S]; each seller has a key of its own."""
+    rows = jnp.asarray(rows)
+    return jax.vmap(scenario, (None, 0, 0))(products, rows, jax.random.split(key, rows.size))
 
 
 def draw(key: Array, products: Products) -> Scenario:
@@ -41,12 +47,12 @@ def draw(key: Array, products: Products) -> Scenario:
 
 
 def reset(key: Array, params: GameParams) -> tuple[Observation, GameState]:
-    """Draws a scenario and begins: the buyer's observation, and the state."""
+    """Draws a scenario and starts it: the buyer's observation and the state."""
     return reset_to(draw(key, params.products), params)
 
 
 def reset_to(scenario: Scenario, params: GameParams) -> tuple[Observation, GameState]:
-    """Begins a pinned scenario: every member of a group, or a replay, starts from the same one."""
+    """Starts a given scenario: the same one for every member of a group, or for a replay."""
     nothing_said = jnp.full((params.turns, 2), NONE, jnp.int32)
     state = GameState(
         scenario=scenario,
@@ -76,7 +82,7 @@ def observe(state: GameState, role: jax.typing.ArrayLike) -> Observation:
 
 
 def legal(state: GameState, params: GameParams) -> Array:
-    """bool[4] over OFFER, REJECT, DEAL, QUIT: what the player to move may say. Never all False.
+    """bool[4] over OFFER, REJECT, DEAL, QUIT: the legal kinds for the player to move. Never all False.
 
     DEAL needs a standing offer of the other side, and from a regulated seller one that covers the cost. (A buyer's
     DEAL above its budget is legal, and a mistake.)
@@ -93,14 +99,14 @@ def step(
 ) -> tuple[Observation, GameState, Array, Array, dict]:
     """Plays one message of `state.player`.
 
-    Checks in order: readable, legal, within budget (or above the floor, see `regulation`). A DEAL closes at the
-    standing price, and that price, not the written one, is held against budget and floor. A buyer's format error or
+    Checks, in order: readable, legal, within budget (or above the floor, see `regulation`). A DEAL closes at the
+    standing price, and it is that price, not the written one, that budget and floor apply to. A buyer's format error or
     overshoot ends the episode; a seller's malformed message never costs the buyer anything.
 
     Args:
-      key: unused, as the rules leave nothing to chance; it is there for the common signature.
+      key: unused, since the rules are deterministic; part of the common signature.
       state: a state, finished or not.
-      action: what the player said; any int32 values are safe.
+      action: the player's message; any int32 values are safe.
       params: the rules.
 
     Returns:
@@ -155,7 +161,7 @@ def step(
         interventions=state.interventions + intervened,
     )
     state = state.replace(**{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()})
-    reward = jnp.where(over, 0.0, rewards.rewards(state))
+    reward = jnp.where(over, 0.0, rewards.rewards(state, params))
     info = {
         "action": jax.tree.map(lambda said: jnp.where(over, NONE, said), action),
         "intervened": intervened & ~over,

@@ -1,4 +1,4 @@
-"""What has been offered so far, read from the messages of a `GameState` or an `Observation`."""
+"""Past offers, read from the messages of a `GameState` or an `Observation`."""
 
 from jax import Array
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from negot_jax.game.types import BUYER, NONE, SELLER, GameState, Kind, Observati
 
 
 def standing_offer(state: GameState) -> Array:
-    """int32 cents: the other side's standing offer, as the player to move sees it; `NONE` without one."""
+    """int32 cents: the other side's standing offer, as seen by the player to move; `NONE` without one."""
     return jnp.where(state.player == BUYER, state.offers[SELLER], state.offers[BUYER])
 
 
@@ -17,7 +17,7 @@ def offers_made(view: GameState | Observation, role: int) -> Array:
 
 
 def last_offer(offers_T: Array, before: Array | int) -> Array:
-    """int32 cents: the latest of the offers made in turns below `before`, standing or not; `NONE` without one."""
+    """int32 cents: the latest offer made in a turn before `before`, standing or not; `NONE` without one."""
     turns = jnp.arange(offers_T.shape[0])
     latest = jnp.max(jnp.where((offers_T != NONE) & (turns < before), turns, -1))
     return jnp.max(jnp.where(turns == latest, offers_T, NONE))

@@ -1,14 +1,27 @@
-"""Exact arithmetic on integer cents: shares are basis points, so that no price ever passes through a float.
+"""Exact arithmetic on integer cents. Shares are basis points, so no price passes through a float.
 
-Floats differ by a bit between a fused and an unfused program, and a bit is a cent at the wrong moment; and float32
-cannot hold every price below `MAX_PRICE`.
+A fused and an unfused program may round a float differently, and one bit can become a cent; nor can float32 hold every
+price below `MAX_PRICE`.
 """
 
 import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
 
 BP = 10_000  # Basis points in one.
+
+
+def dollars(cents: int) -> str:
+    """Cents as the game writes them: $45, $45.50."""
+    whole, rest = divmod(int(cents), 100)
+    return f"${whole}.{rest:02d}" if rest else f"${whole}"
+
+
+def highest_floor(prices: ArrayLike, costs: ArrayLike, margin: float) -> int:
+    """The highest list price, or a floor of `margin` above the highest cost if that is higher, int cents."""
+    return int(max(np.max(prices), np.ceil(np.max(costs) * (1 + margin)) + 1))
 
 
 def basis_points(share: jax.typing.ArrayLike) -> Array:
@@ -27,10 +40,10 @@ def part_up(amount: Array, bp: Array) -> Array:
 
 
 def round_up(amount: Array, tick: int) -> Array:
-    """The smallest multiple of `tick` that is not below `amount`, int32 cents."""
+    """The smallest multiple of `tick` at or above `amount`, int32 cents."""
     return -(-amount // tick) * tick
 
 
 def uniform_bp(u: Array, low: Array | int, high: Array | int) -> Array:
-    """A draw from the whole basis points low .. high, both included, by a uniform `u` in [0, 1), int32."""
+    """Maps a uniform `u` in [0, 1) to a whole number of basis points in low .. high, both included, int32."""
     return low + (u * (high - low + 1)).astype(jnp.int32)

@@ -1,25 +1,18 @@
 """Whole episodes of one scripted policy against another."""
 
 import functools
-from typing import Protocol
 
 import jax
 from jax import Array
 
 from negot_jax.game import rewards, sellers
 from negot_jax.game.bargaining import observe, reset_to, step
-from negot_jax.game.types import BUYER, Action, GameParams, GameState, Observation, Outcome, Scenario
-
-
-class Buyer(Protocol):
-    """A scripted buyer."""
-
-    def act(self, key: Array, obs: Observation, turns: int) -> Action:
-        """The buyer's next message; `turns` is the turn limit, `key` the turn's own randomness."""
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.types import BUYER, GameParams, GameState, Outcome, Scenario
 
 
 def episode(key: Array, buyer: Buyer, seller: sellers.Seller, scenario: Scenario, params: GameParams) -> GameState:
-    """Plays one scenario to its end: the final state. `key` is the buyer's randomness; the seller has its own."""
+    """Plays one scenario to its end and returns the final state. `key` is the buyer's; the seller has its own."""
 
     def turn(state: GameState, key: Array) -> tuple[GameState, None]:
         key_act, key_buyer, key_seller = jax.random.split(key, 3)
@@ -36,10 +29,10 @@ def episode(key: Array, buyer: Buyer, seller: sellers.Seller, scenario: Scenario
 def play(
     key: Array, buyer: Buyer, seller: sellers.Seller, scenarios: Scenario, params: GameParams
 ) -> tuple[GameState, Outcome]:
-    """Plays a batch of scenarios (leading axis): final states and outcomes, batched alike.
+    """Plays a batch of scenarios (leading axis) and returns final states and the buyer's outcomes, batched likewise.
 
-    The seller's randomness is in `scenarios`, so two buyers played on the same ones meet the same sellers.
+    The seller's randomness is in `scenarios`, so two buyers that play the same scenarios meet the same sellers.
     """
     keys = jax.random.split(key, scenarios.product.shape[0])
     states = jax.vmap(lambda key, scenario: episode(key, buyer, seller, scenario, params))(keys, scenarios)
-    return states, jax.vmap(rewards.outcome)(states)
+    return states, jax.vmap(rewards.outcome, (0, None))(states, params)

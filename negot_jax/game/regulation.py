@@ -1,9 +1,7 @@
-"""What a side may not do, and the legal move put in the place of a seller's illegal one.
+"""Illegal moves, and the legal move that replaces a seller's illegal one.
 
-The floor and the format of a seller are guaranteed here, by the environment, whoever the seller is.
+The environment itself guarantees the seller's floor and format, whoever the seller is.
 """
-
-import enum
 
 import jax
 from jax import Array
@@ -12,24 +10,26 @@ import jax.numpy as jnp
 from negot_jax.game import concession
 from negot_jax.game.history import last_offer, offers_made, standing_offer
 from negot_jax.game.money import part_up, uniform_bp
-from negot_jax.game.types import BUYER, MAX_PRICE, NONE, SELLER, Action, End, GameParams, GameState, Kind, Scenario
+from negot_jax.game.types import (
+    BUYER,
+    MAX_PRICE,
+    NONE,
+    SELLER,
+    Action,
+    End,
+    GameParams,
+    GameState,
+    Kind,
+    Scenario,
+    Stream,
+)
 
 MODES = ("repair", "end", "none")
 MARGIN_BP = (200, 2_500)  # The replacement's hidden margin above cost is uniform in this range.
 
 
-class Stream(enum.IntEnum):
-    """What a scenario's key is folded with, one number a purpose."""
-
-    TYPE = 0  # the seller's hidden type
-    NOISE = 1  # the seller's noise, folded once more with the turn
-    REPAIR = 2  # the margin of the replacement moves
-    WORDING = 3  # how a scripted side words its action, folded once more with the turn
-    SPEECH = 4  # the tokens of a seller that is a language model, folded once more with the turn
-
-
 def read(action: Action) -> Action:
-    """The canonical form: unknown kinds, prices outside [0, MAX_PRICE] are UNREADABLE; other kinds carry no price."""
+    """Canonicalizes: an unknown kind or a price outside [0, MAX_PRICE] is UNREADABLE; only OFFER and DEAL have one."""
     kind, price = action.kind, action.price
     priced = (kind == Kind.OFFER) | (kind == Kind.DEAL)
     known = (kind >= 0) & (kind < len(Kind)) & (~priced | ((price >= 0) & (price <= MAX_PRICE)))
@@ -40,9 +40,9 @@ def read(action: Action) -> Action:
 
 
 def fault(action: Action, state: GameState) -> Array:
-    """The format error that `action` (as `read` gives it) is for the player to move: int32 `End`, ONGOING if none.
+    """The format error in `action` (canonical, see `read`) by the player to move: int32 `End`, ONGOING for none.
 
-    A DEAL must repeat the other side's standing offer within one cent; whether it is affordable is asked later.
+    A DEAL must repeat the other side's standing offer within one cent; `bargaining.step` checks affordability.
     """
     standing = standing_offer(state)
     deal = jnp.where(
@@ -55,16 +55,16 @@ def fault(action: Action, state: GameState) -> Array:
 
 
 def margin_bp(scenario: Scenario) -> Array:
-    """int32 basis points: the hidden margin above cost at which the replacement moves end."""
+    """int32 basis points: the hidden margin above cost to which the replacement moves come down."""
     u = jax.random.uniform(jax.random.fold_in(scenario.key, Stream.REPAIR))
     return uniform_bp(u, *MARGIN_BP)
 
 
 def replacement(state: GameState, params: GameParams) -> Action:
-    """The legal counter-offer: linear in time from the list price to the hidden margin, never above the last ask.
+    """A legal counter-offer: linear in time from the list price to the hidden margin, never above the last ask.
 
-    It is above cost by at least a cent, so that it never tells the cost; this alone may lift it over a last ask that
-    stood at cost. The buyer's offer stays standing.
+    It is at least a cent above cost, so it never reveals the cost; only this can lift it above a last ask at cost. The
+    buyer's offer stays standing.
     """
     scenario = state.scenario
     least = scenario.cost + 1
@@ -81,7 +81,7 @@ def regulate(action: Action, state: GameState, params: GameParams) -> tuple[Acti
 
     A seller's move is illegal if it cannot be read, if it is a DEAL without a matching standing offer, or if it would
     sell (OFFER, or DEAL at the standing price) below cost. `params.regulation` says what follows: 'repair' replaces
-    it, 'end' leaves it for `bargaining.step` to end the game on, 'none' lets it pass.
+    it, 'end' leaves it to `bargaining.step`, which ends the game, 'none' lets it pass.
 
     Returns:
       the action to play, and whether regulation stepped in (bool; always False under 'none').

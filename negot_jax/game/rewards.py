@@ -1,73 +1,110 @@
-"""The verifiable reward (arXiv 2604.09855) and the metrics of finished episodes, by code alone."""
+"""Verifiable rewards and the metrics of finished episodes, computed by code alone.
 
+A reward is a function of one side's `Outcome`, entered in `REWARDS`; `GameParams.reward` names the one in use.
+"""
+
+from collections.abc import Callable
+
+import jax
 from jax import Array
 import jax.numpy as jnp
 
+from negot_jax.config import require_known
 from negot_jax.game.history import last_offer, offers_made
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameState, Outcome, Scenario
+from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Outcome
 
 FORMAT_ERRORS = (End.MISSING, End.UNREADABLE, End.CUT, End.DEAL_WITHOUT_OFFER, End.DEAL_MISMATCH)
 
+# A reward maps an outcome to float32, elementwise: it must broadcast. It may read every field but `reward`.
+Reward = Callable[[Outcome], Array]
 
-def is_penalised(end: Array) -> Array:
+
+def paper(outcome: Outcome) -> Array:
+    """This side's share of the surplus, clipped to [-1, 1]; -1 on its own failure (arXiv 2604.09855)."""
+    return jnp.where(outcome.failed, -1.0, jnp.clip(outcome.ratio, -1.0, 1.0))
+
+
+def surplus_share(outcome: Outcome) -> Array:
+    """`paper` without the clip."""
+    return jnp.where(outcome.failed, -1.0, outcome.ratio)
+
+
+def nash_product(outcome: Outcome) -> Array:
+    """The product of both shares (Nash 1950), 0 where either side loses; -1 on this side's own failure."""
+    product = jnp.maximum(outcome.ratio, 0.0) * jnp.maximum(outcome.other_ratio, 0.0)
+    return jnp.where(outcome.failed, -1.0, product)
+
+
+def deal_only(outcome: Outcome) -> Array:
+    """1 for a deal at any price; -1 on this side's own failure."""
+    return jnp.where(outcome.failed, -1.0, jnp.where(outcome.end == End.DEAL, 1.0, 0.0))
+
+
+REWARDS: dict[str, Reward] = {
+    "paper": paper,
+    "surplus_share": surplus_share,
+    "nash_product": nash_product,
+    "deal_only": deal_only,
+}
+
+
+def is_penalized(end: Array) -> Array:
     """bool: the ends that are the buyer's own failure, overshoot and format errors."""
     return jnp.isin(end, jnp.array([End.OVERSHOOT, *FORMAT_ERRORS]))
 
 
-def surplus_ratio(end: Array, deal_price: Array, scenario: Scenario) -> Array:
-    """float32: (B - P) / scale on a deal, else 0. Not clipped."""
-    return jnp.where(end == End.DEAL, scenario.budget - deal_price, 0) / scenario.scale.astype(jnp.float32)
+def rewards(state: GameState, params: GameParams) -> Array:
+    """float32[2]: the rewards of the buyer and the seller for the state's end; 0 while the game goes on."""
+    both = jnp.stack([outcome(state, params, role).reward for role in (BUYER, SELLER)])
+    return jnp.where(state.end == End.ONGOING, 0.0, both)
 
 
-def buyer_reward(end: Array, deal_price: Array, scenario: Scenario) -> Array:
-    """float32: clip((B - P) / scale, -1, 1) on a deal, -1 on overshoot or the buyer's format error, else 0."""
-    return jnp.where(is_penalised(end), -1.0, jnp.clip(surplus_ratio(end, deal_price, scenario), -1.0, 1.0))
+def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
+    """The result of the episode so far, as `role` (static) sees it.
 
-
-def seller_reward(end: Array, deal_price: Array, scenario: Scenario) -> Array:
-    """float32: the seller's share, clip((P - C) / scale, -1, 1) on a deal, else 0."""
-    profit = jnp.where(end == End.DEAL, deal_price - scenario.cost, 0)
-    return jnp.clip(profit / scenario.scale.astype(jnp.float32), -1.0, 1.0)
-
-
-def rewards(state: GameState) -> Array:
-    """float32[2]: what the state's end pays the buyer and the seller; 0 while the game goes on."""
-    ended = (state.end, state.deal_price, state.scenario)
-    return jnp.stack([buyer_reward(*ended), seller_reward(*ended)])
-
-
-def outcome(state: GameState) -> Outcome:
-    """What the episode came to (or has come to so far)."""
+    Raises:
+      ValueError: `params.reward` is unknown.
+    """
     scenario = state.scenario
     first_offer = offers_made(state, BUYER)[0]
-    return Outcome(
+    deal, scale = state.end == End.DEAL, scenario.scale.astype(jnp.float32)
+    bought = jnp.where(deal, scenario.budget - state.deal_price, 0) / scale
+    sold = jnp.where(deal, state.deal_price - scenario.cost, 0) / scale
+    result = Outcome(
         end=state.end,
-        reward=buyer_reward(state.end, state.deal_price, scenario),
+        reward=jnp.float32(0),
         deal_price=state.deal_price,
         first_offer=first_offer,
         turns=jnp.sum(state.kinds[:, BUYER] != NONE, dtype=jnp.int32),
         mutual=scenario.budget > scenario.cost,
         interventions=state.interventions,
-        ratio=surplus_ratio(state.end, state.deal_price, scenario),
+        ratio=bought if role == BUYER else sold,
+        other_ratio=sold if role == BUYER else bought,
+        # A seller cannot fail: regulation sees to its mistakes.
+        failed=is_penalized(state.end) & (role == BUYER),
         first_ratio=jnp.where(first_offer == NONE, 0, first_offer) / scenario.budget.astype(jnp.float32),
         high_asks=_high_asks(state),
     )
+    return result.replace(reward=REWARDS[require_known("game.reward", params.reward, REWARDS)](result))
 
 
 def _high_asks(state: GameState) -> Array:
-    """int32: the seller's offers above the list price or above its own last one."""
+    """int32: the seller's offers above the list price or above its own last one, as far as they were played."""
     asks_T = offers_made(state, SELLER)
-    lasts_T = jnp.stack([last_offer(asks_T, turn) for turn in range(asks_T.shape[0])])
+    turns = jnp.arange(asks_T.shape[0])
+    # An illegal move that ended the game was said in the last turn, but not played.
+    asks_T = jnp.where((state.end == End.SELLER_ILLEGAL) & (turns == state.turn), NONE, asks_T)
+    lasts_T = jax.vmap(last_offer, (None, 0))(asks_T, turns)
     caps_T = jnp.where(lasts_T == NONE, state.scenario.price, jnp.minimum(lasts_T, state.scenario.price))
     return jnp.sum(asks_T > caps_T, dtype=jnp.int32)
 
 
 def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
-    """The episode metrics of a batch (leading axis), as (sum, weight) float32 pairs that add up over batches.
+    """Metrics of a batch of the buyer's outcomes (leading axis): (sum, weight) float32 pairs that add up over batches.
 
-    A name ending in /mi or /ci counts among products of mutual or conflicting interest only; its weight, like those
-    of the means over deals, may be 0. `penalty` is the mass of reward -1: where the floor is enforced,
-    reward = deal_rate * bargained_ratio - penalty.
+    A name ending in /mi or /ci covers only products of mutual or conflicting interest; its weight, like those of the
+    means over deals, may be 0. `penalty` is the rate of the buyer's own failures. With the paper's reward and an
+    enforced floor, reward = deal_rate * bargained_ratio - penalty.
     """
     every = jnp.ones_like(outcomes.mutual)
     deal = outcomes.end == End.DEAL
@@ -93,7 +130,7 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
         "seller_illegal": mean(outcomes.end == End.SELLER_ILLEGAL),
         "format_error": mean(jnp.isin(outcomes.end, jnp.array(FORMAT_ERRORS))),
         **{f"format_error/{end.name.lower()}": mean(outcomes.end == end) for end in FORMAT_ERRORS},
-        "penalty": mean(is_penalised(outcomes.end)),
+        "penalty": mean(is_penalized(outcomes.end)),
         "turns_to_deal": mean(outcomes.turns, deal),
         "interventions": mean(outcomes.interventions),
         "high_asks": mean(outcomes.high_asks),

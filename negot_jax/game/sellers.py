@@ -1,22 +1,23 @@
-"""Scripted sellers, from myopic to stochastic, each legal by itself.
+"""Scripted sellers, from myopic to stochastic. Each keeps to the rules without regulation.
 
-A seller's hidden type and its noise are functions of (scenario.key, turn) alone, so the members of a group meet the
-same seller: common random numbers.
+A seller's hidden type and noise are functions of (scenario.key, turn) alone, so every member of a group meets the same
+seller: common random numbers. Adding a seller takes a subclass of `Seller` and one entry in `SELLERS`.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
-from negot_jax.game import concession, registry
+from negot_jax.game import concession, personas, specs
 from negot_jax.game.bargaining import observe
 from negot_jax.game.history import last_offer, offers_made
-from negot_jax.game.money import basis_points, part, part_up, round_up, uniform_bp
-from negot_jax.game.regulation import Stream
+from negot_jax.game.money import BP, basis_points, dollars, highest_floor, part, part_up, round_up, uniform_bp
+from negot_jax.game.personas import Persona
 from negot_jax.game.types import (
     BUYER,
     MAX_PRICE,
@@ -28,25 +29,51 @@ from negot_jax.game.types import (
     Kind,
     Observation,
     Scenario,
+    Stream,
 )
 
 
-class Seller(Protocol):
-    """A scripted seller: a frozen, hashable dataclass, static under jit."""
+@dataclasses.dataclass(frozen=True)
+class Seller:
+    """A scripted seller: subclass it as a frozen dataclass of numbers and write `act`; the rest has defaults.
+
+    Instances are hashable and static under jit. Subclass fields can be set in a spec, such as `neutral(tick=100)`.
+    persona: how it speaks; no part of its policy.
+    monotone: class attribute, whether it has no noise and, in every turn, its ask and the least offer it takes do not
+    fall as its cost rises. The best response is then exact: see `solvers.best_response`.
+    """
+
+    persona: Persona = dataclasses.field(default=personas.NEUTRAL, kw_only=True, repr=False, compare=False)
+    monotone: ClassVar[bool] = False
 
     def draw_type(self, key: Array, scenario: Scenario) -> Any:
-        """The hidden type, a pytree, drawn once an episode."""
+        """Draws the hidden type once per episode: any pytree of arrays, by default an empty one."""
+        del key, scenario
+        return ()
 
     def act(self, key: Array, hidden: Any, obs: Observation, turns: int) -> Action:
-        """The answer to the buyer's last message; `turns` is the turn limit, `key` the turn's own noise."""
+        """Answers the buyer's last message. `key`: this turn's noise. `turns`: the turn limit."""
+        raise NotImplementedError
+
+    def highest_price(self, prices: ArrayLike, costs: ArrayLike) -> int:
+        """The most it may say, cents, over products of these list prices and costs; it sizes the messages."""
+        return highest_floor(prices, costs, 0.0)
+
+    def describe(self, hidden: Any) -> dict[str, str]:
+        """What a transcript shows of a drawn hidden type, by name; by default every leaf under its path."""
+        leaves = jax.tree_util.tree_leaves_with_path(hidden)
+        return {jax.tree_util.keystr(path, simple=True, separator=".") or "type": str(leaf) for path, leaf in leaves}
+
+
+def hidden_type(seller: Seller, scenario: Scenario) -> Any:
+    """The type that `seller` has in `scenario`."""
+    return seller.draw_type(jax.random.fold_in(scenario.key, Stream.TYPE), scenario)
 
 
 def respond(seller: Seller, state: GameState, params: GameParams) -> Action:
-    """The seller's move in `state`, type and noise derived from the scenario's key."""
-    key = state.scenario.key
-    hidden = seller.draw_type(jax.random.fold_in(key, Stream.TYPE), state.scenario)
-    noise = jax.random.fold_in(jax.random.fold_in(key, Stream.NOISE), state.turn)
-    return seller.act(noise, hidden, observe(state, SELLER), params.turns)
+    """The seller's move in `state`; its type and noise come from the scenario's key."""
+    noise = jax.random.fold_in(jax.random.fold_in(state.scenario.key, Stream.NOISE), state.turn)
+    return seller.act(noise, hidden_type(seller, state.scenario), observe(state, SELLER), params.turns)
 
 
 def _action(kind: Array | Kind, price: Array) -> Action:
@@ -59,25 +86,32 @@ def _deal_or(accepts: Array, offer: Array, ask: Array) -> Action:
 
 
 def _least(cost: Array, margin_bp: Array) -> Array:
-    """ceil(cost (1 + margin)), int32 cents: the least that a seller takes."""
+    """ceil(cost (1 + margin)), int32 cents: the least a seller takes."""
     return jnp.minimum(cost + part_up(cost, margin_bp), MAX_PRICE)
 
 
 def _quote(ask: Array, floor: Array, obs: Observation, tick: int) -> Array:
-    """The ask as said: within [floor, own last ask (at first the list price)], rounded up to a tick where that fits."""
+    """The ask as said: within [floor, own last ask (at first the list price)], rounded up to a tick if that fits."""
     last = last_offer(offers_made(obs, SELLER), obs.turn)
     cap = jnp.maximum(jnp.where(last == NONE, obs.price, last), floor)
     return jnp.minimum(round_up(jnp.clip(ask, floor, cap), tick), cap)
 
 
 @dataclasses.dataclass(frozen=True)
-class Floor:
+class Floor(Seller):
     """The myopic seller: takes any standing offer of at least ceil(C (1 + margin)), else asks the list price."""
 
     margin: float = 0.0
+    monotone = True
 
     def __post_init__(self):
-        registry.require(self, "margin", self.margin >= 0, "at least 0")
+        specs.require(self, "margin", self.margin >= 0, "at least 0")
+
+    def highest_price(self, prices: ArrayLike, costs: ArrayLike) -> int:
+        return highest_floor(prices, costs, self.margin)
+
+    def describe(self, hidden: Array) -> dict[str, str]:
+        return {"floor": dollars(hidden)}
 
     def draw_type(self, key: Array, scenario: Scenario) -> Array:
         del key  # Nothing about this seller is random.
@@ -90,7 +124,7 @@ class Floor:
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeDependent:
+class TimeDependent(Seller):
     """Faratin's time-dependent concession from the list price to a floor, without noise.
 
     In turn t = 0 .. T - 1:  ask_t = F + (1 - alpha_t) (P0 - F),  alpha_t = K + (1 - K) (t / (T - 1))^(1 / beta),
@@ -101,12 +135,15 @@ class TimeDependent:
     k: float = 0.0
     margin: float = 0.0
     tick: int = 1
+    monotone = True
 
     def __post_init__(self):
-        registry.require(self, "beta", self.beta > 0, "above 0")
-        registry.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
-        registry.require(self, "margin", self.margin >= 0, "at least 0")
-        registry.require(self, "tick", self.tick >= 1, "at least 1 cent")
+        specs.require(self, "beta", self.beta > 0, "above 0")
+        specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
+        specs.require(self, "margin", self.margin >= 0, "at least 0")
+        specs.require(self, "tick", self.tick >= 1, "at least 1 cent")
+
+    highest_price, describe = Floor.highest_price, Floor.describe
 
     def draw_type(self, key: Array, scenario: Scenario) -> Array:
         del key  # Its only secret is the floor.
@@ -130,27 +167,26 @@ class StochasticType:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stochastic:
-    """The seller to train against: a hidden type, and asks that are noisy enough to be worth reading.
+class Stochastic(Seller):
+    """The seller to train against: a hidden type, and asks noisy enough to be worth reading.
 
-    Hidden, once an episode:  m ~ U{margin} in basis points, F = max(ceil(C (1 + m)), C + 1);  log beta ~ U[log of
-    `beta`];  w ~ U{reciprocity} in basis points. With P = max(P0, F), o_t the offer in the buyer's message of turn
+    Hidden, drawn once per episode:  m ~ U{margin} in basis points, F = max(ceil(C (1 + m)), C + 1);  log beta ~ U[log
+    of `beta`];  w ~ U{reciprocity} in basis points. With P = max(P0, F), o_t the offer in the buyer's message of turn
     t = 0 .. T - 1 and o' its latest one before that, in cents:
 
         alpha_t  = k + (1 - k) (t / (T - 1))^(1 / beta)
-        raise_t  = max(o_t - o', 0), or 0 where one of them is missing
+        raise_t  = max(o_t - o', 0), or 0 where either is missing
         x_t      = F + ceil((1 - alpha_t) (P - F)) - floor(w raise_t) + floor(e_t P0),    e_t ~ N(0, noise^2)
         ask_t    = min(tick * ceil(clip(x_t, F, cap_t) / tick), cap_t)
 
-    where cap_t is its own last ask (at first P), and alpha_t and e_t count to the nearest basis point. With s the
+    where cap_t is its own last ask (at first P), and alpha_t and e_t are rounded to the nearest basis point. With s the
     buyer's standing offer, it
 
         takes s           if s >= ask_t, or t = T - 1 and s >= F;
         else walks away   with probability walk * max(1 - s / (insult P0), 0);
         else              asks ask_t.
 
-    Where nothing stands (the buyer has not offered yet), it neither takes nor walks. e_t and the walk are independent
-    over turns.
+    With no standing offer it neither takes nor walks. e_t and the walk are independent across turns.
     """
 
     margin: tuple[float, float] = (0.02, 0.25)
@@ -163,14 +199,24 @@ class Stochastic:
     tick: int = 1
 
     def __post_init__(self):
-        registry.require(self, "margin", 0 <= self.margin[0] <= self.margin[1], "0 <= low <= high")
-        registry.require(self, "beta", 0 < self.beta[0] <= self.beta[1], "0 < low <= high")
-        registry.require(self, "reciprocity", 0 <= self.reciprocity[0] <= self.reciprocity[1], "0 <= low <= high")
-        registry.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
-        registry.require(self, "noise", self.noise >= 0, "at least 0")
-        registry.require(self, "insult", self.insult > 0, "above 0 (walk=0 makes a seller that never walks away)")
-        registry.require(self, "walk", 0 <= self.walk <= 1, "in [0, 1]")
-        registry.require(self, "tick", self.tick >= 1, "at least 1 cent")
+        specs.require(self, "margin", 0 <= self.margin[0] <= self.margin[1], "0 <= low <= high")
+        specs.require(self, "beta", 0 < self.beta[0] <= self.beta[1], "0 < low <= high")
+        specs.require(self, "reciprocity", 0 <= self.reciprocity[0] <= self.reciprocity[1], "0 <= low <= high")
+        specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
+        specs.require(self, "noise", self.noise >= 0, "at least 0")
+        specs.require(self, "insult", self.insult > 0, "above 0 (walk=0 makes a seller that never walks away)")
+        specs.require(self, "walk", 0 <= self.walk <= 1, "in [0, 1]")
+        specs.require(self, "tick", self.tick >= 1, "at least 1 cent")
+
+    def highest_price(self, prices: ArrayLike, costs: ArrayLike) -> int:
+        return highest_floor(prices, costs, self.margin[1])
+
+    def describe(self, hidden: StochasticType) -> dict[str, str]:
+        return {
+            "floor": dollars(hidden.floor),
+            "beta": f"{hidden.beta:.3g}",
+            "reciprocity": f"{hidden.reciprocity / BP:.3g}",
+        }
 
     def draw_type(self, key: Array, scenario: Scenario) -> StochasticType:
         u_margin, u_beta, u_reciprocity = jax.random.uniform(key, (3,))
@@ -214,13 +260,25 @@ SELLERS: dict[str, Seller] = {
     "linear": TimeDependent(beta=1.0),
     "conceder": TimeDependent(beta=5.0),
     "neutral": Stochastic(),
-    # The personas of arXiv 2604.09855, table 3, as far as prices carry them; the figures are ours.
-    "begging": Stochastic(margin=(0.01, 0.1), beta=(1.5, 5.0), reciprocity=(0.3, 0.8), insult=0.2, walk=0.05),
-    "insulting": Stochastic(margin=(0.05, 0.3), beta=(0.3, 0.8), reciprocity=(0.0, 0.2), insult=0.5, walk=0.6),
-    "unyielding": Stochastic(margin=(0.1, 0.3), beta=(0.1, 0.25), reciprocity=(0.0, 0.05), k=0.0, noise=0.01, walk=0.1),
+    # The personas of arXiv 2604.09855, table 3, as far as prices can express them; the numbers are ours.
+    "begging": Stochastic(
+        margin=(0.01, 0.1), beta=(1.5, 5.0), reciprocity=(0.3, 0.8), insult=0.2, walk=0.05, persona=personas.BEGGING
+    ),
+    "insulting": Stochastic(
+        margin=(0.05, 0.3), beta=(0.3, 0.8), reciprocity=(0.0, 0.2), insult=0.5, walk=0.6, persona=personas.INSULTING
+    ),
+    "unyielding": Stochastic(
+        margin=(0.1, 0.3),
+        beta=(0.1, 0.25),
+        reciprocity=(0.0, 0.05),
+        k=0.0,
+        noise=0.01,
+        walk=0.1,
+        persona=personas.UNYIELDING,
+    ),
 }
 
 
 def make(spec: str, **overrides: Any) -> Seller:
-    """A seller of `SELLERS` by name, its fields replaced as asked: `make("neutral", tick=100)`. See `registry.make`."""
-    return registry.make(SELLERS, spec, **overrides)
+    """A seller of `SELLERS` by spec: `make("neutral(tick=100)")` or `make("neutral", tick=100)`. See `specs.make`."""
+    return specs.make(SELLERS, spec, **overrides)

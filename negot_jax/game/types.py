@@ -14,7 +14,7 @@ MAX_PRICE = 999_999_999  # $9,999,999.99, the largest readable price.
 
 
 class Kind(enum.IntEnum):
-    """What a message's action turned out to be. The last three could not be read."""
+    """The kind of a message's action. The last three could not be read."""
 
     OFFER = 0  # [BUY] from the buyer, [SELL] from the seller
     REJECT = 1
@@ -43,12 +43,22 @@ class End(enum.IntEnum):
     SELLER_ILLEGAL = 11  # an illegal seller move, where regulation ends the game
 
 
+class Stream(enum.IntEnum):
+    """What a scenario's key is folded with: one number per purpose."""
+
+    TYPE = 0  # the seller's hidden type
+    NOISE = 1  # the seller's noise, folded again with the turn
+    REPAIR = 2  # the margin of the replacement moves
+    WORDING = 3  # how a scripted side words its action, folded again with the turn
+    SPEECH = 4  # the tokens of a language-model seller, folded again with the turn
+
+
 @struct.dataclass
 class Action:
     """One message's action.
 
     kind: int32, a `Kind`. price: int32 cents, `NONE` unless kind is OFFER or DEAL.
-    acts: int32, bits for the kinds of argument made in the talk (filled in by the language layer).
+    acts: int32, one bit per kind of argument in the talk (set by the language layer).
     """
 
     kind: jax.Array
@@ -58,7 +68,7 @@ class Action:
 
 @struct.dataclass
 class Products:
-    """What the game needs of a catalogue: int32 cents, all of shape [products].
+    """The columns of a catalogue that the game needs: int32 cents, [products].
 
     price: the public list price P0. budget: the buyer's private B. cost: the seller's private C.
     scale: the reward's denominator, |B - C| widened to one dollar (in the units of the prices).
@@ -72,10 +82,10 @@ class Products:
 
 @struct.dataclass
 class Scenario:
-    """One draw of the game: a product's row of `Products`, and the randomness of its seller.
+    """One draw of the game: a row of `Products` and the seller's randomness.
 
     product: int32, the row. price, budget, cost, scale: int32 cents. key: PRNG key (typed, scalar); the seller's
-    hidden type and noise are functions of it and of the turn alone, so all members of a group share them.
+    hidden type and noise are functions of it and the turn alone, so all members of a group share them.
     """
 
     product: jax.Array
@@ -91,8 +101,8 @@ class GameState:
     """Everything that has happened. T = the turn limit; a turn is a buyer message and a seller message.
 
     turn: int32, 0-based. player: int32, who speaks next. offers: int32[2] cents, each side's standing offer.
-    kinds, prices: int32[T, 2], the actions as played (after regulation), `NONE` where not yet played.
-    end: int32, an `End`. deal_price: int32 cents. interventions: int32, the seller moves that regulation replaced.
+    kinds, prices: int32[T, 2], the actions after regulation, `NONE` where there is none yet.
+    end: int32, an `End`. deal_price: int32 cents. interventions: int32, illegal seller moves that regulation met.
     """
 
     scenario: Scenario
@@ -125,12 +135,13 @@ class Observation:
 
 @struct.dataclass
 class Outcome:
-    """What a finished (or cut off) episode comes to; the input of every metric.
+    """The result of a finished (or interrupted) episode, as one side sees it; the input of every reward and metric.
 
-    end: int32, an `End`. reward: float32, the buyer's. deal_price, first_offer: int32 cents, `NONE` without one.
-    turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32. ratio: float32,
-    (B - P) / scale on a deal, else 0. first_ratio: float32, first offer / B, else 0.
-    high_asks: int32, seller offers above P0 or above its own last one.
+    end: int32, an `End`. reward: float32, this side's. failed: bool, whether it ended on this side's own failure.
+    ratio, other_ratio: float32, this side's and the other's share of `scale` on a deal, else 0: (B - P) / scale for the
+    buyer, (P - C) / scale for the seller. deal_price, first_offer: int32 cents, `NONE` without one; the first offer is
+    the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32.
+    first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0 or its own last one.
     """
 
     end: jax.Array
@@ -141,6 +152,8 @@ class Outcome:
     mutual: jax.Array
     interventions: jax.Array
     ratio: jax.Array
+    other_ratio: jax.Array
+    failed: jax.Array
     first_ratio: jax.Array
     high_asks: jax.Array
 
@@ -149,11 +162,12 @@ class Outcome:
 class GameParams:
     """The rules of one game. `products` is data; the rest is static.
 
-    turns: the turn limit (a turn is a buyer message and a seller message). regulation: what becomes of an illegal
-    seller move: 'repair' puts a legal counter-offer in its place, 'end' ends the game without a deal, 'none' lets
-    a malformed message lose the turn and enforces no floor.
+    turns: the turn limit (a turn is a buyer message and a seller message). regulation: what happens to an illegal
+    seller move: 'repair' replaces it by a legal counter-offer, 'end' ends the game without a deal, 'none' lets a
+    malformed message lose the turn and enforces no floor. reward: a key of `rewards.REWARDS`.
     """
 
     products: Products
     turns: int = struct.field(pytree_node=False, default=6)
     regulation: str = struct.field(pytree_node=False, default="repair")
+    reward: str = struct.field(pytree_node=False, default="paper")

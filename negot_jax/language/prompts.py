@@ -1,12 +1,14 @@
-"""What each side is told before the first message, and how money is written.
+"""The prompt of each side.
 
-Two styles say the same: 'full' spells the rules out for a model that has never seen the game, 'compact' is for small
+There are two styles: 'full' spells out the rules for a model that has never seen the game, 'compact' is for small
 models that learn the rules from examples. The wording is ours.
 """
 
 import numpy as np
 
 from negot_jax.catalog.types import Catalog
+from negot_jax.game.money import dollars
+from negot_jax.game.personas import NEUTRAL, Persona
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Dialect
@@ -42,35 +44,22 @@ _COMPACT = {
     BUYER: "Buy {codename} cheaply.\nList {price}, budget {private}, {turns} turns.\n",
     SELLER: "Sell {codename} dearly.\nList {price}, cost {private}, {turns} turns.{persona}\n",
 }
-# How a seller is to behave, by persona: those of arXiv 2604.09855, table 3, in our words.
-PERSONAS = {
-    "neutral": "",
-    "begging": "You are desperate for this sale. Sound sad, speak of your hardship, plead with the buyer every time.",
-    "insulting": "You are aggressive and curt. Belittle the buyer and their offers, and threaten to end the talk.",
-    "unyielding": "You are sure that your price is right. Turn down nearly every offer; come down rarely and little.",
-}
 _STYLES = {"full": _FULL, "compact": _COMPACT}
 _TAGS = {BUYER: "BUY", SELLER: "SELL"}
 
 
-def money(cents: int) -> str:
-    """Dollars as the game writes them: $45, $45.50."""
-    dollars, rest = divmod(int(cents), 100)
-    return f"${dollars}.{rest:02d}" if rest else f"${dollars}"
-
-
-def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: str = "neutral") -> str:
+def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: Persona = NEUTRAL) -> str:
     """The first part of one side's prompt, with its own private number and never the other's.
 
     Args:
-      persona: of `PERSONAS`; how the seller is to behave.
+      persona: the seller's.
     """
-    manner = PERSONAS[persona] if style == "full" else persona * (persona != "neutral")
+    manner = persona.manner if style == "full" else persona.name * bool(persona.manner)
     private = catalog.budget if role == BUYER else catalog.cost
     return _STYLES[style][role].format(
         codename=catalog.codenames[product],
-        price=money(catalog.price[product]),
-        private=money(private[product]),
+        price=dollars(catalog.price[product]),
+        private=dollars(private[product]),
         turns=turns,
         tag=_TAGS[role],
         persona=manner and f" {manner}",
@@ -78,26 +67,26 @@ def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, per
 
 
 def about(catalog: Catalog, product: int) -> str:
-    """The public text on a product."""
+    """The public text about a product."""
     parts = (catalog.titles[product], catalog.descriptions[product], catalog.features[product])
     return "\n".join(part for part in parts if part)
 
 
-def tokenise(
+def tokenize(
     catalog: Catalog,
     dialect: Dialect,
     role: int,
     turns: int,
     style: str,
     text_tokens: int,
-    persona: str = "neutral",
+    persona: Persona = NEUTRAL,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every prompt of one side, once.
+    """Tokenizes one side's prompt for every product.
 
     Args:
-      text_tokens: at most so many tokens of a product's text are kept; the rules are never cut.
+      text_tokens: the maximum number of tokens kept of a product's text; the rules are never truncated.
     Returns:
-      tokens int32[products, L], padded on the right, and lengths int32[products]; L is the longest.
+      tokens int32[products, L], right-padded, and lengths int32[products]; L is the longest.
     """
     rows = [
         dialect.prompt(

@@ -1,57 +1,27 @@
-"""Scripted messages as tokens, written inside the compiled program from templates, with real prices.
+"""Renders scripted messages to tokens inside the compiled program, from templates and real prices.
 
-A template is a row of token ids in which two negative marks stand for a price and for the product's codename. Rendering
-widens each mark to its tokens by one gather a column; nothing leaves the device.
+A template is a row of token ids in which two negative marks stand for a price and the product's codename. Rendering
+expands each mark to its tokens with one gather per column; nothing leaves the device.
 """
-
-from collections.abc import Mapping, Sequence
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from negot_jax.game.personas import SPOKEN, Talk
 from negot_jax.game.types import BUYER, SELLER, Action, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.tokenizer import Tokenizer
 
 _PAD, _PRICE, _CODE = -1, -2, -3
-_KINDS = (Kind.OFFER, Kind.REJECT, Kind.DEAL, Kind.QUIT)
-_WHOLE_DIGITS = 7  # Of the largest readable price.
+_WHOLE_DIGITS = 7  # Digits before the point of the largest readable price.
 DECIMALS = 3  # Tokens of the point and two digits.
 
-# What is said, by manner and kind of action. Every kind of a manner has the same number of variants.
-Talk = Mapping[Kind, Sequence[str]]
 BUYER_TALK: Talk = {
     Kind.OFFER: ("Here is my offer.", "I can pay this much.", "Would you take this?", "I can do this."),
     Kind.REJECT: ("That is too much.", "I cannot pay that.", "Please come down.", "Not at that price."),
     Kind.DEAL: ("Deal.", "Agreed.", "I take it.", "We have a deal."),
     Kind.QUIT: ("I will look elsewhere.", "Goodbye.", "This is not for me.", "I am leaving."),
-}
-SELLER_TALK: dict[str, Talk] = {
-    "neutral": {
-        Kind.OFFER: ("I can do this price.", "This is my price.", "How about this?", "Take it for this."),
-        Kind.REJECT: ("That is too low.", "I cannot accept that.", "Please go higher.", "Not at that price."),
-        Kind.DEAL: ("Sold.", "Agreed.", "It is yours.", "We have a deal."),
-        Kind.QUIT: ("We are too far apart.", "No sale today.", "I must stop here.", "Goodbye."),
-    },
-    "begging": {
-        Kind.OFFER: ("Please, I need this sale.", "Have mercy, take this.", "I beg you.", "My family needs it."),
-        Kind.REJECT: ("Please, not so low.", "I could not live on that.", "Do not do this to me.", "Please, more."),
-        Kind.DEAL: ("Thank you so much.", "Bless you.", "You saved me.", "Thank you, sold."),
-        Kind.QUIT: ("I have to give up.", "I cannot go on.", "I am sorry.", "It breaks my heart."),
-    },
-    "insulting": {
-        Kind.OFFER: ("Stop wasting my time.", "Pay or get lost.", "Are you that poor?", "Last chance, cheapskate."),
-        Kind.REJECT: ("What a joke.", "Ridiculous.", "Do not insult me.", "Try again, cheapskate."),
-        Kind.DEAL: ("Finally. Sold.", "Take it and go.", "Fine, be off.", "About time."),
-        Kind.QUIT: ("Get out.", "We are done here.", "Go away.", "I am sick of you."),
-    },
-    "unyielding": {
-        Kind.OFFER: ("My price is firm.", "I do not bargain.", "It is worth every cent.", "This and no less."),
-        Kind.REJECT: ("No.", "Out of the question.", "I will not.", "Never."),
-        Kind.DEAL: ("Very well.", "Accepted.", "So be it.", "Agreed."),
-        Kind.QUIT: ("Then no.", "I keep it.", "No sale.", "That is all."),
-    },
 }
 _TAG = {BUYER: " [BUY] $", SELLER: " [SELL] $"}
 
@@ -61,7 +31,7 @@ class Phrasebook:
     """One side's templates and the tokens of prices.
 
     templates: int32[kinds, variants, L], token ids and marks. digits: int32[10]. point: int32.
-    width: static, tokens that suffice for any of the side's talk with any action.
+    width: static, an upper bound on the tokens of any of the side's talk with any action.
     """
 
     templates: jax.Array
@@ -73,14 +43,14 @@ class Phrasebook:
 def phrasebook(
     talk: Talk, role: int, tokenizer: Tokenizer, code_tokens: int, digits: int, end: int = tokens.EOT
 ) -> Phrasebook:
-    """Templates of every kind of action, its talk first.
+    """Builds the templates of every kind of action: its talk, then the action.
 
     Args:
-      code_tokens: the most tokens that a codename takes. digits: the most digits before a price's point.
+      code_tokens: the most tokens of any codename. digits: the most digits before the point of any price.
       end: the token that ends a message.
     """
-    lines = [[_line(said, tokenizer) for said in talk[kind]] for kind in _KINDS]
-    actions = [[*_action(kind, role, tokenizer), end] for kind in _KINDS]
+    lines = [[_line(said, tokenizer) for said in talk[kind]] for kind in SPOKEN]
+    actions = [[*_action(kind, role, tokenizer), end] for kind in SPOKEN]
     rows = [[line + action for line in variants] for variants, action in zip(lines, actions, strict=True)]
     length = max(len(template) for variants in rows for template in variants)
     padded = [[template + [_PAD] * (length - len(template)) for template in variants] for variants in rows]
@@ -110,7 +80,7 @@ def _action(kind: Kind, role: int, tokenizer: Tokenizer) -> list[int]:
 
 
 def spell_price(book: Phrasebook, cents: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The tokens of a price (45 or 45.50): int32[10], padded on the right, and their number."""
+    """The tokens of a price (45 or 45.50): int32[10], right-padded, and their count."""
     dollars, rest = cents // 100, cents % 100
     powers = 10 ** jnp.arange(_WHOLE_DIGITS - 1, -1, -1)
     whole = dollars // powers % 10
@@ -125,17 +95,16 @@ def spell_price(book: Phrasebook, cents: jax.Array) -> tuple[jax.Array, jax.Arra
 def render(
     book: Phrasebook, action: Action, code_C: jax.Array, code_length: jax.Array, variant: jax.Array, width: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The message that says a legal action.
+    """Renders a legal action as a message.
 
     Args:
       action: of a readable kind. code_C: int32, the codename's tokens, padded; code_length: int32.
-      variant: int32, any number; which of the kind's wordings is taken. width: static, columns of the result, at least
-      `book.width`.
+      variant: int32, any number; selects the wording. width: static, columns of the result, at least `book.width`.
     Returns:
-      tokens int32[width], padded on the right, and the length; the last token ends the message.
+      tokens int32[width], right-padded, and the length; the last token ends the message.
     """
     variants = book.templates.shape[1]
-    template = book.templates[jnp.clip(action.kind, 0, len(_KINDS) - 1), variant % variants]
+    template = book.templates[jnp.clip(action.kind, 0, len(SPOKEN) - 1), variant % variants]
     price, price_length = spell_price(book, jnp.maximum(action.price, 0))
     sizes = jnp.select([template == _PAD, template == _PRICE, template == _CODE], [0, price_length, code_length], 1)
     ends = jnp.cumsum(sizes)

@@ -5,9 +5,8 @@ docs/algorithms.md ties every option to its paper. To add one, write its functio
 """
 
 import dataclasses
-import difflib
 
-from negot_jax.config import field
+from negot_jax.config import field, nearest
 from negot_jax.rl.advantages import ADVANTAGES, SCALES
 from negot_jax.rl.losses import AGGREGATIONS, KL_LOSSES, RATIOS
 
@@ -44,7 +43,7 @@ class AlgorithmConfig:
     def __post_init__(self):
         for name, table in _TABLES.items():
             if (value := getattr(self, name)) not in table:
-                near = difflib.get_close_matches(value, table, n=1, cutoff=0.0)[0]
+                near = nearest(value, table)
                 raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")
         if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] >= 1:
             raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first below 1.")

@@ -6,9 +6,10 @@ from typing import Literal
 
 import optax
 
-from negot_jax.config import field
+from negot_jax.config import field, require_known
 from negot_jax.game import sellers
-from negot_jax.language import prompts
+from negot_jax.game.personas import Persona
+from negot_jax.game.rewards import REWARDS
 from negot_jax.models.sampling import SamplingConfig
 
 Decoding = Literal["free", "constrained"]
@@ -26,19 +27,22 @@ class GameConfig:
     seller: str = field(
         "neutral",
         "a scripted seller, with fields to change: neutral or neutral(noise=0.05, tick=100). Where a language model "
-        "sells (seller.model), this is who the dialogues of the warm start are with, and the name is its persona",
+        "sells (seller.model), this is who the dialogues of the warm start are with, and its persona is the model's",
+    )
+    reward: str = field(
+        "paper", f"what an episode is worth to the buyer, and mirrored to the seller: {', '.join(REWARDS)}"
     )
 
     def __post_init__(self):
         if self.turns < 1:
             raise ValueError(f"game.turns={self.turns} must be at least 1.")
+        require_known("game.reward", self.reward, REWARDS)
         sellers.make(self.seller)
 
     @property
-    def persona(self) -> str:
-        """How the seller behaves: its name if that is a persona's, else neutral."""
-        name = self.seller.split("(")[0].strip()
-        return name if name in prompts.PERSONAS else "neutral"
+    def persona(self) -> Persona:
+        """The seller's."""
+        return sellers.make(self.seller).persona
 
 
 @dataclasses.dataclass(frozen=True)

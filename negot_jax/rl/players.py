@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from negot_jax.game import bargaining, sellers
-from negot_jax.game.play import Buyer
-from negot_jax.game.regulation import Stream
-from negot_jax.game.types import BUYER, SELLER, Action, End, GameState
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Stream
 from negot_jax.language import constrain, render
 from negot_jax.models import sampling, transformer
 from negot_jax.models.presets import ModelConfig

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from flax import struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from negot_jax.catalog.types import Catalog, products
-from negot_jax.game import sellers
+from negot_jax.game import money, sellers
 from negot_jax.game.regulation import MARGIN_BP
 from negot_jax.game.types import BUYER, SELLER, GameParams
 from negot_jax.language import automaton, constrain, grammar, prompts, relay, render
@@ -83,7 +82,7 @@ def build_tables(
     code_tokens = max(map(len, codes))
     script = sellers.make(game.seller)
     digits = len(str(_highest_price(catalog, script) // 100))
-    talk = {BUYER: render.BUYER_TALK, SELLER: render.SELLER_TALK[game.persona]}
+    talk = {BUYER: render.BUYER_TALK, SELLER: script.persona.talk}
     book = {role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits, dialect.end) for role in talk}
     copied = relay.build(tokenizer, dialect.end)
 
@@ -98,8 +97,8 @@ def build_tables(
                 f"{name}.message_tokens={message} leaves no room for a whole message: this catalogue's codenames and "
                 f"prices take up to {shortest} tokens. Set {name}.message_tokens >= {shortest}."
             )
-        told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, game.persona)
-        rows, lengths = prompts.tokenise(*told)
+        told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, script.persona)
+        rows, lengths = prompts.tokenize(*told)
         own, other = _headers(dialect, role, game.turns)
         return Side(
             prompts_NxL=jnp.array(rows),
@@ -127,7 +126,7 @@ def build_tables(
         seller_hears = copied.width(language.message_tokens)
         seller_side = side(SELLER, "seller", seller.message_tokens, seller.decoding, book[SELLER].width, seller_hears)
     return Tables(
-        params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation),
+        params=GameParams(products=products(catalog), turns=game.turns, regulation=game.regulation, reward=game.reward),
         codes_NxC=jnp.array(tokens.pad(codes)),
         code_lengths_N=jnp.array([len(code) for code in codes], jnp.int32),
         code_hashes_N=jnp.array([automaton.codename_hash(code.encode()) for code in catalog.codenames], jnp.uint32),
@@ -156,6 +155,6 @@ def _align(rows: Sequence[Sequence[int]]) -> jax.Array:
 
 
 def _highest_price(catalog: Catalog, seller: sellers.Seller) -> int:
-    """The most that a scripted side ever says, in cents: the list price, or a floor above it."""
-    margin = max(np.max(seller.margin), MARGIN_BP[1] / 10_000)
-    return int(max(catalog.price.max(), np.ceil(catalog.cost.max() * (1 + margin)) + 1))
+    """The highest price that the seller, or the move that replaces its own, ever says, in cents."""
+    replacement = money.highest_floor(catalog.price, catalog.cost, MARGIN_BP[1] / money.BP)
+    return max(seller.highest_price(catalog.price, catalog.cost), replacement)

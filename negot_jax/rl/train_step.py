@@ -131,7 +131,7 @@ def train_step(
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
     trajectory = program.play(key_rollout, state.weights, frozen, tables, scenarios, config.group, program.sampling)
-    outcome = jax.vmap(rewards.outcome)(trajectory.state)
+    outcome = jax.vmap(rewards.outcome, (0, None))(trajectory.state, tables.params)
     dialogue = trajectory.buyer
     targets, target_metrics = make_targets(program, state.weights, frozen, tables, dialogue, outcome.reward)
 

@@ -199,4 +199,4 @@ def _seller(config: Config) -> str:
     if config.seller.model == "scripted":
         return config.game.seller
     named = "the buyer's base" if config.seller.model == "base" else config.seller.checkpoint or "a cloned model"
-    return f"{config.game.persona} ({named}, temperature {config.seller.sampling.temperature:g})"
+    return f"{config.game.persona.name} ({named}, temperature {config.seller.sampling.temperature:g})"

@@ -1,17 +1,17 @@
-"""The exact optimum against a seller without noise (Floor, TimeDependent), by backward induction.
+"""The exact optimum against a monotone seller (such as Floor, TimeDependent), by backward induction.
 
-Such a seller takes an offer of at least a threshold, and asks a price otherwise; both depend on the turn and on its
-floor alone, and do not fall as the floor rises. So whatever the buyer has heard, the floors that are still possible
-are neighbours: an offer refused cuts off the lowest, and an ask tells between floors that ask differently. Sort the
-products by floor: then the lowest product still possible says everything (the highest is the last one that has asked
-the same so far), and the belief is carried exactly, as one index.
+Such a seller takes an offer of at least a threshold and otherwise asks a price; both depend only on the turn and its
+floor, and do not fall as the floor rises. So whatever the buyer has heard, the floors still possible are contiguous: a
+refused offer removes the lowest, and an ask separates floors that ask differently. With products sorted by floor, the
+lowest product still possible says everything (the highest is the last one that has asked the same so far), and the
+belief is exactly one index.
 
-In turn t, with i the lowest product still possible, j = n(p) the first whose threshold is above the offer p, and
-everything summed over products instead of averaged:
+In turn t, with i the lowest product still possible, j = n(p) the first whose threshold is above the offer p, and sums
+over products in place of means:
 
     V_t(i) = max_p  sum_{i <= l < j} u(p, l)  +  discount * (the sum of V_{t+1} over what the ask may leave, from j up)
 
-Accepting the standing ask needs no move of its own: no later threshold is above it, so that offering it is the same.
+Accepting the standing ask needs no move of its own: no later threshold exceeds it, so offering it is the same.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ from negot_jax.solvers.utilities import Utility
 
 @functools.partial(jax.jit, static_argnames=("seller", "turns"))
 def replies(seller: sellers.Seller, products: Products, turns: int) -> tuple[Array, Array]:
-    """What the seller of each product does, by asking it: thresholds and asks, int32[T, N] cents.
+    """How the seller of each product responds, by querying it: thresholds and asks, int32[T, N] cents.
 
-    The threshold is the least offer that it takes in that turn, found by bisection, or one cent above the budget where
-    it takes none within it. The ask is what it says to a buyer who has offered nothing.
+    The threshold is the least offer it takes in that turn, found by bisection, or one cent above the budget if it takes
+    none within it. The ask is what it says to a buyer who has offered nothing.
     """
     params = GameParams(products, turns)
 
@@ -72,11 +72,11 @@ def replies(seller: sellers.Seller, products: Products, turns: int) -> tuple[Arr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BestResponse:
-    """A buyer that plays a table of offers by the lowest product that the history leaves possible.
+    """A buyer that looks its offer up by the lowest product that the history leaves possible.
 
-    Hashed by identity, so that it can be static under jit. Prices in the tables are those of `unit`.
-    thresholds, asks: int32[T, N], of the products in order. offers: int32[T, N + 1], by the lowest product; the last
-    column is for a floor above all of them.
+    Hashed by identity, so that it can be static under jit. Prices are in `unit`.
+    thresholds, asks: int32[T, N], products in order. offers: int32[T, N + 1], by the lowest product; the last column is
+    for a floor above all of them.
     """
 
     unit: market.Unit
@@ -92,7 +92,7 @@ class BestResponse:
         return self.unit.propose(price, obs)
 
     def lowest(self, obs: Observation) -> Array:
-        """int32 in 0 .. N: the first product that has not yet been refuted, by an offer refused or by an ask."""
+        """int32 in 0 .. N: the first product that no refused offer and no ask has ruled out."""
         own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
         refused_T = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(
             jnp.asarray(self.thresholds), jnp.where(own_T == NONE, NONE, self.unit.heard(own_T, obs))
@@ -103,7 +103,7 @@ class BestResponse:
         return jnp.max(jnp.maximum(refused_T, asked_T)).astype(jnp.int32)
 
     def ladder(self) -> np.ndarray | None:
-        """int[T] cents: the offers when every one is refused; None where they depend on what the seller asks."""
+        """int[T] cents: the offers if each is refused; None if they depend on the asks."""
         if (self.asks != self.asks[:, :1]).any():
             return None
         lowest, offers = 0, []
@@ -114,7 +114,7 @@ class BestResponse:
 
 
 def solve(
-    seller: sellers.Floor | sellers.TimeDependent,
+    seller: sellers.Seller,
     products: Products,
     turns: int,
     utility: Utility,
@@ -124,26 +124,26 @@ def solve(
 ) -> tuple[float, float, BestResponse]:
     """The optimum of the buyer who knows P0, B, the other products and the history, and of the clairvoyant.
 
-    Exact for offers on the grid, up to float32; step=1 makes that every whole cent.
+    Exact for offers on the grid, up to float32; step=1 covers every whole cent.
 
     Args:
-      products: the prior, of one list price and budget.
-      discount: factor a completed round before the deal.
+      seller: one that is `monotone`.
+      products: the prior, with one list price and budget.
+      discount: factor per completed round before the deal.
       step: of the grid of offers, cents. The seller's asks are in it as well.
     Returns:
-      the mean utility over products; the same of a buyer who knows the cost; and the buyer that earns the former.
+      The mean utility over products; that of a buyer who knows the cost; and the buyer that earns the former.
     Raises:
-      ValueError: the products are not of one list price and budget, no product can be bought, or the step.
+      ValueError: products differ in list price or budget, or the step does not fit.
     """
     unit = market.unit(products)
     thresholds, asks = (np.asarray(reply) for reply in replies(seller, products, turns))
-    # Where no offer is ever taken, every buyer earns 0: those products change no decision.
+    # Products for which no offer is ever taken earn every buyer 0, so they change no decision.
     order = np.argsort((thresholds + asks).sum(axis=0))  # All of them rise together.
-    order = order[thresholds.min(axis=0)[order] <= unit.budget]
-    if not order.size:
-        raise ValueError(f"{seller} takes no offer within the budget of {unit.budget} cents for any product")
+    sells = thresholds.min(axis=0)[order] <= unit.budget
+    order = order[sells] if sells.any() else order
     thresholds, asks = thresholds[:, order], asks[:, order]
-    assert (np.diff(thresholds) >= 0).all() and (np.diff(asks) >= 0).all(), f"{seller} does not rise with its floor"
+    assert (np.diff(thresholds) >= 0).all() and (np.diff(asks) >= 0).all(), f"{seller} is not monotone"
 
     prices = np.union1d(market.price_grid(unit, step), asks[asks <= unit.budget]).astype(np.int32)
     sold = jax.tree.map(lambda column: column[order], products)
@@ -160,7 +160,7 @@ def solve(
 
 
 def _ends(asks: np.ndarray) -> np.ndarray:
-    """int[T + 1, N]: the last product that has asked what this one has in all turns before."""
+    """int[T + 1, N]: the last product with the same asks as this one in all turns before."""
     turns, count = asks.shape
     differs = np.zeros((turns + 1, count), bool)
     differs[:, -1] = True
@@ -181,7 +181,7 @@ def _induct(payoff_KxN: Array, counts_TxK: Array, ends: Array, discount: float) 
 
     def turn(future_M: Array, known: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         count_K, end_N, next_end_N = known
-        # The value of going on with products m .. end: the ask splits them, and each part is known by its lowest.
+        # The value of continuing with products m .. end: the ask splits them, and its lowest identifies each part.
         starts = jnp.diff(next_end_N, prepend=-1) > 0
         parts_M = jnp.pad(jnp.cumsum(jnp.where(starts, future_M[:-1], 0)[::-1])[::-1], (0, 1))
         stay_M = future_M.at[:-1].add(parts_M[next_end_N + 1] - parts_M[end_N + 1])

@@ -1,8 +1,8 @@
-"""What a buyer can know of a stochastic seller: a grid over its hidden type, and Bayes' rule on it.
+"""A buyer's belief about a stochastic seller: a grid over its hidden type, updated by Bayes' rule.
 
 A type is a cell of floors (F), a beta and a reciprocity (w); see `sellers.Stochastic` for the equations. The cost
-matters to the buyer's utility alone and, given the floor, no ask tells more of it, so it is averaged out beforehand.
-Floors above the budget are left out: no deal is possible with them, so they change no decision.
+matters only to the buyer's utility and, given the floor, no ask reveals more about it, so it is averaged out up front.
+Floors above the budget are left out: they allow no deal, so they change no decision.
 
 Prices are cents, in float32. K floors, R = (beta, w) pairs, J prices: the multiples of `step`, 0 meaning no offer.
 """
@@ -23,17 +23,17 @@ from negot_jax.game.types import Products
 from negot_jax.solvers import market
 from negot_jax.solvers.utilities import Utility
 
-LEAST = 1e-6  # Of an ask's probability: no rounding of other list prices may refute every type at once.
+LEAST = 1e-6  # Lower bound of an ask's probability: rounding at other list prices must not refute every type at once.
 
 
 @struct.dataclass
 class Types:
-    """The types, their prior, and what a deal is worth with each.
+    """The types, their prior, and the worth of a deal with each.
 
-    top_K: each cell's largest floor; its least is above that of the cell before. floor_K: its middle.
+    top_K: each cell's largest floor; its smallest is above the top of the cell before. floor_K: its middle.
     conceded_TxR: alpha_t. reciprocity_R: w. prior_K: the probability of the cell; R are equally likely.
     worth_JxK: the mean utility of a deal at price J given the cell. spread: the noise's standard deviation.
-    price: the list price. tick: of the asks as they are read: the seller's, or the grid's where that is wider.
+    price: the list price. tick: to which asks are read: the seller's, or the grid's if that is wider.
     """
 
     top_K: Array
@@ -41,7 +41,6 @@ class Types:
     conceded_TxR: Array
     reciprocity_R: Array
     prior_K: Array
-    prices_J: Array
     prices_J: Array
     worth_JxK: Array
     spread: Array
@@ -52,16 +51,34 @@ class Types:
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Of the game, what types do not say: the chance of walking away, and the discount a completed round."""
+    """The rules that types do not cover: the chance of walking away, and the discount per completed round."""
 
     walk: float
     insult: float
     discount: float
 
     def stays(self, offer: Array, price: int) -> Array:
-        """P(the seller does not walk away from an offer that it refuses); an offer of 0 is none."""
+        """P(the seller does not walk away from an offer it refuses); an offer of 0 is none."""
         walk = self.walk * jnp.maximum(1 - offer / (self.insult * price), 0)
         return jnp.where(offer > 0, 1 - walk, 1.0)
+
+
+def price_grid(seller: Stochastic, products: Products, step: int) -> np.ndarray:
+    """The grid of prices, int32[J] cents.
+
+    Raises:
+      ValueError: products differ in list price or budget, the step does not fit, or no floor is within the budget.
+    """
+    unit = market.unit(products)
+    prices = market.price_grid(unit, step)
+    if unit.budget % step or (seller.tick > step and seller.tick % step):
+        raise ValueError(
+            f"{seller}: the grid of {step} cents must divide the budget ({unit.budget}), and the seller's tick "
+            f"({seller.tick}) if that is wider. Use a tick of at most {step} cents, or a multiple of it."
+        )
+    if not _floor_at_most(seller, np.asarray(products.cost, np.int64), prices[-1:]).any():
+        raise ValueError(f"{seller} never sells within the budget of {unit.budget} cents, so every buyer earns 0")
+    return prices
 
 
 def make_types(
@@ -76,17 +93,12 @@ def make_types(
     """The grid of types: every cell of `step` cents of floors, and equally likely betas and reciprocities.
 
     Raises:
-      ValueError: the products are not of one list price and budget, or the step does not fit.
+      ValueError: see `price_grid`.
     """
-    unit = market.unit(products)
-    prices = market.price_grid(unit, step)
-    if unit.budget % step or (seller.tick > step and seller.tick % step):
-        raise ValueError(
-            f"step={step} cents: against a stochastic seller it must divide the budget ({unit.budget}), and its tick "
-            f"({seller.tick}) where that is wider"
-        )
-    cells_NxK = np.diff(_floor_at_most(seller, np.asarray(products.cost, np.int64), prices), axis=1)
-    cells_NxK[:, 0] += _floor_at_most(seller, np.asarray(products.cost, np.int64), prices[:1])[:, 0]
+    unit, prices = market.unit(products), price_grid(seller, products, step)
+    at_most_NxJ = _floor_at_most(seller, np.asarray(products.cost, np.int64), prices)
+    cells_NxK = np.diff(at_most_NxJ, axis=1)
+    cells_NxK[:, 0] += at_most_NxJ[:, 0]
     prior_K = cells_NxK.mean(axis=0)
     worth_JxK = np.asarray(utility(jnp.asarray(prices), products)) @ cells_NxK / len(cells_NxK)
 
@@ -102,7 +114,7 @@ def make_types(
         prior_K=jnp.float32(prior_K),
         prices_J=jnp.float32(prices),
         worth_JxK=jnp.float32(worth_JxK / np.maximum(prior_K, 1e-12)),
-        # A noise without spread would leave 0 / 0; half a basis point is below the noise's own rounding.
+        # Zero spread would give 0 / 0; half a basis point is below the noise's own rounding.
         spread=jnp.float32(max(seller.noise, 0.5 / BP) * unit.price),
         price=unit.price,
         tick=max(seller.tick, step),
@@ -130,7 +142,7 @@ def prior(types: Types) -> Array:
 
 
 def raised(offer: Array, last: Array) -> Array:
-    """The raise that the seller answers: 0 where now or before (0) nothing was offered."""
+    """The raise that the seller answers: 0 if there is no offer (0) now or before."""
     return jnp.where((offer > 0) & (last > 0), jnp.maximum(offer - last, 0), 0)
 
 
@@ -154,7 +166,7 @@ def refuses(types: Types, turn: Array, offer: Array, last: Array, cap: Array) ->
 
 
 def hear(types: Types, belief: Array, turn: Array, offer: Array, last: Array, cap: Array, ask: Array) -> Array:
-    """The belief after `offer` was refused and `ask` heard. Asks are read rounded up to the tick."""
+    """The belief after `offer` was refused and `ask` was heard. Asks are rounded up to the tick."""
     ask, cap = (jnp.ceil(price / types.tick) * types.tick for price in (ask, cap))
     raise_ = raised(offer, last)
     at_least = asks_more(types, turn, raise_, ask - types.tick, cap)

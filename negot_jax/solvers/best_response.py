@@ -1,17 +1,26 @@
-"""The optimum against any scripted seller, and a buyer for it."""
+"""The optimum against a scripted seller, and a buyer that attains or approaches it."""
 
 import dataclasses
 
 import jax
 from jax import Array
 
-from negot_jax.game.play import Buyer
-from negot_jax.game.sellers import Floor, Seller, Stochastic, TimeDependent
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.rewards import REWARDS
+from negot_jax.game.sellers import Seller, Stochastic
 from negot_jax.game.types import GameParams, Products
-from negot_jax.solvers import backward_induction, information_relaxation, least_squares, playing
+from negot_jax.solvers import (
+    backward_induction,
+    belief,
+    information_relaxation,
+    ladders,
+    least_squares,
+    market,
+    utilities,
+)
 from negot_jax.solvers.utilities import Utility
 
-# Cents of a list price of $100.00: of the exact solver, of the buyer that reads noisy asks, and of the upper bound.
+# Default grids in cents of a list price of $100.00: of the exact solver, the buyer of noisy asks, and the upper bound.
 EXACT_STEP, READING_STEP, BOUND_STEP = 1, 200, 100
 
 
@@ -20,8 +29,8 @@ class Solution:
     """Mean utilities over the products, and the buyer that earns `lower`.
 
     exact: lower and upper are both the optimum of the buyer who knows P0, B, the other products and the history.
-    Otherwise that optimum lies between them, lower being what the buyer earned when it was played. The errors are
-    standard errors; the grid's error comes on top. clairvoyant: of a buyer who knows cost and type as well.
+    Otherwise the optimum lies between them, and lower is what the buyer earned when played. The errors are standard
+    errors, to which the error of the grids adds. clairvoyant: of a buyer who also knows cost and type.
     """
 
     lower: float
@@ -31,6 +40,30 @@ class Solution:
     clairvoyant: float
     exact: bool
     buyer: Buyer
+
+
+def unsupported(seller: Seller, products: Products, reward: str = "paper", step: int | None = None) -> str | None:
+    """Why there is no best response to `seller`, in one line, or None if `solve` finds one. Solves nothing.
+
+    Args:
+      products, step: as for `solve`.
+      reward: a key of `rewards.REWARDS`.
+    """
+    return _unsolvable(seller, products, step) or utilities.unsupported(REWARDS[reward], products)
+
+
+def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | None:
+    try:
+        if seller.monotone:
+            market.price_grid(market.unit(products), step or EXACT_STEP)
+        elif isinstance(seller, Stochastic):
+            for grid in (READING_STEP, BOUND_STEP):
+                belief.price_grid(seller, products, step or grid)
+        else:
+            return f"{seller} has no solver: it is neither monotone nor a Stochastic"
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def solve(
@@ -46,28 +79,25 @@ def solve(
     """The best response to `seller`, by the method that fits it.
 
     Args:
-      products: the prior, of one list price and budget.
-      discount: factor a completed round before the deal.
-      step: of the grid of prices, cents; None for the method's own.
+      products: the prior, with one list price and budget.
+      discount: factor per completed round before the deal.
+      step: of the grid of prices, cents; None for the method's default.
     Raises:
-      ValueError: there is no solver for the seller, or the products or the step do not fit.
+      ValueError: there is no solver for the seller, or the products or the step do not fit: see `unsupported`.
     """
     if not 0 < discount <= 1:
-        raise ValueError(f"discount={discount}: a factor a round must be in (0, 1]")
-    match seller:
-        case Floor() | TimeDependent():
-            value, clairvoyant, buyer = backward_induction.solve(
-                seller, products, turns, utility, discount=discount, step=step or EXACT_STEP
-            )
-            return Solution(value, 0.0, value, 0.0, clairvoyant, True, buyer)
-        case Stochastic():
-            key_fit, key_play, key_bound = jax.random.split(key, 3)
-            problem = (seller, products, turns, utility)
-            buyer = least_squares.solve(key_fit, *problem, discount=discount, step=step or READING_STEP)
-            lower = playing.mean_utility(
-                key_play, buyer, seller, GameParams(products, turns), utility, discount=discount
-            )
-            upper = information_relaxation.told_asks(key_bound, *problem, discount=discount, step=step or BOUND_STEP)
-            clairvoyant = information_relaxation.clairvoyant(seller, products, utility)
-            return Solution(*lower, *upper, clairvoyant, False, buyer)
-    raise ValueError(f"{seller} has no solver; Floor, TimeDependent and Stochastic have")
+        raise ValueError(f"discount={discount}: a factor per round must be in (0, 1]")
+    if reason := _unsolvable(seller, products, step):
+        raise ValueError(reason)
+    if seller.monotone:
+        value, clairvoyant, buyer = backward_induction.solve(
+            seller, products, turns, utility, discount=discount, step=step or EXACT_STEP
+        )
+        return Solution(value, 0.0, value, 0.0, clairvoyant, True, buyer)
+    key_fit, key_play, key_bound = jax.random.split(key, 3)
+    problem = (seller, products, turns, utility)
+    buyer = least_squares.solve(key_fit, *problem, discount=discount, step=step or READING_STEP)
+    lower = ladders.mean_utility(key_play, buyer, seller, GameParams(products, turns), utility, discount=discount)
+    upper = information_relaxation.told_asks(key_bound, *problem, discount=discount, step=step or BOUND_STEP)
+    clairvoyant = information_relaxation.clairvoyant(seller, products, utility)
+    return Solution(*lower, *upper, clairvoyant, False, buyer)

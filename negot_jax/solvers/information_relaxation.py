@@ -1,4 +1,4 @@
-"""Upper bounds of the optimum against a stochastic seller: what buyers earn who are told more than the game tells.
+"""Upper bounds of the optimum against a stochastic seller: the value of buyers who know more than the game reveals.
 
 The clairvoyant knows cost and type. It waits for the last turn and offers the floor.
 
@@ -7,15 +7,14 @@ rounding and the answer to raises,
 
     y_t = F + (1 - alpha_t) (P0 - F) + e_t,    e_t ~ N(0, noise^2).
 
-Neither the floor nor beta is told, nor anything of the last two turns. What y tells does not depend on the offers, and
-all that is left to do in these turns is to press the ask: raised from its lowest offer l to just under the ask that
-this provokes, the ask is (y_t + w l) / (1 + w). Let z be the lowest ask that it can get so. Where the floor is above z
-the seller asks for just the floor, and the buyer, who sees that this is more than y allows, buys at it. Otherwise it
-closes at z or goes on with it, and the last two turns are solved exactly: the belief over floor and beta, one more
-offer, every ask that may follow, and the last offer.
+It is not told the floor, beta, or anything about the last two turns. What y reveals does not depend on the offers, so
+all that remains in the early turns is to press the ask: after a raise from the buyer's lowest offer l to just under
+the ask that the raise provokes, the ask is (y_t + w l) / (1 + w). Let z be the lowest ask obtained this way. If the
+floor is above z, the seller asks exactly the floor, and the buyer, who sees that this is more than y allows, buys at
+it. Otherwise it closes at z or continues with it, and the last two turns are solved exactly: the belief over floor and
+beta, one more offer, every ask that may follow, and the last offer.
 
-Each of these gifts can only help, so the value bounds the optimum from above; it is estimated on drawn y, and holds up
-to that and to the grids.
+Extra information can only help, so the value bounds the optimum from above, up to the sampling of y and the grids.
 """
 
 import functools
@@ -32,11 +31,11 @@ from negot_jax.solvers import belief
 from negot_jax.solvers.belief import Rules, Types
 from negot_jax.solvers.utilities import Utility
 
-LOWEST = (0.5, 0.75, 1.0)  # The lowest offer, of what the seller walks away below; walking is charged for.
+LOWEST = (0.5, 0.75, 1.0)  # The lowest offer, as a share of the insult threshold; the risk of a walk is charged.
 
 
 def clairvoyant(seller: Stochastic, products: Products, utility: Utility) -> float:
-    """The mean utility of buying at the floor where that is within the budget: exact at discount 1, else a bound."""
+    """The mean utility of buying at the floor if it is within the budget: exact at discount 1, otherwise a bound."""
     low, high = (round(share * BP) for share in seller.margin)
     cost_Nx1 = np.asarray(products.cost, np.int64)[:, None]
     floor_NxM = np.maximum(cost_Nx1 - -cost_Nx1 * np.arange(low, high + 1) // BP, cost_Nx1 + 1)
@@ -55,7 +54,7 @@ def told_asks(
     step: int = 100,
     samples: int = 256,
 ) -> tuple[float, float]:
-    """The mean utility of the buyer who is told the early asks beforehand, and its standard error.
+    """The mean utility of the buyer who is told the early asks in advance, and its standard error.
 
     Args:
       step: of the grid of floors, offers and asks, cents.

@@ -1,15 +1,15 @@
 """A good buyer against a noisy seller: dynamic programming with a regressed continuation value.
 
-The belief over `belief.Types` is exact on its grid, but too large to tabulate values by. So, as Longstaff and Schwartz
-(2001) price options, the value of going on after a refusal is regressed, turn by turn from the last one back, on a few
-features of histories that were drawn at random:
+The belief over `belief.Types` is exact on its grid, but too large to tabulate values over. So, as Longstaff and
+Schwartz (2001) price options, the value of continuing after a refusal is regressed, turn by turn from the last one
+back, on a few features of randomly drawn histories:
 
     V_t(h) = max_o  sum over types of P(type | h) P(takes o | type) u(o, type)
                     + discount P(refuses o | h) (1 - P(walks away | o)) C_t(h, o),
 
-with C_t(h, o) ~ E[V_{t+1}(h') | h, o refused]. All but C_t is computed from the belief; in the last turn, which has no
-C, the offer is the best there is. The buyer that maximises the right-hand side can be played, and what it earns when it
-is played is a lower bound of the optimum.
+with C_t(h, o) ~ E[V_{t+1}(h') | h, o refused]. Everything but C_t is computed from the belief; in the last turn, which
+has no C, the offer is optimal. The buyer that maximizes the right-hand side can be played, and what it earns is a lower
+bound of the optimum.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ from negot_jax.solvers.belief import Rules, Types
 from negot_jax.solvers.utilities import Utility
 
 INDIFFERENCE = (
-    0.005  # Of offers whose values differ by less than this share, which is the regression's error, the least.
+    0.005  # Of offers whose values are within this share of the best, about the fit's error, take the lowest.
 )
 
 
 @struct.dataclass
 class History:
-    """What matters of a history before an offer: belief float32[K, R]; the last ask and last own offer, cents."""
+    """The state before an offer. belief: float32[K, R]. cap, last: the last ask and the last own offer, cents."""
 
     belief: Array
     cap: Array
@@ -47,7 +47,7 @@ def _start(types: Types) -> History:
 
 
 def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Array, Array, Array]:
-    """One offer, judged by the belief: expected payoff float32; P(refused) float32; features float32[D]."""
+    """Judges one offer by the belief: expected payoff float32, P(refused) float32, features float32[D]."""
     refuses_KxR = belief.refuses(types, turn, offer, history.last, history.cap)
     left_KxR = history.belief * refuses_KxR
     index = jnp.searchsorted(types.prices_J, offer)
@@ -55,7 +55,7 @@ def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Ar
     payoff = types.worth_JxK[index] @ (jnp.sum(history.belief, axis=1) - left_K)
     refused = jnp.sum(left_K)
     left_K = left_K / jnp.maximum(refused, 1e-9)
-    # What the best single offer would earn if the seller went no lower: most of what going on is worth.
+    # What the best single offer would earn if the seller went no lower: most of the value of continuing.
     sold_J = jnp.sum(jnp.where(types.top_K <= types.prices_J[:, None], types.worth_JxK * left_K, 0), axis=1)
     mean = types.floor_K @ left_K
     deviation = jnp.sqrt(jnp.maximum(jnp.square(types.floor_K - mean) @ left_K, 0))
@@ -66,7 +66,7 @@ def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Ar
 
 
 def _quadratic(x: Array) -> Array:
-    """1, the features, and their products two by two."""
+    """1, the features, and their pairwise products."""
     x = jnp.append(x, 1.0)
     rows, columns = jnp.triu_indices(x.size)
     return x[rows] * x[columns]
@@ -79,7 +79,7 @@ def _best(types: Types, rules: Rules, weights_TxD: Array, turn: Array, history: 
         payoff, refused, features = _look(types, turn, history, offer)
         going_on = jnp.maximum(features @ weights_TxD[turn], 0)
         total = payoff + rules.discount * refused * rules.stays(offer, types.price) * going_on
-        # Above the cap an offer would buy what costs less; none at all is possible until the first.
+        # An offer above the cap would overpay; no offer at all is possible only before the first one.
         possible = (offer <= jnp.ceil(history.cap / types.tick) * types.tick) & ((offer > 0) | (history.last == 0))
         return jnp.where(possible, total, -jnp.inf)
 
@@ -89,13 +89,13 @@ def _best(types: Types, rules: Rules, weights_TxD: Array, turn: Array, history: 
 
 
 def _refuse(key: Array, types: Types, turn: Array, history: History, offer: Array) -> History:
-    """A history one turn on: `offer` was refused, by a type and with an ask drawn as the belief has it."""
+    """The history one turn later: `offer` was refused, by a type and with an ask drawn from the belief."""
     key_type, key_ask = jax.random.split(key)
     left_KxR = history.belief * belief.refuses(types, turn, offer, history.last, history.cap)
     chosen = jax.random.categorical(key_type, jnp.log(left_KxR.ravel() + 1e-30))
     k, r = jnp.unravel_index(chosen, left_KxR.shape)
     aim = belief.target(types, turn, belief.raised(offer, history.last))[k, r]
-    # An ask above the offer: the noise is drawn given that, unless the floor alone sees to it.
+    # The noise is drawn conditional on an ask above the offer, unless the floor alone guarantees that.
     tick = types.tick
     above = jnp.where(types.floor_K[k] > offer, -jnp.inf, (offer // tick * tick - aim) / types.spread)
     u = jax.random.uniform(key_ask, minval=norm.cdf(above), maxval=1.0)
@@ -106,7 +106,7 @@ def _refuse(key: Array, types: Types, turn: Array, history: History, offer: Arra
 
 
 def _explore(key: Array, types: Types, history: History) -> Array:
-    """An offer to learn from: mostly a raise, as often small as large, and sometimes anything."""
+    """An exploratory offer: mostly a raise, small ones more often, and sometimes anything."""
     key_raise, key_any, key_which = jax.random.split(key, 3)
     most = jnp.minimum(history.cap, types.prices_J[-1])
     up = history.last + (most - history.last) * jax.random.uniform(key_raise) ** 3
@@ -122,7 +122,7 @@ def fit(key: Array, types: Types, rules: Rules, *, samples: int, batch: int = 25
     """The regression: the weights of C_t, float32[T, D] (0 for the last turn)."""
 
     def trajectory(key: Array) -> tuple[History, Array, Array]:
-        """Histories and offers of each turn, [T], and the features of going on after them, [T, D]."""
+        """Histories and offers of each turn, [T], and the features of continuing after them, [T, D]."""
 
         def turn(history: History, now: tuple[Array, Array]):
             turn, key = now
@@ -145,7 +145,7 @@ def fit(key: Array, types: Types, rules: Rules, *, samples: int, batch: int = 25
 
 
 def _ridge(x_NxD: Array, y_N: Array) -> Array:
-    """Least squares, with as much shrinkage as float32 needs."""
+    """Least squares, with the shrinkage that float32 needs."""
     scale = jnp.sqrt(jnp.mean(jnp.square(x_NxD), axis=0)) + 1e-9
     x = x_NxD / scale
     gram = x.T @ x / len(x) + 1e-5 * jnp.eye(x.shape[1])
@@ -154,7 +154,7 @@ def _ridge(x_NxD: Array, y_N: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReadingBuyer:
-    """Reads every ask by Bayes' rule and makes the offer of the highest fitted value.
+    """Updates its belief with every ask and makes the offer with the highest fitted value.
 
     Hashed by identity, so that it can be static under jit.
     """
@@ -176,7 +176,7 @@ class ReadingBuyer:
         )
 
     def recall(self, obs: Observation) -> History:
-        """The history, at the prices of `unit`."""
+        """The history, in prices of `unit`."""
         own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
 
         def hear(turn: Array, history: History) -> History:
@@ -211,10 +211,10 @@ def solve(
     """A good buyer against a stochastic seller.
 
     Args:
-      products: the prior, of one list price and budget.
-      step: of the grid of floors and offers, cents. samples: histories that the regression sees.
+      products: the prior, with one list price and budget.
+      step: of the grid of floors and offers, cents. samples: histories in the regression.
     Raises:
-      ValueError: the products are not of one list price and budget, or the step does not fit.
+      ValueError: see `belief.price_grid`.
     """
     types = belief.make_types(seller, products, turns, utility, step)
     rules = Rules(seller.walk, seller.insult, discount)

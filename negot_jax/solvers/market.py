@@ -1,7 +1,7 @@
-"""The prior: the products that the buyer might be facing, each as likely as the others, at one list price and budget.
+"""The prior: equally likely products that share one list price and budget.
 
-What the buyer knows of its product before the first message is the list price P0 and its budget B. A catalogue is
-brought to one P0 by `catalog.normalize`, so the prior is that of cost / P0, whatever P0 is.
+Before the first message the buyer knows its list price P0 and budget B. `catalog.normalize` scales a catalogue to one
+P0, so the prior is the distribution of cost / P0, whatever P0 is.
 """
 
 import dataclasses
@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from negot_jax.game.types import NONE, SELLER, Action, Kind, Observation, Products
+from negot_jax.game import buyers
+from negot_jax.game.types import Action, Observation, Products
 
 MAX_LIST_PRICE = 46_340  # Its square is the largest that int32 holds.
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """The list price and budget of a market, cents; a market's prices are spoken of as parts of this list price."""
+    """The list price and budget of a market, cents. Its prices scale with the list price of the game being played."""
 
     price: int
     budget: int
@@ -31,41 +32,35 @@ class Unit:
             )
 
     def spoken(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: a market's price at the list price that `obs` shows, rounded up, within the budget."""
+        """int32 cents: a price of the market scaled to the list price in `obs`, rounded up, within the budget."""
         whole, rest = obs.price // self.price, obs.price % self.price
         return jnp.minimum(whole * price - -(rest * price) // self.price, obs.private)
 
     def propose(self, price: Array, obs: Observation) -> Action:
-        """OFFER of a market's price, or DEAL at a standing ask that is no dearer."""
-        price, ask = self.spoken(price, obs), obs.offers[SELLER]
-        accepts = (ask != NONE) & (ask <= price)
-        return Action(
-            kind=jnp.where(accepts, Kind.DEAL, Kind.OFFER).astype(jnp.int32),
-            price=jnp.where(accepts, ask, price).astype(jnp.int32),
-            acts=jnp.int32(0),
-        )
+        """OFFER of a price of the market, or DEAL at a standing ask that is no higher."""
+        return buyers.propose(self.spoken(price, obs), obs)
 
     def heard(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: the largest market's price that is spoken as `price`, or below it."""
+        """int32 cents: the largest price of the market that is spoken as `price` or less."""
         whole, rest = price // obs.price, price % obs.price
-        # A float, for the product of two prices does not fit: exact where the list prices are equal.
+        # In float, since the product of two prices overflows int32; exact where the list prices are equal.
         part = jnp.floor(rest / obs.price.astype(jnp.float32) * self.price + 1e-2)
         return whole * self.price + part.astype(jnp.int32)
 
     def heard_ask(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: the least market's price that is spoken as `price`."""
+        """int32 cents: the smallest price of the market that is spoken as `price`."""
         return self.heard(price - 1, obs) + 1
 
 
 def make(price: int, budget: int, costs: ArrayLike) -> Products:
-    """A market of these costs, int[N]; all in cents."""
+    """A market with these costs, int[N]; all in cents."""
     cost = np.asarray(costs)
     columns = (np.full_like(cost, price), np.full_like(cost, budget), cost, np.maximum(abs(budget - cost), 1))
     return Products(*(jnp.asarray(column, jnp.int32) for column in columns))
 
 
 def uniform(low: float, high: float, value: float, count: int = 1_000) -> Products:
-    """`count` costs spread evenly over [low, high] of the list price of $100.00, of which `value` is the budget."""
+    """`count` costs spread evenly over [low, high] of the list price, $100.00; the budget is `value` of it."""
     costs = 10_000 * (low + (high - low) * (np.arange(count) + 0.5) / count)
     return make(10_000, round(10_000 * value), np.ceil(costs).astype(int))
 
@@ -74,7 +69,7 @@ def unit(products: Products) -> Unit:
     """The list price and budget that all products share.
 
     Raises:
-      ValueError: they differ between products.
+      ValueError: products differ in one of them.
     """
     shared = {}
     for name in ("price", "budget"):
@@ -92,7 +87,7 @@ def price_grid(unit: Unit, step: int) -> np.ndarray:
     """int32[K] cents: the multiples of `step` up to the budget, and the budget.
 
     Raises:
-      ValueError: `step` is below a cent or above the budget.
+      ValueError: `step` is less than a cent or more than the budget.
     """
     if not 1 <= step <= unit.budget:
         raise ValueError(f"step={step} cents: a price grid needs a step from 1 cent to the budget, {unit.budget}")

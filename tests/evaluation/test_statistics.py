@@ -118,6 +118,8 @@ def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
         mutual=np.array([[True] * 2, [True] * 2, [False] * 2]),
         interventions=zeros,
         ratio=np.where(deal, 0.5, 0.0).astype(np.float32),
+        other_ratio=np.where(deal, 0.5, 0.0).astype(np.float32),
+        failed=(ends == End.OVERSHOOT) | (ends == End.CUT),
         first_ratio=np.full(ends.shape, 0.25, np.float32),
         high_asks=zeros,
     )

@@ -43,7 +43,7 @@ def test_every_column_is_a_metric_of_the_game():
     shape = (2,)
     outcome = Outcome(
         **{
-            field.name: np.zeros(shape, bool if field.name == "mutual" else np.int32)
+            field.name: np.zeros(shape, bool if field.name in ("mutual", "failed") else np.int32)
             for field in dataclasses.fields(Outcome)
         }
     )

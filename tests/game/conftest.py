@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from negot_jax import catalog
 from negot_jax.game.types import Products
 from tests.game.scenarios import make_products
 
@@ -16,10 +15,3 @@ def products() -> Products:
     budget = -(-4 * price // 5)
     share = np.where(np.arange(64) % 8 == 0, rng.uniform(1.02, 1.2, 64), rng.uniform(0.3, 0.95, 64))
     return make_products(price, budget, (budget * share).astype(int))
-
-
-@pytest.fixture(scope="session")
-def real_products(amazon_data_dir, tmp_path_factory) -> Products:
-    """The 930 products of AmazonHistoryPrice."""
-    cache = tmp_path_factory.mktemp("catalog")
-    return catalog.products(catalog.load("amazon_history_price", amazon_data_dir, cache))

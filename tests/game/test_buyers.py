@@ -88,38 +88,6 @@ def test_never_above_the_budget_nor_out_of_form(name, products):
     np.testing.assert_array_equal(action.price[deal], prices[deal, 3, SELLER])
 
 
-@pytest.mark.parametrize(
-    "margin, table",
-    [
-        (0.0, {(45, 95): 0.7481, (42, 94): 0.7476, (40, 100): 0.7090, (50, 100): 0.7008}),
-        (0.1, {(50, 100): 0.5257}),
-        pytest.param(0.2, {(50, 100): 0.4179}, marks=pytest.mark.slow),
-        pytest.param(0.3, {(50, 100): 0.3217}, marks=pytest.mark.slow),
-    ],
-)
-def test_rewards_on_the_real_products(margin, table, real_products):
-    """Mean rewards of linear schedules (percent of B) over all 930, by a seller that wants `margin` above cost."""
-    starts, ends = jnp.array(list(table)).T * 100
-    seller = sellers.make("floor", margin=margin)
-    means = buyers.linear_rewards(seller, starts, ends, real_products, GameParams(real_products), jax.random.key(0))
-    np.testing.assert_allclose(means, list(table.values()), atol=5e-5)
-
-
-@pytest.mark.slow
-def test_tuned_schedule_on_the_real_products(real_products):
-    key = jax.random.key(0)
-    best, reward = buyers.tune_linear(sellers.Floor(), real_products, GameParams(real_products), key)
-    assert best == buyers.Linear(0.45, 0.95) and reward == pytest.approx(0.7481, abs=5e-5)
-
-
-def test_tuned_schedule_finds_the_one_price():
-    """One product whose cost is 61 % of B: the best schedules offer just that, in whatever turn."""
-    products = make_products(*(np.array([x]) for x in (12_500, 10_000, 6_100)))
-    best, reward = buyers.tune_linear(sellers.Floor(), products, GameParams(products), jax.random.key(0))
-    assert reward == pytest.approx(1)
-    assert 0.61 in np.linspace(best.start, best.end, 6).round(4)
-
-
 def test_make():
     assert buyers.make("linear(start=0.5, end=1.0)", tick=100) == buyers.Linear(0.5, 1.0, 100)
     for spec, message in {

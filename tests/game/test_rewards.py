@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 
 from negot_jax.game import bargaining, buyers, rewards, sellers
-from negot_jax.game.types import NONE, End, GameParams, Kind, Outcome
+from negot_jax.game.types import NONE, Action, End, GameParams, Kind, Outcome
 from tests.game.scenarios import each_product, make_products, stepwise
+
+
+@pytest.fixture
+def ended():
+    """An episode of a product of P0 $100, B $80, C $40: ended(end, price) is its last state."""
+    products = make_products(*(np.array([x]) for x in (10_000, 8_000, 4_000)))
+    _, state = bargaining.reset_to(bargaining.scenario(products, 0, jax.random.key(0)), GameParams(products))
+    return lambda end, price: state.replace(end=jnp.int32(end), deal_price=jnp.int32(price))
+
+
+def rewarded(state, reward="paper"):
+    return rewards.rewards(state, GameParams(None, reward=reward)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -24,12 +36,33 @@ from tests.game.scenarios import each_product, make_products, stepwise
         *((end, NONE, -1.0, 0.0) for end in (End.OVERSHOOT, *rewards.FORMAT_ERRORS)),
     ],
 )
-def test_rewards_by_hand(end, price, buyer, seller):
-    """P0 $100, B $80, C $40."""
-    products = make_products(*(np.array([x]) for x in (10_000, 8_000, 4_000)))
-    scenario = bargaining.scenario(products, 0, jax.random.key(0))
-    ended = (jnp.int32(end), jnp.int32(price), scenario)
-    assert rewards.buyer_reward(*ended) == buyer and rewards.seller_reward(*ended) == pytest.approx(seller)
+def test_rewards_by_hand(end, price, buyer, seller, ended):
+    assert rewarded(ended(end, price)) == pytest.approx([buyer, seller])
+
+
+@pytest.mark.parametrize(
+    "reward, fair, cheap",
+    [
+        ("surplus_share", [0.75, 0.25], [1.75, -0.75]),
+        ("nash_product", [0.1875] * 2, [0, 0]),
+        ("deal_only", [1, 1], [1, 1]),
+    ],
+)
+def test_other_rewards_by_hand(reward, fair, cheap, ended):
+    """Deals at $50 and at $10; no deal is worth 0, and only the buyer can fail."""
+    for (end, price), expected in {
+        (End.DEAL, 5_000): fair,
+        (End.DEAL, 1_000): cheap,
+        (End.TURN_LIMIT, NONE): [0, 0],
+        (End.ONGOING, NONE): [0, 0],
+        (End.OVERSHOOT, NONE): [-1, 0],
+    }.items():
+        assert rewarded(ended(end, price), reward) == pytest.approx(expected)
+
+
+def test_an_unknown_reward_is_refused(ended):
+    with pytest.raises(ValueError, match="'papers'.*'paper'"):
+        rewarded(ended(End.DEAL, 5_000), "papers")
 
 
 def test_outcome_of_a_history(products):
@@ -39,12 +72,26 @@ def test_outcome_of_a_history(products):
     price, budget = state.scenario.price, state.scenario.budget
     kinds = jnp.array([[1, 0], [0, 0], [0, 0], [2, NONE], [NONE, NONE], [NONE, NONE]])
     prices = jnp.array([[NONE, price + 1], [5, price], [6, price + 2], [price + 2, NONE]] + [[NONE, NONE]] * 2)
-    state = state.replace(kinds=kinds, prices=prices, end=jnp.int32(End.DEAL), deal_price=budget)
-    outcome = rewards.outcome(state)
+    state = state.replace(kinds=kinds, prices=prices, turn=3, end=jnp.int32(End.DEAL), deal_price=budget)
+    outcome = rewards.outcome(state, params)
     assert (outcome.first_offer, outcome.first_ratio) == (NONE, 0)
     assert (outcome.turns, outcome.high_asks, outcome.ratio) == (4, 2, 0)
-    opened = rewards.outcome(state.replace(kinds=kinds.at[0, 0].set(Kind.OFFER), prices=prices.at[0, 0].set(budget)))
+    opened = state.replace(kinds=kinds.at[0, 0].set(Kind.OFFER), prices=prices.at[0, 0].set(budget))
+    opened = rewards.outcome(opened, params)
     assert (opened.first_offer, opened.first_ratio) == (budget, 1)
+
+
+def test_an_illegal_ask_that_ended_the_game_is_no_high_ask():
+    """A seller of cost above the list price asks between the two: illegal, and above the list price."""
+    products = make_products(*(np.array([x]) for x in (10_000, 8_000, 12_000)))
+    for regulation, high_asks in (("end", 0), ("none", 1)):
+        params = GameParams(products, regulation=regulation)
+        _, state = bargaining.reset(jax.random.key(0), params)
+        for kind, price in ((Kind.OFFER, 5_000), (Kind.OFFER, 11_000)):
+            action = Action(kind=jnp.int32(kind), price=jnp.int32(price), acts=jnp.int32(0))
+            _, state, *_ = bargaining.step(jax.random.key(0), state, action, params)
+        assert (state.end == End.SELLER_ILLEGAL) == (regulation == "end")
+        assert rewards.outcome(state, params).high_asks == high_asks
 
 
 def test_metrics_by_hand():
@@ -58,6 +105,8 @@ def test_metrics_by_hand():
         mutual=jnp.array([True, True, False, True, False]),
         interventions=jnp.array([0, 2, 0, 0, 0]),
         ratio=jnp.array([0.5, 0.3, 0, 0, 0]),
+        other_ratio=jnp.array([0.5, 0.7, 0, 0, 0]),
+        failed=jnp.array([False, False, True, False, True]),
         first_ratio=jnp.array([0.25, 0.25, 1.5, 0.5, 0]),
         high_asks=jnp.array([1, 0, 0, 0, 0]),
     )
@@ -86,7 +135,8 @@ def test_metrics_of_sub_batches_add_up_and_masses_sum_to_one(products):
     scenarios = each_product(products, jax.random.key(0))
     params = GameParams(products)
     buyer = jax.vmap(lambda state: buyers.Linear().act(state.scenario.key, bargaining.observe(state, 0), params.turns))
-    outcomes = jax.vmap(rewards.outcome)(stepwise(jax.jit(buyer), sellers.make("neutral"), scenarios, params))
+    states = stepwise(jax.jit(buyer), sellers.make("neutral"), scenarios, params)
+    outcomes = jax.vmap(rewards.outcome, (0, None))(states, params)
     whole = rewards.metrics(outcomes)
     halves = [rewards.metrics(jax.tree.map(lambda x: x[half], outcomes)) for half in np.split(np.arange(64), [20])]  # noqa: B023
     for name, pair in whole.items():

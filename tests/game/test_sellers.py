@@ -8,9 +8,8 @@ import pytest
 from negot_jax.game import buyers, concession, sellers
 from negot_jax.game.bargaining import observe, reset_to, scenario
 from negot_jax.game.history import offers_made
-from negot_jax.game.regulation import Stream
 from negot_jax.game.rewards import outcome
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, Kind
+from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, Kind, Stream
 from tests.game.scenarios import actions, each_product, jitted_step, rejects, respond, stepwise
 
 DRAWS = 8
@@ -147,7 +146,8 @@ def test_personas_differ_as_their_names_say(products, many):
     """One schedule earns most from the begging seller, least from the unyielding; the insulting one quits most."""
     params = GameParams(products)
     buyer = jax.jit(jax.vmap(lambda s: buyers.Linear(0.3, 0.9).act(s.scenario.key, observe(s, BUYER), params.turns)))
-    played = {name: jax.vmap(outcome)(play_all(buyer, sellers.make(name), many, params)) for name in STOCHASTIC}
+    judge = jax.vmap(outcome, (0, None))
+    played = {name: judge(play_all(buyer, sellers.make(name), many, params), params) for name in STOCHASTIC}
     reward = {name: float(outcomes.reward.mean()) for name, outcomes in played.items()}
     quits = {name: float((outcomes.end == End.SELLER_QUIT).mean()) for name, outcomes in played.items()}
     assert reward["begging"] > reward["neutral"] > reward["unyielding"]

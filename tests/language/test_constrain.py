@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from negot_jax.catalog import synthetic
+from negot_jax.game import personas
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind
 from negot_jax.language import automaton, constrain, grammar, render
 from negot_jax.language import tokenizer as tokens
@@ -27,7 +28,7 @@ PRICES = (NONE, 0, 5, 100, 1_250, 9_900, 99_999)  # Standing offers; the last is
 ROWS, WIDTH = 900, 64
 SPELLING = max(CODE_TOKENS, DIGITS + render.DECIMALS)
 KINDS = (Kind.OFFER, Kind.REJECT, Kind.DEAL, Kind.QUIT)
-TALK = {BUYER: render.BUYER_TALK, SELLER: render.SELLER_TALK["begging"]}
+TALK = {BUYER: render.BUYER_TALK, SELLER: personas.BEGGING.talk}
 FORMS = [(role, force) for role in (BUYER, SELLER) for force in (True, False)]
 NEWLINE = int(TOKENIZER.single_bytes("\n")[0])
 

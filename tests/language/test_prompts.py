@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from negot_jax.catalog import synthetic
+from negot_jax.game.money import dollars
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts
 from negot_jax.language import tokenizer as tokens
@@ -19,7 +20,7 @@ ROLES = (BUYER, SELLER)
 
 def _rows(catalog, style="full", text_tokens=30, turns=6):
     """The prompts without padding, by product and role."""
-    sides = [prompts.tokenise(catalog, Own(TOKENIZER), role, turns, style, text_tokens) for role in ROLES]
+    sides = [prompts.tokenize(catalog, Own(TOKENIZER), role, turns, style, text_tokens) for role in ROLES]
     cut = [[row[:length].tolist() for row, length in zip(*side, strict=True)] for side in sides]
     return list(zip(*cut, strict=True))
 
@@ -43,7 +44,7 @@ def test_the_rules_state_the_game(style, role):
     for product in range(len(CATALOG)):
         told = prompts.rules(CATALOG, product, role, 7, style)
         private = (CATALOG.budget if role == BUYER else CATALOG.cost)[product]
-        for fact in (CATALOG.codenames[product], prompts.money(CATALOG.price[product]), prompts.money(private), "7"):
+        for fact in (CATALOG.codenames[product], dollars(CATALOG.price[product]), dollars(private), "7"):
             assert fact in told, (fact, told)
         assert "{" not in told
         if style == "full":
@@ -62,7 +63,7 @@ def test_texts_are_cut_at_the_budget_and_rules_never(style, text_tokens):
 
 
 def test_prompts_are_padded_on_the_right_to_the_longest():
-    padded, lengths = prompts.tokenise(CATALOG, Own(TOKENIZER), BUYER, 6, "full", 30)
+    padded, lengths = prompts.tokenize(CATALOG, Own(TOKENIZER), BUYER, 6, "full", 30)
     assert padded.shape == (len(CATALOG), lengths.max())
     assert padded.dtype == lengths.dtype == np.int32
     beyond = np.arange(lengths.max()) >= lengths[..., None]
@@ -86,4 +87,4 @@ def test_about_leaves_out_what_is_missing():
     [(0, "$0"), (5, "$0.05"), (50, "$0.50"), (100, "$1"), (4_550, "$45.50"), (np.int64(999_999_999), "$9999999.99")],
 )
 def test_money(cents, written):
-    assert prompts.money(cents) == written
+    assert dollars(cents) == written

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from negot_jax.catalog import synthetic
+from negot_jax.game.sellers import SELLERS
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, SELLER, Action, Kind
 from negot_jax.language import automaton, grammar, render
 from negot_jax.language import tokenizer as tokens
@@ -22,7 +23,8 @@ KINDS = (Kind.OFFER, Kind.REJECT, Kind.DEAL, Kind.QUIT)
 DIGITS = 7
 EDGES = (0, 1, 5, 10, 99, 100, 101, 110, 999, 1000, 99_999, 100_000, 123_456_700, MAX_PRICE - 99, MAX_PRICE)
 PRICES = (*EDGES, *np.exp(np.random.default_rng(0).uniform(0, np.log(MAX_PRICE), 9)).astype(int).tolist())
-MANNERS = {"buyer": (BUYER, render.BUYER_TALK), **{name: (SELLER, talk) for name, talk in render.SELLER_TALK.items()}}
+PERSONAS = {seller.persona.name: seller.persona for seller in SELLERS.values()}
+MANNERS = {"buyer": (BUYER, render.BUYER_TALK), **{name: (SELLER, own.talk) for name, own in PERSONAS.items()}}
 
 
 WIDTH = 64

@@ -60,7 +60,7 @@ def _iteration(algorithm: AlgorithmConfig, count: int, carry, key, params: GameP
     keys = jax.random.split(key_offers, count * GROUP)
     buyer = Table(weights["logits"])
     states = jax.vmap(lambda key, scenario: play.episode(key, buyer, SELLER, scenario, params))(keys, scenarios)
-    reward_B = jax.vmap(rewards.outcome)(states).reward
+    reward_B = jax.vmap(rewards.outcome, (0, None))(states, params).reward
     offers_BxT = states.prices[:, :, BUYER]
     scores = _scores(weights, offers_BxT)
     old = scores if algorithm.rescores else None
@@ -91,7 +91,7 @@ def _payoff(logits: jax.Array, params: GameParams) -> float:
     states = jax.vmap(lambda key, row: play.episode(key, Table(logits), SELLER, scenario(row, key), params))(
         keys, costs
     )
-    return 100 * float(jax.vmap(rewards.outcome)(states).reward.mean())
+    return 100 * float(jax.vmap(rewards.outcome, (0, None))(states, params).reward.mean())
 
 
 pytestmark = pytest.mark.slow  # About ten seconds each.

@@ -1,13 +1,15 @@
 """The stochastic seller's solvers: the belief against the game, and the bounds against what is known exactly."""
 
 import dataclasses
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.game import bargaining, sellers
+from negot_jax.game import bargaining, rewards, sellers
 from negot_jax.game.play import play
 from negot_jax.game.types import BUYER, End, GameParams
 from negot_jax.solvers import (
@@ -15,9 +17,9 @@ from negot_jax.solvers import (
     belief,
     best_response,
     information_relaxation,
+    ladders,
     least_squares,
     market,
-    playing,
 )
 from negot_jax.solvers.utilities import UTILITIES
 
@@ -58,7 +60,7 @@ def heard(products):
     seller, params = sellers.make("neutral", tick=50), GameParams(products)
     types = belief.make_types(seller, products, 6, REWARD, 100)
     buyer = least_squares.ReadingBuyer(market.unit(products), types, belief.Rules(0.0, 1.0, 1.0), jnp.zeros((6, 28)))
-    ladder = playing.Ladder(jnp.array([3_600, 4_000, 3_600, 5_000, 3_600, 3_600]), buyer.unit)
+    ladder = ladders.Ladder(jnp.array([3_600, 4_000, 3_600, 5_000, 3_600, 3_600]), buyer.unit)
     drawn = scenarios(products, 12)
     states, _ = play(jax.random.key(0), _Static(ladder), seller, drawn, params)
 
@@ -78,7 +80,7 @@ def heard(products):
 class _Static:
     """A buyer of arrays, static under jit."""
 
-    buyer: playing.Ladder
+    buyer: ladders.Ladder
 
     def act(self, *args):
         return self.buyer.act(*args)
@@ -105,7 +107,7 @@ def bounds(seller, products, turns, samples):
     """The buyer, its mean utility, and the upper bound, each with its standard error: quickly, on a grid of 2 %."""
     key, problem = jax.random.key(1), (seller, products, turns, REWARD)
     buyer = least_squares.solve(key, *problem, step=200, samples=samples)
-    lower = playing.mean_utility(key, buyer, seller, GameParams(products, turns), REWARD)
+    lower = ladders.mean_utility(key, buyer, seller, GameParams(products, turns), REWARD)
     return buyer, lower, information_relaxation.told_asks(key, *problem, step=200, samples=samples // 16)
 
 
@@ -147,8 +149,8 @@ def test_bounds_are_in_order(neutral, products):
 def test_reading_earns_more_than_the_best_ladder(neutral, products):
     seller, _, (lower, lower_error), _ = neutral
     params = GameParams(products, turns=4)
-    ladder = playing.tune_ladder(jax.random.key(2), seller, params, REWARD, step=200)
-    earned, error = playing.mean_utility(jax.random.key(3), ladder, seller, params, REWARD)
+    ladder = ladders.tune_ladder(jax.random.key(2), seller, params, REWARD, step=200)
+    earned, error = ladders.mean_utility(jax.random.key(3), ladder, seller, params, REWARD)
     assert lower > earned + 3 * np.hypot(error, lower_error)
 
 
@@ -159,13 +161,48 @@ def test_bounds_of_every_preset(name, products):
     assert solution.lower < solution.upper + 3 * np.hypot(solution.lower_error, solution.upper_error)
 
 
+def test_the_page_states_the_indifference_of_the_fitted_buyer():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "optimum.md"
+    assert f"within {100 * least_squares.INDIFFERENCE:g} % of the best" in " ".join(page.read_text("utf-8").split())
+
+
 def test_what_cannot_be_solved_is_refused(products):
     key, neutral = jax.random.key(0), sellers.make("neutral", tick=100)
     for message, seller, options in (
         ("discount=1.5", neutral, {"discount": 1.5}),
-        (r"step=300 cents: .* must divide the budget \(8000\)", neutral, {"step": 300}),
-        (r"and its tick \(100\)", neutral, {"step": 64}),
-        ("has no solver", object(), {}),
+        (r"300 cents must divide the budget \(8000\)", neutral, {"step": 300}),
+        (r"64 cents .* tick \(100\)", neutral, {"step": 64}),
+        (r"tick \(150\)", sellers.make("neutral(tick=150)"), {}),
+        ("never sells within the budget", sellers.make("neutral(margin=(20.0, 30.0))"), {}),
+        ("has no solver", sellers.Seller(), {}),
     ):
         with pytest.raises(ValueError, match=message):
             best_response.solve(key, seller, products, 6, REWARD, **options)
+        if "discount" not in options:
+            assert re.search(message, best_response.unsupported(seller, products, **options))
+    assert best_response.unsupported(neutral, products) is None
+
+
+def _patient(outcome):
+    return outcome.ratio / outcome.turns
+
+
+def _strict(outcome):
+    return jnp.where(outcome.end == End.DEAL, outcome.ratio, -0.1)
+
+
+@pytest.mark.parametrize(
+    "reward, reason",
+    [
+        (rewards.paper, None),
+        (rewards.surplus_share, None),
+        (rewards.deal_only, None),
+        (rewards.nash_product, "nash_product rises"),
+        (_patient, "_patient .* more than the price"),
+        (_strict, "_strict pays -0.1 for TURN_LIMIT"),
+    ],
+)
+def test_rewards_that_the_solvers_can_optimize(reward, reason, products, monkeypatch):
+    monkeypatch.setitem(rewards.REWARDS, "own", reward)
+    said = best_response.unsupported(sellers.make("floor"), products, "own")
+    assert said is None if reason is None else re.search(reason, said)

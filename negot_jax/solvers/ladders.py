@@ -1,4 +1,4 @@
-"""What a buyer earns when it is played in the game, and the best ladders of offers, found by playing."""
+"""What a buyer earns when played, and the best ladders of offers, found by playing."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -9,8 +9,9 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.game.bargaining import scenario
-from negot_jax.game.play import Buyer, episode
+from negot_jax.game import bargaining
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.play import episode
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation, Products
 from negot_jax.solvers import market
@@ -19,7 +20,7 @@ from negot_jax.solvers.utilities import Utility
 
 @struct.dataclass
 class Ladder:
-    """A buyer that makes the same offers whatever it is asked: int32[T] prices of a market."""
+    """A buyer whose offers do not depend on the asks. offers: int32[T], prices in `unit`."""
 
     offers: Array
     unit: market.Unit = struct.field(pytree_node=False)
@@ -31,10 +32,10 @@ class Ladder:
 
 @struct.dataclass
 class ByFirstAsk:
-    """A buyer that reads the first ask alone, and chooses by it the ladder that it keeps to.
+    """A buyer that reads only the first ask, which selects the ladder it follows.
 
-    offers: int32[C, T] prices of a market; the first one, made before any ask, is the same in all ladders.
-    cuts: int32[C - 1] prices of a market, rising: ladder c is for first asks from cuts[c - 1] to below cuts[c].
+    offers: int32[C, T], prices in `unit`; the first one, made before any ask, is the same in all ladders.
+    cuts: int32[C - 1], prices in `unit`, rising: ladder c is for first asks in [cuts[c - 1], cuts[c]).
     """
 
     offers: Array
@@ -56,10 +57,10 @@ def _utility_of(state: GameState, utility: Utility, discount: float) -> Array:
 
 
 def _episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> GameState:
-    """Final states [draws * N]: every product `draws` times. The scenarios depend on the key and on `draws` alone."""
+    """Final states [draws * N]: every product `draws` times. The scenarios depend only on the key and `draws`."""
     rows = jnp.tile(jnp.arange(params.products.price.shape[0]), draws)
     key_buyer, key_seller = jax.random.split(key)
-    scenarios = jax.vmap(scenario, (None, 0, 0))(params.products, rows, jax.random.split(key_seller, rows.size))
+    scenarios = bargaining.scenarios(params.products, rows, key_seller)
     return jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
 
 
@@ -87,7 +88,7 @@ def mean_utility(
 ) -> tuple[float, float]:
     """The mean utility over `draws` episodes of every product, and its standard error for these products.
 
-    Deals alone count, so the buyer must not overshoot.
+    Only deals count, so the buyer must not overshoot.
     """
     play = _play_data if isinstance(buyer, Ladder | ByFirstAsk) else _play_static
     worth_DxN = np.asarray(play(key, buyer, seller, params, utility, discount, draws), np.float64)
@@ -107,7 +108,7 @@ def tune_ladder(
 ) -> Ladder:
     """The best buyer that does not read asks, by coordinate ascent on the game.
 
-    The products are of one list price and budget, `step` is that of the price grid, in cents.
+    All products share one list price and budget. `step`: of the price grid, cents.
     """
     unit = market.unit(params.products)
     rising = np.linspace(unit.budget / 2, unit.budget, params.turns).astype(np.int32) // step * step
@@ -130,11 +131,11 @@ def tune_by_first_ask(
     step: int = 100,
     classes: int = 16,
 ) -> ByFirstAsk:
-    """The best buyer found that reads the first ask alone: as `tune_ladder`, but for the first offer.
+    """The best buyer found that reads only the first ask: like `tune_ladder`, except for the first offer.
 
-    That is the given ladder's, or half of it, or nothing, which is never a deal: whichever earns most. First asks are
-    put into classes of about the same number of episodes, each of which gets a ladder of its own. More classes read the
-    ask more exactly, and leave fewer episodes to choose a ladder by.
+    The first offer is the given ladder's, half of it, or nothing (which is never a deal), whichever earns most. First
+    asks are divided into classes of about equally many episodes, each with a ladder of its own. More classes read the
+    ask more precisely but leave fewer episodes to choose each ladder from.
     """
     play = functools.partial(_ladder_utilities, key, seller=seller, params=params, utility=utility, discount=discount)
 
@@ -152,7 +153,7 @@ def tune_by_first_ask(
 
 @functools.partial(jax.jit, static_argnames=("seller", "draws"))
 def _first_asks(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> Array:
-    """int32[draws, N] cents, NONE where the game ended before."""
+    """int32[draws, N] cents, NONE where the game ended first."""
     return _episodes(key, buyer, seller, params, draws).prices[:, 0, SELLER].reshape(draws, -1)
 
 
@@ -168,7 +169,7 @@ def _ladder_utilities(
     utility: Utility,
     discount,
 ) -> Array:
-    """Utilities [S, draws, N] of a buyer with each of these ladders in turn, all on the same episodes."""
+    """Utilities [S, draws, N] of the buyer with each set of ladders, all on the same episodes."""
 
     def worth(offers_CxT: Array) -> Array:
         return _play(key, buyer.replace(offers=offers_CxT), seller, params, utility, discount, draws)
@@ -179,11 +180,11 @@ def _ladder_utilities(
 def _ascend(
     play: Callable[..., Array], buyer: ByFirstAsk, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
 ) -> tuple[float, ByFirstAsk]:
-    """A better buyer and its mean utility; each ladder is improved for the episodes in which it is the chosen one.
+    """The mean utility and an improved buyer; each ladder is improved on the episodes that select it.
 
-    One offer at a time, from the last turn to the first, it tries every price of the grid, until none gains. It begins
-    with the buyer's own offers, and with offers of nothing, since where early offers are taken the last ones would
-    never be tried; of the two the better is kept.
+    Tries every price of the grid for one offer at a time, from the last turn to the first, until none gains. Starts
+    once from the buyer's own offers and once from offers of nothing (if early offers are accepted, later ones are never
+    reached), and keeps the better result.
     """
     prices_S = np.arange(0, buyer.unit.budget + 1, step)
     members_CxDN = chosen_DxN.ravel() == np.arange(len(buyer.offers))[:, None]

@@ -7,7 +7,7 @@ import pytest
 
 from negot_jax.game import sellers
 from negot_jax.game.types import SELLER, GameParams, Kind, Observation
-from negot_jax.solvers import backward_induction, market, playing
+from negot_jax.solvers import backward_induction, ladders, market
 from negot_jax.solvers.utilities import UTILITIES
 
 REWARD = UTILITIES["reward"]
@@ -22,12 +22,12 @@ def params():
 
 def tuned(seller, params, **options):
     """The best ladder and the buyer that reads the first ask."""
-    ladder = playing.tune_ladder(KEY, seller, params, REWARD, draws=2, step=200)
-    return ladder, playing.tune_by_first_ask(KEY, ladder, seller, params, REWARD, draws=2, step=200, **options)
+    ladder = ladders.tune_ladder(KEY, seller, params, REWARD, draws=2, step=200)
+    return ladder, ladders.tune_by_first_ask(KEY, ladder, seller, params, REWARD, draws=2, step=200, **options)
 
 
 def earned(buyer, seller, params):
-    return playing.mean_utility(KEY, buyer, seller, params, REWARD, draws=2)[0]
+    return ladders.mean_utility(KEY, buyer, seller, params, REWARD, draws=2)[0]
 
 
 def test_a_first_ask_that_says_nothing_changes_no_offer(params):
@@ -49,7 +49,7 @@ def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(params):
 
 def test_it_reads_the_first_ask_and_no_other():
     unit = market.Unit(10_000, 8_000)
-    buyer = playing.ByFirstAsk(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
+    buyer = ladders.ByFirstAsk(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
 
     def offer(turn: int, asks: list[int]) -> int:
         """At a list price of $200.00."""

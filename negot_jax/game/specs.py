@@ -1,0 +1,56 @@
+"""Parses policy specs, as configs and tables write them: `linear` or `linear(start=0.4, end=1.0)`."""
+
+import ast
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, TypeVar
+
+from negot_jax.config import require_known
+
+Policy = TypeVar("Policy")
+
+
+def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
+    """Returns the policy that `spec` names, with the given fields replaced.
+
+    Args:
+      policies: frozen dataclass instances by name.
+      spec: a name, optionally followed by keyword arguments with literal values.
+      **overrides: further fields.
+
+    Raises:
+      ValueError: the spec is malformed, the name or a field is unknown, or a value has the wrong type.
+    """
+    try:
+        node = ast.parse(spec, mode="eval").body
+        call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError("fields are given by name")
+        name = call.func.id
+        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords} | overrides
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"policy {spec!r} cannot be read ({error}); write name or name(field=value)") from error
+    policy = policies[require_known("policy", name, policies)]
+    # Only numbers can be written in a spec; a persona, say, belongs to the name.
+    known = [field.name for field in dataclasses.fields(policy) if isinstance(getattr(policy, field.name), _VALUES)]
+    for field, value in fields.items():
+        _require_like(value, getattr(policy, require_known(f"field of {name}", field, known)), f"{name}.{field}")
+    return dataclasses.replace(policy, **fields)
+
+
+_VALUES = int | float | tuple
+
+
+def _require_like(value: Any, default: Any, field: str) -> None:
+    """Raises ValueError unless `value` is a number, or as many numbers, of the type of `default`."""
+    values, defaults = (x if isinstance(x, tuple) else (x,) for x in (value, default))
+    kinds = [int if isinstance(number, int) else (int, float) for number in defaults]
+    fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
+    if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):
+        raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its default")
+
+
+def require(policy: Any, field: str, holds: bool, wanted: str) -> None:
+    """Raises ValueError, naming policy, field, value and the allowed range, unless `holds`."""
+    if not holds:
+        raise ValueError(f"{type(policy).__name__}.{field}={getattr(policy, field)!r}: must be {wanted}")
