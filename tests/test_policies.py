@@ -6,6 +6,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+from negot_jax.rl.learner import NOTHING_FROZEN, Learner
 import numpy as np
 import pytest
 
@@ -22,7 +23,6 @@ from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.rl import environment, learner, players, rollout
 from negot_jax.rl.advantages import ADVANTAGES
-from negot_jax.rl.learner import NOTHING_FROZEN, Learner
 from negot_jax.solvers import best_response
 from tests import tiny_run
 

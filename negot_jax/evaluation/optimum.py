@@ -16,7 +16,6 @@ import numpy as np
 
 from negot_jax.catalog.types import MIN_SCALE
 from negot_jax.evaluation import figures
-from negot_jax.game import buyers
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import GameParams, Products
 from negot_jax.solvers import best_response, ladders, market, schedules

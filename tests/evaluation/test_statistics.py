@@ -8,7 +8,6 @@ from negot_jax.evaluation import rows, statistics
 from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
 from negot_jax.game.types import NONE, End, Outcome
 
-
 OTHER = Row("scripted", "other")
 LOW, HIGH = (Row("tuned", "tuned linear", (("start", 0.4), ("end", end))) for end in (0.8, 0.9))
 

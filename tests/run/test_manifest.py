@@ -1,6 +1,5 @@
 """The manifest: what it records, what identifies a run, and that a run is resumed only as itself."""
 
-import json
 import subprocess
 import sys
 
