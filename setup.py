@@ -16,6 +16,7 @@ setup(
         "flax",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
         "jax",
+        "jinja2",
         "matplotlib",
         "ml-collections",
         "numpy",
@@ -35,7 +36,6 @@ setup(
         "tpu": ["gcsfs", "jax[tpu]"],  # The former for workdirs in a bucket.
         "test": [
             "hypothesis",
-            "jinja2",
             "libtpu",  # The compiler of `launch.compile_check`.
             "mistral-common",
             "pytest",

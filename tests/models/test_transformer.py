@@ -73,7 +73,7 @@ def _norm(x, scale):
 
 def _rotate(x_TxH, positions):
     half = CONFIG.head_dim // 2
-    angles = positions[:, None] / CONFIG.rope_theta ** (np.arange(half) / half)
+    angles = positions[:, None] / CONFIG.rope.theta ** (np.arange(half) / half)
     turn = np.exp(1j * angles) * (x_TxH[:, :half] + 1j * x_TxH[:, half:])  # A pair is a complex number.
     return np.concatenate([turn.real, turn.imag], axis=-1)
 
