@@ -104,7 +104,7 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
         if ids.get(token["content"]) != token["id"]:
             raise ValueError(
                 f"{path}: added token {token['content']!r} has id {token['id']}, but is read as "
-                f"{ids.get(token['content'])}: there are ids without a token before it. {_OWN}"
+                f"{ids.get(token['content'])}: the ids have holes or overlap. {_OWN}"
             )
     token_bytes = [b""] * _fitting(max(ids.values(), default=0) + 1, vocab_size, path)
     for piece, token in ids.items():

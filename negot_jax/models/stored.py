@@ -99,7 +99,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
         parts = sorted(path.name for path in folder.glob("*.safetensors"))
         if others:
             way_out = f"Of {others[0]} nothing is read: convert it to safetensors, or download the model in that form."
-        elif parts and len(names) == 1:
+        elif parts and not index.exists():
             way_out = f"There is {parts[0]}, but no {INDEX} to say what else there should be: download it."
         else:
             way_out = "A checkpoint is safetensors files, here incomplete: download it again."
