@@ -8,7 +8,7 @@ setup(
     description="Training language models to bargain, by reinforcement learning with verifiable rewards, in JAX",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["negot_jax", "negot_jax.*"]),
+    packages=find_packages(include=["negot_jax*", "experiments*", "launch*"]),
     package_data={"negot_jax.catalog": ["checksums.tsv"]},
     install_requires=[
         "absl-py",
@@ -16,6 +16,7 @@ setup(
         "flax",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
         "jax",
+        "jinja2",
         "matplotlib",
         "ml-collections",
         "numpy",
@@ -35,7 +36,6 @@ setup(
         "tpu": ["gcsfs", "jax[tpu]"],  # gcsfs for workdirs in a bucket.
         "test": [
             "hypothesis",
-            "jinja2",
             "libtpu",  # The compiler that `launch.compile_check` uses.
             "mistral-common",
             "pytest",

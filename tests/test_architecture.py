@@ -11,11 +11,12 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 LONGEST = 350  # Lines.
 
 # Every package may import these.
-SHARED = {"config", "cache", "progress"}
+SHARED = {"config", "cache", "hub", "progress"}
 # What else each package may import of the project, besides itself.
 MAY_IMPORT = {
     "config": set(),
     "cache": set(),
+    "hub": set(),
     "progress": set(),
     "game": set(),
     "models": set(),

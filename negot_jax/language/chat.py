@@ -1,135 +1,207 @@
-"""Chat formats: the texts and control tokens that a published model expects around messages.
+"""Chat formats: what a published model expects around messages, read off the template that came with it.
 
-They are those of the models' own templates, without tools. Control tokens are apart from text, so that no message can
-spell one, and a message's tokens can be put between them one by one.
+The template (Jinja, as `transformers` renders it) is applied to a conversation of marks, and split at them. Control
+tokens stay apart from text, so that no message can spell one, and a message's tokens can be put between them one by
+one. A template that cannot be split, or that has the model think aloud, is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
-import json
 import pathlib
-from typing import Literal, NamedTuple
+import re
+from typing import Any
 
+import jinja2
+from jinja2 import sandbox
+
+from negot_jax import hub
 from negot_jax.language.hf_tokenizer import PublishedTokenizer
-
-Role = Literal["system", "user", "assistant"]
-
-
-class Message(NamedTuple):
-    role: Role
-    content: str
 
 
 class Control(str):
     """The name of a control token."""
 
 
+Pieces = tuple[Control | str, ...]  # Control tokens and the texts between them.
+
+
 @dataclasses.dataclass(frozen=True)
 class ChatFormat:
-    """How a model is spoken to.
+    """What stands around the messages of a conversation: start, rules, opening, then messages by turns.
 
     Attributes:
-      start: before a conversation. opening, closing: around a message; the opening goes on with the role's name and a
-      newline, and the closing ends in a newline.
-      assistant: the name of the role that the model speaks in.
-      reply: text after the opening of the message that the model is to write.
-      system_in_user: the first user message takes the system message in, with an empty line between them.
-      trims: messages lose the white space around them.
-      thinks: what the model thought, up to "</think>", is left out of the messages that it reads.
+      start: before the system message. opening: between it and the first message of the user.
+      end: the control token that ends every message of user and assistant.
+      reply: between the end of the user's message and what the model is to write.
+      heard: between the end of the assistant's message and the user's next one.
     """
 
-    opening: Control
-    closing: Control
-    start: Control | None = None
-    assistant: str = "assistant"
-    reply: str = ""
-    system_in_user: bool = False
-    trims: bool = False
-    thinks: bool = False
+    start: Pieces
+    opening: Pieces
+    end: Control
+    reply: Pieces
+    heard: Pieces
 
 
-FORMATS = {
-    # Qwen3-*-Instruct-2507.
-    "qwen3-instruct": ChatFormat(Control("<|im_start|>"), Control("<|im_end|>")),
-    # The Qwen3 models that may think, told not to (`enable_thinking=False`).
-    "qwen3": ChatFormat(Control("<|im_start|>"), Control("<|im_end|>"), reply="<think>\n\n</think>\n\n", thinks=True),
-    "gemma3": ChatFormat(
-        Control("<start_of_turn>"),
-        Control("<end_of_turn>"),
-        start=Control("<bos>"),
-        assistant="model",
-        system_in_user=True,
-        trims=True,
+# For folders without a template, by a control token that only these have.
+_DEFAULTS = {
+    "<start_of_turn>": (
+        "{{ bos_token }}{% for m in messages %}"
+        "{% if m.role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}"
+        "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content }}"
+        "{{ '<end_of_turn>\n' }}{% endfor %}{{ '<start_of_turn>model\n' }}"
+    ),
+    "<|im_start|>": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{{ '<|im_start|>assistant\n' }}"
     ),
 }
+_RULES, _MARKS = "zqRulesqz", tuple(f"zqMark{i}qz" for i in range(5))
+_THOUGHT = "zqThoughtqz"
+_OPENS_A_THOUGHT = re.compile(r"[<\[]\|?(\w*(?:think|thought|reason)\w*)\|?[>\]](?!.*[<\[]\|?/\1)", re.DOTALL | re.I)
+_NOT_THINKING = "Use an instruct model, or one that can be told not to think (enable_thinking=false in its template)."
 
 
 def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatFormat:
-    """The chat format of the checkpoint in a folder: by its template, or, where it has none, by its control tokens.
+    """The chat format of the checkpoint in a folder: of its template, or, where it has none, by its control tokens.
 
     Raises:
-      ValueError: neither is of a known format.
+      ValueError: it is not known; the template fails, cannot be split, or opens a thought.
     """
-    template = _template(pathlib.Path(folder))
-    told = template if template else " ".join(tokenizer.controls)
-    if "<|im_start|>" in told:
-        return FORMATS["qwen3" if "enable_thinking" in told else "qwen3-instruct"]
-    if "<start_of_turn>" in told:
-        return FORMATS["gemma3"]
-    raise ValueError(
-        f"{folder}: its chat format is not known, by {'its template' if template else 'the control tokens'}. Known: "
-        f"{', '.join(FORMATS)}."
-    )
-
-
-def _template(folder: pathlib.Path) -> str:
-    """The chat template that came with a checkpoint, in either of the places where it may be; empty for none."""
-    if (path := folder / "chat_template.jinja").exists():
-        return path.read_text(encoding="utf-8")
-    if (path := folder / "tokenizer_config.json").exists():
-        return str(json.loads(path.read_text(encoding="utf-8")).get("chat_template") or "")
-    return ""
-
-
-def parts(form: ChatFormat, messages: Sequence[Message]) -> list[Control | str]:
-    """A conversation up to where the model is to reply: control tokens, and the texts between them.
-
-    Raises:
-      ValueError: the messages are not an optional system message, then user and assistant by turns from user to user.
-    """
-    system = messages[0].content if messages and messages[0].role == "system" else None
-    turns = messages if system is None else messages[1:]
-    if [role for role, _ in turns] != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+    folder = pathlib.Path(folder)
+    config = _read(folder / "tokenizer_config.json")
+    names = _read(folder / "special_tokens_map.json") | config
+    template, where = _template(folder, config)
+    if template is None:
+        known = [name for name in _DEFAULTS if name in tokenizer.controls]
+        if not known or b"<think>" in tokenizer.token_bytes:
+            raise ValueError(
+                f"{folder} has no chat template, and {'its model may think' if known else 'its tokens name none'}. "
+                "Download chat_template.jinja or tokenizer_config.json of the model; a base model has none."
+            )
+        template, where = _DEFAULTS[known[0]], folder
+    special = {f"{name}_token": _special(names, f"{name}_token", tokenizer) for name in ("bos", "eos", "pad", "unk")}
+    try:
+        form, apart = _split(_compile(template), special, tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{where}: the chat template cannot be used: {error}") from error
+    reply = "".join(form.reply)
+    if opened := _OPENS_A_THOUGHT.search(reply):
         raise ValueError(
-            f"chat: roles {[role for role, _ in messages]}; a conversation is a system message or none, then user and "
-            "assistant by turns, a user message first and last."
+            f"{where}: the chat template opens {opened[0]} for the model: it would be heard. {_NOT_THINKING}"
         )
-    said = [(role, _as_read(form, role, content)) for role, content in turns]
-    if system is not None and form.system_in_user:
-        said[0] = ("user", f"{system}\n\n{said[0][1]}")
-    elif system is not None:
-        said.insert(0, ("system", system))
-    pieces: list[Control | str] = [] if form.start is None else [form.start]
-    for role, content in said:
-        name = form.assistant if role == "assistant" else role
-        pieces += [form.opening, f"{name}\n{content}", form.closing, "\n"]
-    return [*pieces, form.opening, f"{form.assistant}\n{form.reply}"]
+    if apart and "</think>" not in reply:
+        raise ValueError(f"{where}: the chat template is of a model that thinks aloud. {_NOT_THINKING}")
+    return form
 
 
-def _as_read(form: ChatFormat, role: Role, content: str) -> str:
-    if form.thinks and role == "assistant" and "</think>" in content:
-        content = content.split("</think>")[-1].lstrip("\n")
-    return content.strip() if form.trims else content
-
-
-def encode(form: ChatFormat, tokenizer: PublishedTokenizer, messages: Sequence[Message]) -> list[int]:
-    """The token ids of `parts`; what a message spells is text, even if it is the name of a control token."""
-    return encode_parts(tokenizer, parts(form, messages))
-
-
-def encode_parts(tokenizer: PublishedTokenizer, pieces: Sequence[Control | str]) -> list[int]:
-    """The token ids of control tokens and texts in a row."""
-    ids = []
-    for piece in pieces:
-        ids += [tokenizer.control(piece)] if isinstance(piece, Control) else tokenizer.encode(piece)
+def encode(tokenizer: PublishedTokenizer, pieces: Iterable[Control | str]) -> list[int]:
+    """The token ids of control tokens and texts in a row; texts beside each other are one."""
+    ids, text = [], ""
+    for piece in (*pieces, Control()):
+        if not isinstance(piece, Control):
+            text += piece
+            continue
+        ids += tokenizer.encode(text) if text else []
+        ids += [tokenizer.control(piece)] if piece else []
+        text = ""
     return ids
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    return hub.read_json(path) if path.exists() else {}
+
+
+def _special(names: dict[str, Any], name: str, tokenizer: PublishedTokenizer) -> str:
+    """A special token's content; Gemma's first token has to be there even where no file names it."""
+    token = names.get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    if isinstance(token, str):
+        return token
+    return "<bos>" if name == "bos_token" and "<bos>" in tokenizer.controls else ""
+
+
+def _template(folder: pathlib.Path, config: dict[str, Any]) -> tuple[str | None, pathlib.Path]:
+    """The chat template that came with a checkpoint, in any of the places where it may be, and that place."""
+    if (path := folder / "chat_template.jinja").exists():
+        return hub.read_text(path), path
+    if (path := folder / "chat_template.json").exists():
+        template = hub.read_json(path).get("chat_template")
+    else:
+        path, template = folder / "tokenizer_config.json", config.get("chat_template")
+    if isinstance(template, list):  # Several by name, as {"name": ..., "template": ...}.
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default", template)
+    if template is not None and not isinstance(template, str):
+        raise ValueError(f"{path}: chat_template={template!r:.80} must be a text. Download it again.")
+    return template or None, path
+
+
+def _compile(template: str) -> jinja2.Template:
+    """The template as `transformers` compiles it, but that it cannot ask for the date: a run can be repeated."""
+
+    def refuse(message):
+        raise jinja2.TemplateError(message)
+
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = refuse
+    try:
+        return environment.from_string(template)
+    except Exception as error:
+        raise ValueError(f"{error}. Download it again.") from error
+
+
+def _render(template: jinja2.Template, special: dict[str, str], said: Sequence[str], system: bool) -> str:
+    """A conversation up to where the model is to reply. Without a system role the rules begin the first message."""
+    first = [("system", _RULES), ("user", said[0])] if system else [("user", f"{_RULES}\n\n{said[0]}")]
+    turns = first + [(("user", "assistant")[i % 2], content) for i, content in enumerate(said) if i]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    options = {"add_generation_prompt": True, "enable_thinking": False, "tools": None, "documents": None}
+    try:
+        return template.render(messages=messages, **options, **special)
+    except Exception as error:  # A template is a program: it may raise anything.
+        raise ValueError(f"{error}. Use one for plain messages of user and assistant.") from error
+
+
+def _split(
+    template: jinja2.Template, special: dict[str, str], tokenizer: PublishedTokenizer
+) -> tuple[ChatFormat, bool]:
+    """The format, and whether the template leaves thoughts out of what the assistant said."""
+
+    def texts(count, system):
+        marks = (_RULES, *_MARKS[:count])
+        rendered = _render(template, special, _MARKS[:count], system)
+        cut = re.split("|".join(marks), rendered)
+        if re.findall("|".join(marks), rendered) != list(marks):
+            raise ValueError("it does not render every message once and in order")
+        return cut
+
+    try:
+        system, (start, opening, to_reply, to_next, last) = True, texts(3, True)
+    except ValueError:
+        system, (start, opening, to_reply, to_next, last) = False, texts(3, False)
+    one, five = texts(1, system), texts(5, system)
+    if five != [start, opening, to_reply, to_next, to_reply, to_next, last] or one != [start, opening, last]:
+        raise ValueError("what it writes between messages changes along a conversation")
+    pieces = lambda text: _pieces(text, tokenizer)
+    (end, *reply), (other_end, *heard) = pieces(last), pieces(to_next)
+    if not isinstance(end, Control) or end != other_end:
+        raise ValueError(
+            f"messages have to end in one control token, those of the user and the assistant alike, and end in {end!r} "
+            f"and {other_end!r}"
+        )
+    if not last.startswith(to_reply):
+        raise ValueError(f"the model is to reply after {last!r}, but replied after {to_reply!r}")
+    thought = _render(template, special, (_MARKS[0], f"<think>{_THOUGHT}</think>{_MARKS[1]}", _MARKS[2]), system)
+    form = ChatFormat(pieces(start), pieces(opening), end, tuple(reply), tuple(heard))
+    return form, _THOUGHT not in thought
+
+
+def _pieces(text: str, tokenizer: PublishedTokenizer) -> Pieces:
+    names = sorted(tokenizer.controls, key=len, reverse=True)
+    if not names or not text:
+        return (text,)
+    cut = re.split(f"({'|'.join(map(re.escape, names))})", text)
+    return tuple(Control(piece) if piece in tokenizer.controls else piece for piece in cut if piece)

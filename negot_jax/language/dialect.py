@@ -70,27 +70,22 @@ class Chat:
 
     @property
     def end(self) -> int:
-        return self.tokenizer.control(self.form.closing)
+        return self.tokenizer.control(self.form.end)
 
     def prompt(self, role, rules, about, text_tokens, turns):
-        # What is cut in the middle of a character loses that character.
+        # A character that the cut goes through is left out.
         kept = self.tokenizer.decode(self.tokenizer.encode(about)[:text_tokens]).rstrip("\ufffd")
         if role == BUYER:
             user = f"{kept}\n\n{_LEFT.format(turns)}{_OPEN}"
-            *pieces, _, _, _ = chat.parts(self.form, [chat.Message("system", rules), chat.Message("user", user)])
-            return self._encode(pieces)
+            return self._encode(*self.form.start, rules, *self.form.opening, user, self.form.end)
         # The first thing that the user says is the buyer's message, so the prompt ends where that begins.
-        system = chat.Message("system", f"{rules}\n{kept}")
-        pieces = chat.parts(self.form, [system, chat.Message("user", "\0")])
-        begins = next(i for i, piece in enumerate(pieces) if piece.endswith("\0"))
-        return self._encode([*pieces[:begins], pieces[begins].removesuffix("\0")])
+        return self._encode(*self.form.start, f"{rules}\n{kept}", *self.form.opening)
 
     def own_header(self, role, left):
-        return self._encode(["\n", self.form.opening, f"{self.form.assistant}\n{self.form.reply}"])
+        return self._encode(*self.form.reply)
 
     def other_header(self, role, left, first):
-        told = _LEFT.format(left)
-        return self._encode([told] if first else ["\n", self.form.opening, f"user\n{told}"])
+        return self._encode(*(() if first else self.form.heard), _LEFT.format(left))
 
-    def _encode(self, pieces):
-        return chat.encode_parts(self.tokenizer, pieces)
+    def _encode(self, *pieces):
+        return chat.encode(self.tokenizer, pieces)

@@ -21,17 +21,20 @@ _TOKENS = 16_384  # Read at a time on a mesh: with 8 active experts and a width 
 
 
 class Routes(NamedTuple):
-    """Where tokens go: experts int32[N, K], and float32 weights [N, K] that sum to 1 for each token."""
+    """Where tokens go: experts int32[N, K], and their float32 weights [N, K]."""
 
     experts_NxK: jax.Array
     weights_NxK: jax.Array
 
 
-def route(x_NxD: jax.Array, router_DxE: jax.Array, active: int) -> Routes:
-    """The most likely experts of each token, in float32: rounding must not choose the expert."""
+def route(x_NxD: jax.Array, router_DxE: jax.Array, active: int, normalized: bool = True) -> Routes:
+    """The most likely experts of each token, in float32: rounding must not choose the expert.
+
+    normalized: whether a token's weights are scaled to sum to 1, or are the experts' probabilities.
+    """
     scores = jnp.dot(x_NxD.astype(jnp.float32), router_DxE.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     likely, experts = jax.lax.top_k(jax.nn.softmax(scores), active)
-    return Routes(experts, likely / likely.sum(axis=-1, keepdims=True))
+    return Routes(experts, likely / likely.sum(axis=-1, keepdims=True) if normalized else likely)
 
 
 def mix(
@@ -40,6 +43,7 @@ def mix(
     active: int,
     experts: dict[str, jax.Array],
     adapters: dict[str, dict[str, jax.Array]],
+    normalized: bool = True,
 ) -> jax.Array:
     """Sends each token through its experts, [N, D]; arguments as in `route` and `apply_experts`.
 
@@ -51,7 +55,7 @@ def mix(
     adapters = {name: adapters[name] for name in experts if name in adapters}
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
-        return apply_experts(x_NxD, route(x_NxD, router_DxE, active), experts, adapters)
+        return apply_experts(x_NxD, route(x_NxD, router_DxE, active, normalized), experts, adapters)
     parts = math.prod(mesh.shape[name] for name in ROWS)
     N = x_NxD.shape[0]
     padded = jnp.pad(x_NxD, ((0, -N % parts), (0, 0)))  # A batch whose rows the devices do not divide.
@@ -64,7 +68,7 @@ def mix(
 
     def local(x_nxD, router_DxE, experts, adapters):
         def read(x_nxD):
-            routes = route(x_nxD, router_DxE, active)
+            routes = route(x_nxD, router_DxE, active, normalized)
             theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
             first = jax.lax.axis_index(EXPERT) * experts["gate"].shape[0]
             mixed = apply_experts(theirs, routes, experts, adapters, first)

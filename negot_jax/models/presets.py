@@ -34,14 +34,33 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a transformer. Hashable, so that it can be static under jit.
+class RopeConfig:
+    """Rotary position embedding (Su et al. 2021) and how it is stretched; see `negot_jax.models.rope`.
 
-    Families: "qwen3" has RMSNorm before attention and MLP, SwiGLU and, with experts, a router. "gemma3" has norms after
-    both as well, norms whose weight is stored less 1, GeGLU, and embeddings times the square root of the width.
+    kind: "linear" divides all frequencies by the factor (Chen et al. 2023), "llama3" the low ones alone, "yarn" by a
+    ramp between beta_slow and beta_fast turns in the original length (Peng et al. 2023).
     """
 
-    family: Literal["qwen3", "gemma3"] = field("qwen3", "which architecture")
+    theta: float = 10_000.0
+    kind: Literal["default", "linear", "llama3", "yarn"] = "default"
+    factor: float = 1.0
+    original_length: float = 8192.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    attention_factor: float = 1.0  # Sine and cosine are multiplied by it.
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A transformer as a set of features. Hashable, so that it can be static under jit.
+
+    All have RMSNorm before attention and MLP, a gated MLP and rotary embedding; the defaults are a small Qwen3's.
+    `negot_jax.models.families` says which features each published family has.
+    """
+
     vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, and no other will do")
     layers: int = field(2, "transformer layers")
     width: int = field(64, "residual stream width")
@@ -52,11 +71,17 @@ class ModelConfig:
     experts: int = field(0, "experts in every layer; 0 for a dense MLP")
     active_experts: int = field(0, "experts that each token passes through")
     query_scalar: float | None = field(None, "scores are divided by its square root; None takes head_dim")
-    rope_theta: float = field(10_000.0, "base of the rotary frequencies")
-    rope_factor: float = field(1.0, "positions are divided by this before they are rotated, but not in local layers")
+    normalized_experts: bool = field(True, "whether the weights of a token's experts sum to 1")
+    rope: RopeConfig = field(RopeConfig(), "rotary position embedding")
     window: int | None = field(None, "local layers see this many tokens, their own included; None: no local layers")
-    global_every: int = field(1, "every n-th layer is global, the others are local")
-    local_rope_theta: float = field(10_000.0, "base of the rotary frequencies of local layers")
+    local_layers: tuple[bool, ...] = field((False,), "which layers are local, repeated over the layers")
+    local_rope: RopeConfig | None = field(None, "rotary position embedding of local layers; None takes that of all")
+    qk_norm: bool = field(True, "RMSNorm of queries and keys, for each head")
+    qkv_bias: bool = field(False, "biases on queries, keys and values")
+    activation: Literal["silu", "gelu"] = field("silu", "of the MLP's gate; gelu is the tanh approximation")
+    sandwich_norm: bool = field(False, "RMSNorm after attention and MLP too, before the residual is added")
+    scaled_embedding: bool = field(False, "embeddings are multiplied by the square root of the width")
+    norm_offset: float = field(0.0, "added to the stored scales of RMSNorm")
     norm_eps: float = field(1e-6, "epsilon of RMSNorm")
     tied_embedding: bool = field(True, "whether the output matrix is the embedding")
     dtype: Literal["float32", "bfloat16"] = field(
@@ -68,7 +93,7 @@ class ModelConfig:
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters")
 
     def __post_init__(self):
-        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "window", "global_every"):
+        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "window"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1.")
         if self.heads % self.kv_heads:
@@ -78,10 +103,10 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"model.head_dim={self.head_dim} is odd: rotary embedding turns pairs. Use an even size.")
-        if (self.window is None) != (self.global_every == 1):
+        if (self.window is None) == any(self.local_layers):
             raise ValueError(
-                f"model.window={self.window}, model.global_every={self.global_every}: a window is for local layers, "
-                "which there are if not every layer is global. Set both, or window=None and global_every=1."
+                f"model.window={self.window}, model.local_layers={self.local_layers}: a window is for local layers. "
+                "Set both, or neither."
             )
         if not (1 <= self.active_experts <= self.experts or self.experts == self.active_experts == 0):
             raise ValueError(
@@ -89,12 +114,17 @@ class ModelConfig:
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
         for name, known in (
-            ("family", ("qwen3", "gemma3")),
+            ("activation", ("silu", "gelu")),
             ("dtype", ("float32", "bfloat16")),
             ("remat", ("none", "dots", "full")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"model.{name}={getattr(self, name)!r}: use one of {', '.join(map(repr, known))}.")
+
+    @property
+    def is_local(self) -> tuple[bool, ...]:
+        """Of every layer, whether it is local."""
+        return tuple(self.local_layers[layer % len(self.local_layers)] for layer in range(self.layers))
 
 
 def _qwen3(layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
@@ -107,39 +137,42 @@ def _qwen3(layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
         head_dim=128,
         mlp=mlp,
         dtype="bfloat16",
-        **{"rope_theta": 1e6} | rest,
+        **{"rope": RopeConfig(1e6)} | rest,
     )
 
 
 def _gemma3(layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
     return ModelConfig(
-        family="gemma3",
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         mlp=mlp,
-        global_every=6,
-        rope_theta=1e6,
+        local_layers=(True,) * 5 + (False,),
+        local_rope=RopeConfig(),
+        activation="gelu",
+        sandwich_norm=True,
+        scaled_embedding=True,
+        norm_offset=1.0,
         dtype="bfloat16",
-        **{"head_dim": 256, "query_scalar": 256.0} | rest,
+        **{"head_dim": 256, "query_scalar": 256.0, "rope": RopeConfig(1e6)} | rest,
     )
 
 
-_LARGE_GEMMA = {"vocab_size": 262_208, "window": 1024, "rope_factor": 8.0}
+_LARGE_GEMMA = {"vocab_size": 262_208, "window": 1024, "rope": RopeConfig(1e6, "linear", 8.0)}
 
 PRESETS = {
     "tiny": ModelConfig(),
     "qwen3-0.6b": _qwen3(28, 1024, 16, 8, 3072),
     "qwen3-1.7b": _qwen3(28, 2048, 16, 8, 6144),
     "qwen3-4b": _qwen3(36, 2560, 32, 8, 9728),
-    "qwen3-4b-instruct-2507": _qwen3(36, 2560, 32, 8, 9728, rope_theta=5e6),
+    "qwen3-4b-instruct-2507": _qwen3(36, 2560, 32, 8, 9728, rope=RopeConfig(5e6)),
     "qwen3-8b": _qwen3(36, 4096, 32, 8, 12_288, tied_embedding=False),
     "qwen3-14b": _qwen3(40, 5120, 40, 8, 17_408, tied_embedding=False),
     "qwen3-32b": _qwen3(64, 5120, 64, 8, 25_600, tied_embedding=False),
     "qwen3-30b-a3b": _qwen3(48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False),
     "qwen3-30b-a3b-instruct-2507": _qwen3(
-        48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False, rope_theta=1e7
+        48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False, rope=RopeConfig(1e7)
     ),
     "gemma3-270m": _gemma3(18, 640, 4, 1, 2048, vocab_size=262_144, window=512),
     "gemma3-1b": _gemma3(26, 1152, 4, 1, 6912, vocab_size=262_144, window=512),

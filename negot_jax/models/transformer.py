@@ -1,6 +1,6 @@
-"""A decoder-only transformer: RMSNorm, RoPE, grouped-query attention with QK-norm, a gated MLP or experts.
+"""A decoder-only transformer: RMSNorm, RoPE, grouped-query attention, a gated MLP or experts.
 
-It is Qwen3 (dense and mixture of experts) or the text half of Gemma 3, by `ModelConfig`.
+Its features are those of `ModelConfig`; `negot_jax.models.families` names the published models that they make.
 
 Layers are Flax NNX modules, but only this file knows it: elsewhere a model is a pytree of weights, its layers stacked
 `[layers, ...]`, and the functions below. One `forward` serves training (no cache), prefill (a chunk of tokens) and
@@ -16,7 +16,7 @@ from flax import nnx, struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.models import embedding, lora, moe, sharding
+from negot_jax.models import embedding, lora, moe, rope, sharding
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
@@ -46,10 +46,10 @@ def linear(x: jax.Array, weight: nnx.Param | jax.Array, adapter: dict[str, jax.A
 
 
 class Norm(nnx.RMSNorm):
-    """RMSNorm over the last axis, in float32. Gemma 3 stores its scale less 1."""
+    """RMSNorm over the last axis, in float32. Some families store its scale less 1."""
 
     def __init__(self, size: int, config: ModelConfig, rngs: nnx.Rngs):
-        self.offset = 1.0 if config.family == "gemma3" else 0.0
+        self.offset = config.norm_offset
         start = nnx.initializers.constant(1.0 - self.offset)
         super().__init__(size, epsilon=config.norm_eps, scale_init=start, rngs=rngs)
 
@@ -69,15 +69,26 @@ class Attention(nnx.Module):
         self.value = nnx.Param(normal(rngs.params(), (D, K, H)))
         out = scaled(1.0 / (2 * config.layers), in_axis=(0, 1), out_axis=2)
         self.out = nnx.Param(out(rngs.params(), (N, H, D)))
-        self.query_norm, self.key_norm = Norm(H, config, rngs), Norm(H, config, rngs)
+        self.normed, self.biased = config.qk_norm, config.qkv_bias
+        if self.normed:
+            self.query_norm, self.key_norm = Norm(H, config, rngs), Norm(H, config, rngs)
+        if self.biased:
+            zeros = lambda heads: nnx.Param(jnp.zeros((heads, H)))
+            self.query_bias, self.key_bias, self.value_bias = zeros(N), zeros(K), zeros(K)
         self.scale = (H if config.query_scalar is None else config.query_scalar) ** -0.5
 
-    def project(self, x_BxTxD, rope, adapters):
-        """The queries, keys and values of the new tokens, normalised and rotated."""
+    def project(self, x_BxTxD, angles, adapters):
+        """The queries, keys and values of the new tokens, normalized and rotated."""
         query = linear(x_BxTxD, self.query, adapters.get("query"))
         key = linear(x_BxTxD, self.key, adapters.get("key"))
         value = linear(x_BxTxD, self.value, adapters.get("value"))
-        return rotate(self.query_norm(query), rope), rotate(self.key_norm(key), rope), value
+        if self.biased:
+            query += self.query_bias[...].astype(query.dtype)
+            key += self.key_bias[...].astype(key.dtype)
+            value += self.value_bias[...].astype(value.dtype)
+        if self.normed:
+            query, key = self.query_norm(query), self.key_norm(key)
+        return rope.rotate(query, angles), rope.rotate(key, angles), value
 
     def attend(self, query_BxTxNxH, keys_BxSxKxH, values_BxSxKxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
         def stretch(start, end, span):
@@ -105,7 +116,7 @@ class Mlp(nnx.Module):
         self.gate = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
         self.up = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
         self.down = nnx.Param(down(rngs.params(), (config.mlp, config.width)))
-        self.activation = jax.nn.gelu if config.family == "gemma3" else jax.nn.silu
+        self.activation = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}[config.activation]
 
     def __call__(self, x, adapters):
         gate = self.activation(linear(x, self.gate, adapters.get("gate")))
@@ -123,13 +134,13 @@ class Experts(nnx.Module):
         self.gate = nnx.Param(normal(rngs.params(), (E, D, F)))
         self.up = nnx.Param(normal(rngs.params(), (E, D, F)))
         self.down = nnx.Param(down(rngs.params(), (E, F, D)))
-        self.active = config.active_experts
+        self.active, self.normalized = config.active_experts, config.normalized_experts
 
     def __call__(self, x, adapters):
         x_NxD = x.reshape(-1, x.shape[-1])
         experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
         own = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
-        return moe.mix(x_NxD, self.router[...], self.active, experts, own).reshape(x.shape)
+        return moe.mix(x_NxD, self.router[...], self.active, experts, own, self.normalized).reshape(x.shape)
 
 
 class Block(nnx.Module):
@@ -137,7 +148,7 @@ class Block(nnx.Module):
         self.attention_norm, self.mlp_norm = Norm(config.width, config, rngs), Norm(config.width, config, rngs)
         self.attention = Attention(config, rngs)
         self.mlp = (Experts if config.experts else Mlp)(config, rngs)
-        self.sandwich = config.family == "gemma3"
+        self.sandwich = config.sandwich_norm
         if self.sandwich:
             self.attention_out_norm = Norm(config.width, config, rngs)
             self.mlp_out_norm = Norm(config.width, config, rngs)
@@ -159,7 +170,7 @@ class Ends(nnx.Module):
         self.norm = Norm(config.width, config, rngs)
         if not config.tied_embedding:
             self.unembedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width)))
-        self.scale = config.width**0.5 if config.family == "gemma3" else None
+        self.scale = config.width**0.5 if config.scaled_embedding else None
 
     def embed(self, tokens_BxT, dtype):
         x_BxTxD = embedding.look_up(self.embedding[...], tokens_BxT).astype(dtype)
@@ -194,21 +205,8 @@ def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     return Cache(keys=keys, values=values, valid_BxS=jnp.zeros((batch, columns), bool))
 
 
-def rope_angles(positions_BxT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Sine and cosine of the rotary angles, float32 [B, T, 1, H/2] (Su et al. 2021, halves rotated as in Llama)."""
-    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angles = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
-    return jnp.sin(angles), jnp.cos(angles)
-
-
-def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
-    sin, cos = rope
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
-    """What layers of each kind see, global ones first: the rotary angles of the new tokens, and their mask [B, T, S].
+    """What a layer sees, by whether it is local: the rotary angles of the new tokens, and their mask [B, T, S].
 
     Columns stand in the order of time, so causality is a comparison of columns. A window counts valid tokens: where
     padding lies between two tokens, their columns are further apart than they are.
@@ -216,13 +214,13 @@ def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
     T = positions_BxT.shape[1]
     columns_T, columns_S = cursor + jnp.arange(T), jnp.arange(valid_BxS.shape[1])
     mask_BxTxS = (columns_S <= columns_T[:, None]) & valid_BxS[:, None, :]
-    views = [(rope_angles(positions_BxT / config.rope_factor, config.head_dim, config.rope_theta), mask_BxTxS)]
+    views = {False: (rope.angles(positions_BxT, config.head_dim, config.rope), mask_BxTxS)}
     if config.window is not None:
         count_BxS = jnp.cumsum(valid_BxS, axis=1)
         count_BxT = jax.lax.dynamic_slice_in_dim(count_BxS, cursor, T, axis=1)
         near_BxTxS = count_BxT[:, :, None] - count_BxS[:, None, :] < config.window
-        local_rope = rope_angles(positions_BxT, config.head_dim, config.local_rope_theta)
-        views.append((local_rope, mask_BxTxS & near_BxTxS))
+        local_angles = rope.angles(positions_BxT, config.head_dim, config.local_rope or config.rope)
+        views[True] = (local_angles, mask_BxTxS & near_BxTxS)
     return views
 
 
@@ -250,7 +248,7 @@ def forward(
       blocks: static ends of stretches of new tokens; each stretch attends to the columns up to its end alone, which
       without a cache spares about half of the attention, all of it masked anyway. Default: one stretch.
     Returns:
-      The normalised hidden states [B, T, D] (for `logits`), and the cache with the new columns written.
+      The normalized hidden states [B, T, D] (for `logits`), and the cache with the new columns written.
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):
@@ -272,13 +270,13 @@ def forward(
 
     def layer(carry, scanned):
         x, carried = carry
-        index, block_weights, adapters = scanned
+        index, is_local, block_weights, adapters = scanned
         block = nnx.merge(_graph(Block, config), block_weights)
-        rope, mask_BxTxS = views[0]
-        if config.window is not None:
-            is_local = (index + 1) % config.global_every != 0
-            rope, mask_BxTxS = jax.tree.map(functools.partial(jnp.where, is_local), views[1], views[0])
-        query, key, value = block.attention.project(block.attention_norm(x), rope, adapters)
+        if len(kinds := set(config.is_local)) == 1:
+            angles, mask_BxTxS = views[kinds.pop()]
+        else:
+            angles, mask_BxTxS = jax.tree.map(functools.partial(jnp.where, is_local), views[True], views[False])
+        query, key, value = block.attention.project(block.attention_norm(x), angles, adapters)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
             carried = sharding.split_cache(
@@ -299,7 +297,7 @@ def forward(
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
-    scanned = (jnp.arange(config.layers), weights["blocks"], adapters)
+    scanned = (jnp.arange(config.layers), jnp.asarray(config.is_local), weights["blocks"], adapters)
     (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
     if cache is not None:
         cache = Cache(keys=carried[0], values=carried[1], valid_BxS=filled_BxS)

@@ -37,7 +37,7 @@ def per_token(model: ModelConfig, columns: float, scored: float) -> float:
     """
     attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
     mlp = 3 * model.width * model.mlp * max(model.active_experts, 1) + model.width * model.experts
-    whole = model.layers // model.global_every
+    whole = model.is_local.count(False)
     seen = whole * columns + (model.layers - whole) * min(columns, model.window or columns)
     matrices = model.layers * (attention + mlp) + scored * model.width * model.vocab_size
     return 2 * matrices + 4 * seen * model.heads * model.head_dim

@@ -141,7 +141,8 @@ def with_absolute_paths(config: Config) -> Config:
             continue
         if not path:
             raise ValueError(f"config.{name} is empty. Name a folder, or leave it out.")
-        absolute[name] = path if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+        if not storage.is_remote(path) and os.path.exists(expanded := os.path.expanduser(path)):
+            absolute[name] = os.path.abspath(expanded)
     return override(config, absolute)
 
 

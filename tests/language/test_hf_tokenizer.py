@@ -154,18 +154,83 @@ def test_a_folder_is_read_by_what_is_in_it(paths, published, tmp_path):
     assert hf_tokenizer.load(tmp_path, VOCAB).token_bytes == published["qwen3"].token_bytes
 
 
+def test_a_run_of_spaces_is_text_in_every_form(published):
+    """Gemma's vocabulary has tokens for runs of visible spaces: of the text they are spaces."""
+    tokenizer = published["gemma3"]
+    runs = [b" " * run for run in range(2, 32)]
+    assert set(runs) <= set(tokenizer.token_bytes)
+    produced = {tokenizer.token_bytes[token] for run in runs for token in tokenizer.encode(f"a{run.decode()}b")}
+    assert set(runs) <= produced
+    assert all(tokenizer.decode(tokenizer.encode(f"a{run.decode()}b")) == f"a{run.decode()}b" for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("qwen3", "\u0111em", b"\x11em"),  # Of characters that spell bytes.
+        ("qwen3", "\u0111em \u00d6", "\u0111em \u00d6".encode()),
+        ("gemma3", "<0x41>", b"A"),
+        ("gemma3", "a\u2581b", b"a b"),
+    ],
+)
+def test_an_added_token_says_what_the_decoder_makes_of_it(paths, tmp_path, name, content, said):
+    settings = json.loads(paths[name].read_text())
+    vocabulary, others = settings["model"]["vocab"], len(vocabularies.QWEN3_CONTROLS) + 2 if name == "qwen3" else 0
+    token = vocabulary.get(content, len(vocabulary) + others)
+    settings["added_tokens"].append({**settings["added_tokens"][-1], "id": token, "content": content})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    tokenizer = hf_tokenizer.load(tmp_path, VOCAB)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert tokenizer.token_bytes[token] == said == library.decode([token]).encode()
+    assert tokenizer.decode(tokenizer.encode(f"x{content}y")) == f"x{content}y"
+
+
+def test_turns_of_a_sentencepiece_model_are_control_tokens(tmp_path):
+    """As Gemma's, which has them among the pieces that any text may spell."""
+    pieces = [*vocabularies.GEMMA3_CONTROLS[4:], "\u2581\u2581", "<b>"]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["I can pay $12.50 for (1x toys_3)"] * 9),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=320,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        user_defined_symbols=pieces,
+        minloglevel=2,
+    )
+    tokenizer = hf_tokenizer.load(tmp_path, 400)
+    assert {"<start_of_turn>", "<end_of_turn>", "<s>", "</s>"} <= tokenizer.controls.keys()
+    assert "<b>" not in tokenizer.controls
+    for text in ("a  b<b>", "<<start_of_turn>user\nI pay<end_of_turn>", "</s><end_of_turn><start_of_turn>"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text and set(tokenizer.controls.values()).isdisjoint(ids)
+
+
 def test_what_does_not_fit_is_refused(paths, tmp_path):
     with pytest.raises(ValueError, match=r"tokens, but model\.vocab_size=1000"):
         hf_tokenizer.from_json(paths["qwen3"], 1000)
     settings = json.loads(paths["gemma3"].read_text())
+    # What Llama 2 puts before a text, and takes away again.
     settings["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    steps = [{"type": "Prepend", "prepend": "\u2581"}, settings["normalizer"]]
+    settings["normalizer"] = {"type": "Sequence", "normalizers": steps}
     (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="decoder of Replace, ByteFallback, Fuse, Strip is not supported"):
+    tokenizer = hf_tokenizer.load(tmp_path, VOCAB)
+    assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in ("a", " a", "  a b "))
+    settings["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, steps[1]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="tokenizer.json changes texts: 'BUY\\] Str"):
+        hf_tokenizer.load(tmp_path, VOCAB)
+    settings["decoder"] = {"type": "WordPiece"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="decoder of WordPiece is not supported"):
         hf_tokenizer.load(tmp_path, VOCAB)
     trained = tmp_path / "other"
     texts = iter(["a b c d e f g"] * 9)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=texts, model_prefix=str(trained), vocab_size=20, hard_vocab_limit=False, minloglevel=2
     )
-    with pytest.raises(ValueError, match="normalisation 'nmt_nfkc' .*Use a model with 'identity'"):
+    with pytest.raises(ValueError, match="normalization 'nmt_nfkc' .*Use a model with 'identity'"):
         hf_tokenizer.from_sentencepiece(f"{trained}.model", VOCAB)

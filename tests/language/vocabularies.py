@@ -13,6 +13,23 @@ from negot_jax.catalog import synthetic
 
 QWEN3_CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 GEMMA3_CONTROLS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+# In the published form, without the parts for tools.
+QWEN3_INSTRUCT = """
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content }}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
 # Qwen's: contractions, words with at most one character before them, single digits, punctuation, line ends, spaces.
 _QWEN3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -27,7 +44,7 @@ def _texts() -> list[str]:
 
 
 def qwen3(folder: pathlib.Path) -> pathlib.Path:
-    """A byte-level `tokenizer.json`; thoughts have tokens of their own, which are text."""
+    """A byte-level `tokenizer.json`; thoughts have tokens of their own, which are text. The template is beside it."""
     library = tokenizers.Tokenizer(models.BPE())
     library.normalizer = normalizers.NFC()
     words = pre_tokenizers.Split(tokenizers.Regex(_QWEN3_WORDS), "isolated")
@@ -40,6 +57,7 @@ def qwen3(folder: pathlib.Path) -> pathlib.Path:
     library.add_special_tokens(QWEN3_CONTROLS)
     library.add_tokens(["<think>", "</think>"])
     library.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": QWEN3_INSTRUCT}))
     return folder / "tokenizer.json"
 
 
@@ -56,6 +74,12 @@ def gemma3(folder: pathlib.Path) -> pathlib.Path:
     settings = json.loads(library.to_str())
     # The trainer's way to put the bytes into the vocabulary makes them special, which they are not.
     settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] in GEMMA3_CONTROLS]
+    vocabulary = settings["model"]["vocab"]
+    # Runs of spaces are added tokens that the decoder changes, as in the published file.
+    fields = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    for run in range(2, 32):
+        token = vocabulary.setdefault("\u2581" * run, len(vocabulary))
+        settings["added_tokens"].append({"id": token, "content": "\u2581" * run, **fields})
     (folder / "tokenizer.json").write_text(json.dumps(settings))
     return folder / "tokenizer.json"
 

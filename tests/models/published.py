@@ -16,6 +16,10 @@ _DENSE = _BASE | {"intermediate_size": 56, "num_key_value_heads": 2}
 _SPARSE = _BASE | {"moe_intermediate_size": 24, "norm_topk_prob": True, "num_key_value_heads": 1}
 _GEMMA = _BASE | {"intermediate_size": 56, "num_key_value_heads": 1}
 _LINEAR = {"rope_type": "linear", "factor": 8.0}
+_LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_LLAMA3 |= {"original_max_position_embeddings": 24, "rope_theta": 500.0}
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 1000.0}
+_IRREGULAR = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 
 
 class Case(NamedTuple):
@@ -29,7 +33,9 @@ CASES = {
         "Qwen3", _DENSE | {"num_attention_heads": 5, "num_key_value_heads": 1, "rope_theta": 1e6, "head_dim": 16}
     ),
     "qwen3-moe-8": Case("Qwen3Moe", _SPARSE | {"num_experts": 8, "num_experts_per_tok": 3}),
-    "qwen3-moe-128": Case("Qwen3Moe", _SPARSE | {"num_experts": 128, "num_experts_per_tok": 8}),
+    "qwen3-moe-128": Case(
+        "Qwen3Moe", _SPARSE | {"num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False}
+    ),
     "gemma3-7-layers": Case(
         "Gemma3", _GEMMA | {"num_hidden_layers": 7, "sliding_window": 5, "query_pre_attn_scalar": 16}
     ),
@@ -38,6 +44,14 @@ CASES = {
         _GEMMA
         | {"hidden_size": 36, "num_attention_heads": 6, "num_key_value_heads": 2, "query_pre_attn_scalar": 17}
         | {"sliding_window": 9, "sliding_window_pattern": 2, "rope_scaling": _LINEAR, "tie_word_embeddings": False},
+    ),
+    "llama-scaled-rope": Case("Llama", _DENSE | {"rope_parameters": _LLAMA3, "tie_word_embeddings": True}),
+    "mistral-window": Case("Mistral", _DENSE | {"sliding_window": 7, "head_dim": 16}),
+    "qwen2-irregular-window-yarn": Case(
+        "Qwen2",
+        {name: value for name, value in _DENSE.items() if name != "head_dim"}
+        | {"num_hidden_layers": 4, "layer_types": _IRREGULAR, "use_sliding_window": True, "sliding_window": 6}
+        | {"rope_parameters": _YARN},
     ),
 }
 

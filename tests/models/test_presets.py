@@ -52,9 +52,9 @@ def test_an_unknown_preset_names_the_nearest():
         ({"head_dim": 15}, r"model\.head_dim=15 is odd"),
         ({"dtype": "float16"}, r"model\.dtype='float16'.*'bfloat16'"),
         ({"remat": "all"}, r"model\.remat='all'.*'full'"),
-        ({"family": "llama"}, r"model\.family='llama'.*'gemma3'"),
-        ({"window": 4}, r"model\.window=4, model\.global_every=1.*Set both"),
-        ({"global_every": 2}, r"model\.window=None, model\.global_every=2.*Set both"),
+        ({"activation": "relu"}, r"model\.activation='relu'.*'gelu'"),
+        ({"window": 4}, r"model\.window=4, model\.local_layers=\(False,\).*Set both"),
+        ({"local_layers": (True, False)}, r"model\.window=None, model\.local_layers=\(True, False\).*Set both"),
         ({"experts": 4}, r"model\.active_experts=0, model\.experts=4.*dense"),
         ({"experts": 4, "active_experts": 5}, r"model\.active_experts=5"),
         *(

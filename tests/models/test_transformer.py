@@ -18,7 +18,7 @@ _SIZES = {
     name: getattr(CONFIG, name) for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp")
 }
 OTHERS = {
-    "gemma3": preset("gemma3-270m", **_SIZES, window=4, global_every=2, dtype="float32"),
+    "gemma3": preset("gemma3-270m", **_SIZES, window=4, local_layers=(True, False), dtype="float32"),
     "experts": dataclasses.replace(CONFIG, experts=5, active_experts=2),
 }
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
@@ -73,7 +73,7 @@ def _norm(x, scale):
 
 def _rotate(x_TxH, positions):
     half = CONFIG.head_dim // 2
-    angles = positions[:, None] / CONFIG.rope_theta ** (np.arange(half) / half)
+    angles = positions[:, None] / CONFIG.rope.theta ** (np.arange(half) / half)
     turn = np.exp(1j * angles) * (x_TxH[:, :half] + 1j * x_TxH[:, half:])  # A pair is a complex number.
     return np.concatenate([turn.real, turn.imag], axis=-1)
 
@@ -269,7 +269,7 @@ def test_other_architectures_read_alike_in_any_pieces(name, batch):
 
 def test_a_window_hides_what_is_before_it(batch):
     """A change reaches (window - 1) tokens further with every local layer, and no token after that."""
-    config = dataclasses.replace(OTHERS["gemma3"], layers=2, global_every=3)
+    config = dataclasses.replace(OTHERS["gemma3"], layers=2, local_layers=(True, True, False))
     weights, (tokens, positions, valid) = _random_weights(config), (x[:1] for x in batch)
     first, second = (
         forward(config, weights, ids, positions, valid)[0][0] for ids in (tokens, tokens + (positions == 2))

@@ -1,0 +1,58 @@
+"""Files of a checkpoint's folder. A damaged one is an error that names it and says how to get it whole."""
+
+import json
+import pathlib
+from typing import Any
+
+_AGAIN = "Download it again."
+
+
+def require_folder(folder: str | pathlib.Path) -> None:
+    """Refuses a folder that does not exist; the name of a repository on the Hub gets the command that downloads it."""
+    folder = pathlib.Path(folder)
+    if folder.is_dir():
+        return
+    name = str(folder)
+    if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
+        raise ValueError(
+            f"{name} is no folder. If it is a repository of the Hub, download it first: "
+            f"hf download {name} --local-dir checkpoints/{folder.name}"
+        )
+    raise ValueError(f"{name} holds no checkpoint: {'not a folder' if folder.exists() else 'there is no such folder'}.")
+
+
+def require_content(path: pathlib.Path) -> None:
+    """Refuses a file that stands for another one: a git-lfs pointer, a web page, nothing at all."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).lstrip().lower()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} is a git-lfs pointer, not the file itself. Run `git lfs pull` in its folder.")
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError(f"{path} is a web page, not the file itself. {_AGAIN}")
+    if not head:
+        raise ValueError(f"{path} is empty. {_AGAIN}")
+
+
+def read_text(path: pathlib.Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark."""
+    require_content(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}). {_AGAIN}") from error
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object that a JSON file holds."""
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}. {_AGAIN}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply. {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a JSON {type(content).__name__}, not an object. {_AGAIN}")
+    return content

@@ -1,0 +1,276 @@
+"""What a model family is made of, and the parts that families share.
+
+A family's file says how its `config.json` becomes the features of a `ModelConfig`, and where its tensors are stored.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import math
+import pathlib
+import re
+from typing import Any, NoReturn
+
+from negot_jax.models.presets import RopeConfig
+
+_LAYER = "model.layers.{layer}."
+_NO_DEFAULT = object()
+
+ENDS = {
+    "ends.embedding": "model.embed_tokens.weight",
+    "ends.norm.scale": "model.norm.weight",
+    "ends.unembedding": "lm_head.weight",
+}
+ATTENTION = {
+    "blocks.attention_norm.scale": _LAYER + "input_layernorm.weight",
+    "blocks.attention.query": _LAYER + "self_attn.q_proj.weight",
+    "blocks.attention.key": _LAYER + "self_attn.k_proj.weight",
+    "blocks.attention.value": _LAYER + "self_attn.v_proj.weight",
+    "blocks.attention.out": _LAYER + "self_attn.o_proj.weight",
+}
+QK_NORM = {
+    "blocks.attention.query_norm.scale": _LAYER + "self_attn.q_norm.weight",
+    "blocks.attention.key_norm.scale": _LAYER + "self_attn.k_norm.weight",
+}
+QKV_BIAS = {
+    "blocks.attention.query_bias": _LAYER + "self_attn.q_proj.bias",
+    "blocks.attention.key_bias": _LAYER + "self_attn.k_proj.bias",
+    "blocks.attention.value_bias": _LAYER + "self_attn.v_proj.bias",
+}
+PRE_NORM = {"blocks.mlp_norm.scale": _LAYER + "post_attention_layernorm.weight"}
+SANDWICH_NORM = {
+    "blocks.attention_out_norm.scale": _LAYER + "post_attention_layernorm.weight",
+    "blocks.mlp_norm.scale": _LAYER + "pre_feedforward_layernorm.weight",
+    "blocks.mlp_out_norm.scale": _LAYER + "post_feedforward_layernorm.weight",
+}
+MLP = {
+    "blocks.mlp.gate": _LAYER + "mlp.gate_proj.weight",
+    "blocks.mlp.up": _LAYER + "mlp.up_proj.weight",
+    "blocks.mlp.down": _LAYER + "mlp.down_proj.weight",
+}
+EXPERTS = {
+    "blocks.mlp.router": _LAYER + "mlp.gate.weight",
+    "blocks.mlp.gate": _LAYER + "mlp.experts.{expert}.gate_proj.weight",
+    "blocks.mlp.up": _LAYER + "mlp.experts.{expert}.up_proj.weight",
+    "blocks.mlp.down": _LAYER + "mlp.experts.{expert}.down_proj.weight",
+}
+
+# A setting that nobody read may change the forward pass if its name speaks of a part of it, unless it speaks of
+# training, sampling, bookkeeping or how a kernel is chosen.
+_OF_THE_FORWARD_PASS = re.compile(
+    r"attn|attention|rope|rotary|norm|capping|softcap|scal|multiplier|bias|window|expert|router|moe|mlp|ffn|hidden|head"
+    r"|layer|emb|resid|quant|compress|(^|_)act(_|$)|activation|logit|softmax|sink|lora|rank|alibi|position|kv|qk|mup"
+    r"|mask|causal|bidirectional|group|clip|parallel|spars|gate|gating|glu|conv|ssm|mamba|recurrent|altup|laurel"
+)
+_HARMLESS = re.compile(
+    r"drop|initializer|_init|loss|coef|noise|jitter|^output_|implementation|flash|sdpa|cache|checkpoint|label|version"
+    r"|beam|token|_ids?$|_index$|dtype|^(max_position_embeddings|n_positions)$"
+)
+_MULTIPLIER = re.compile("scal|multiplier|factor|ratio")  # Neutral at 1.
+
+
+class Settings:
+    """The settings of a `config.json`, read by name and type. What nobody reads is judged in the end, by `finish`.
+
+    Absent and null are one: the default, or an error if there is none.
+    """
+
+    def __init__(self, path: pathlib.Path, values: dict[str, Any]):
+        self.path = path
+        self.values = values
+        self._read: set[str] = {"model_type", "architectures"}
+
+    def refuse(self, name: str, value: Any, way_out: str) -> NoReturn:
+        raise ValueError(f"{self.path}: {name}={_shown(value)} is not supported. {way_out}")
+
+    def get(self, name: str, default: Any = _NO_DEFAULT) -> Any:
+        self._read.add(name)
+        value = self.values.get(name)
+        if value is None and default is _NO_DEFAULT:
+            raise ValueError(f"{self.path} lacks {name}. Use the file that came with the checkpoint.")
+        return default if value is None else value
+
+    def whole(self, name: str, default: Any = _NO_DEFAULT, least: int = 1) -> Any:
+        value = self.get(name, default)
+        if value is not default and not (type(value) is int and least <= value < 2**31):
+            self.refuse(name, value, f"It must be a whole number from {least} on.")
+        return value
+
+    def number(self, name: str, default: Any = _NO_DEFAULT) -> Any:
+        value = self.get(name, default)
+        return value if value is default else self.positive(name, value)
+
+    def positive(self, name: str, value: Any) -> float:
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            self.refuse(name, value, "It must be a positive number.")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            self.refuse(name, value, "It must be true or false.")
+        return value
+
+    def only(self, name: str, supported: Any) -> None:
+        """Refuses any other value than this one, which is the default as well."""
+        if (value := self.get(name, supported)) != supported:
+            self.refuse(name, value, f"Use a checkpoint with {supported!r}.")
+
+    def pass_over(self, *names: str) -> None:
+        """Takes note of settings that have no effect in this family."""
+        self._read.update(names)
+
+    def finish(self) -> None:
+        """Refuses a setting that nobody read, if it may change what the model computes."""
+        for name, value in self.values.items():
+            if name in self._read or not value or _HARMLESS.search(name) or not _OF_THE_FORWARD_PASS.search(name):
+                continue
+            if not (_MULTIPLIER.search(name) and type(value) in (int, float) and value == 1):
+                self.refuse(name, value, "It may change what the model computes. Use a checkpoint without it.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One architecture of the Hub.
+
+    Attributes:
+      model_type, architecture: what `config.json` calls it.
+      features: what its settings say of a model, as fields of `ModelConfig`.
+      tensors: by the name of a weight, that of the stored tensor, with {layer} and {expert} where there are many.
+      rename: from a tensor's name in a file to that in `tensors`; None for a tensor that is no part of the model.
+      nested: the setting that holds those of the language model, where there is more than that.
+    """
+
+    model_type: str
+    architecture: str
+    features: Callable[[Settings], dict[str, Any]]
+    tensors: dict[str, str]
+    rename: Callable[[str], str | None] = lambda name: name
+    nested: str | None = None
+
+
+def sizes(settings: Settings, kv_heads: Any = _NO_DEFAULT) -> dict[str, Any]:
+    """The features that all families have. Sizes have no default, and neither do key-value heads unless given."""
+    return {
+        "vocab_size": settings.whole("vocab_size"),
+        "layers": settings.whole("num_hidden_layers"),
+        "width": settings.whole("hidden_size"),
+        "heads": settings.whole("num_attention_heads"),
+        "kv_heads": settings.whole("num_key_value_heads", kv_heads),
+        "norm_eps": settings.number("rms_norm_eps", 1e-6),
+    }
+
+
+def llama_like(settings: Settings, head_dim: int | None = None, kv_heads: Any = _NO_DEFAULT) -> dict[str, Any]:
+    """The features of the families that grew from Llama: SwiGLU, one rotary embedding for all layers.
+
+    head_dim, kv_heads: where the settings name none; by default the width over the heads, and an error.
+    """
+    settings.only("hidden_act", "silu")
+    features = sizes(settings, kv_heads)
+    return features | {
+        "head_dim": settings.whole("head_dim", head_dim or features["width"] // features["heads"]),
+        "rope": rope(settings),
+        "tied_embedding": settings.flag("tie_word_embeddings", False),
+        "qk_norm": False,
+    }
+
+
+def window(settings: Settings) -> dict[str, Any]:
+    """The local layers of Qwen: `layer_types`, or those from `max_window_layers` on, and none unless they are used."""
+    used = settings.flag("use_sliding_window", False)
+    size, first = settings.whole("sliding_window", 4096), settings.whole("max_window_layers", 28, least=0)
+    layers = settings.whole("num_hidden_layers")
+    local = layer_types(settings, tuple(used and layer >= first for layer in range(layers)))
+    if any(local) and not used:
+        settings.refuse("layer_types", settings.values["layer_types"], "With use_sliding_window=false no layer slides.")
+    return {"window": size, "local_layers": local} if any(local) else {}
+
+
+def layer_types(settings: Settings, default: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which layers are local, in the shortest form that `ModelConfig.local_layers` has for it."""
+    kinds = settings.get("layer_types", None)
+    local, layers = default, len(default)
+    if kinds is not None:
+        known = {"full_attention": False, "sliding_attention": True}
+        if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in known for kind in map(str, kinds)):
+            settings.refuse("layer_types", kinds, f"It must name {layers} layers: {' or '.join(known)}.")
+        local = tuple(known[kind] for kind in kinds)
+    return next(local[:n] for n in range(1, layers + 1) if all(local[i] == local[i % n] for i in range(layers)))
+
+
+_ROPE_FIELDS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("factor",),
+}
+
+
+def rope(settings: Settings) -> RopeConfig:
+    """The rotary embedding of a family that has one for all layers.
+
+    Two forms are in use, `rope_parameters` and the older `rope_scaling`, which goes first, with `rope_theta` beside it.
+    """
+    given = settings.get("rope_parameters", {})
+    older = settings.get("rope_scaling", {})
+    return rope_of(settings, "rope_scaling" if older else "rope_parameters", older or given, "rope_theta", 10_000.0)
+
+
+def rope_of(settings: Settings, where: str, given: Any, theta_name: str, theta: float) -> RopeConfig:
+    """The rotary embedding that a dictionary of settings describes.
+
+    Args:
+      where: the name of the dictionary, for errors. theta_name, theta: where the base stands if not in it, and its
+      value where it stands nowhere.
+    """
+    if not isinstance(given, dict):
+        settings.refuse(where, given, "It must be an object.")
+    given = {name: value for name, value in given.items() if value is not None}
+    theta = settings.number(theta_name, theta)
+    kind = given.pop("rope_type", given.get("type", "default"))
+    given.pop("type", None)
+    if not isinstance(kind, str) or kind not in _ROPE_FIELDS:
+        settings.refuse(f"{where}.rope_type", kind, f"Known: {', '.join(_ROPE_FIELDS)}.")
+    number = lambda name: settings.positive(f"{where}.{name}", given.pop(name))
+    fields = {"kind": kind, "theta": number("rope_theta") if "rope_theta" in given else theta}
+    for name in _ROPE_FIELDS[kind]:
+        if name not in given:
+            raise ValueError(f"{settings.path}: {where} lacks {name}, which {kind!r} needs. Use the checkpoint's own.")
+        fields[name] = number(name)
+    if kind == "llama3" and fields["high_freq_factor"] <= fields["low_freq_factor"]:
+        settings.refuse(f"{where}.high_freq_factor", fields["high_freq_factor"], "It must be above low_freq_factor.")
+    if kind == "yarn" and fields["theta"] <= 1:
+        settings.refuse(f"{where}.rope_theta", fields["theta"], "It must be above 1.")
+    if kind in ("llama3", "yarn"):
+        own = settings.whole("original_max_position_embeddings", None)
+        if own is None and "original_max_position_embeddings" not in given:
+            own = settings.whole("max_position_embeddings")
+        given.setdefault("original_max_position_embeddings", own)
+        fields["original_length"] = number("original_max_position_embeddings") if own is None else float(own)
+        given.pop("original_max_position_embeddings", None)
+    if kind == "yarn":
+        fields |= {name: number(name) for name in ("beta_fast", "beta_slow") if given.get(name)}
+        truncate = given.pop("truncate", True)
+        if not isinstance(truncate, bool):
+            settings.refuse(f"{where}.truncate", truncate, "It must be true or false.")
+        fields["truncate"] = truncate
+        fields["attention_factor"] = _attention_factor(fields["factor"], given, number)
+    for name, value in given.items():
+        neutral = name in ("factor", "partial_rotary_factor", "attention_factor") and value == 1
+        if value and not neutral and name != "original_max_position_embeddings":
+            settings.refuse(f"{where}.{name}", value, f"{kind!r} has no such setting here.")
+    return RopeConfig(**fields)
+
+
+def _attention_factor(factor: float, given: dict[str, Any], number: Callable[[str], float]) -> float:
+    """What YaRN multiplies sine and cosine by (Peng et al. 2023, arXiv 2309.00071; mscale is DeepSeek's)."""
+    grown = lambda scale: 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
+    scales = [number(name) if given.get(name) else given.pop(name, None) for name in ("mscale", "mscale_all_dim")]
+    if "attention_factor" in given:
+        return number("attention_factor")
+    return grown(scales[0]) / grown(scales[1]) if all(scales) else grown(1.0)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,46 @@
+"""Rotary position embedding (Su et al. 2021), halves rotated as in Llama, and its stretched forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from negot_jax.models.presets import RopeConfig
+
+
+def angles(positions_BxT: jax.Array, head_dim: int, rope: RopeConfig) -> tuple[jax.Array, jax.Array]:
+    """Sine and cosine of the rotary angles, float32 [B, T, 1, H/2]."""
+    angles = positions_BxT[..., None, None].astype(jnp.float32) * _frequencies(head_dim, rope)
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return (sin, cos) if rope.attention_factor == 1 else (sin * rope.attention_factor, cos * rope.attention_factor)
+
+
+def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    sin, cos = angles
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def _frequencies(head_dim: int, rope: RopeConfig) -> jax.Array:
+    """Radians a token, [H/2]. Where `kept` is 1 a frequency stays, where it is 0 it is divided by the factor."""
+    own = rope.theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if rope.kind == "default":
+        return own
+    if rope.kind == "linear":
+        return own / rope.factor
+    if rope.kind == "llama3":
+        turns = rope.original_length * own / (2 * math.pi)
+        kept = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    else:
+        # The index of the frequency that turns so many times in the original length.
+        index = lambda turns: (
+            head_dim * math.log(rope.original_length / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+        )
+        low, high = index(rope.beta_fast), index(rope.beta_slow)
+        if rope.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, head_dim - 1)
+        span = high - low or 0.001
+        kept = 1 - (jnp.arange(head_dim // 2) - low) / span
+    kept = jnp.clip(kept, 0, 1)
+    return own * kept + own / rope.factor * (1 - kept)
