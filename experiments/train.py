@@ -21,7 +21,8 @@ from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding, transformer
 from negot_jax.rl.environment import Environment
 from negot_jax.rl.learner import Frozen
-from negot_jax.training import checkpoint, distributed, loop, manifest, preemption
+from negot_jax.training import distributed, loop, manifest
+from negot_jax.training.checkpoint import Folder
 from negot_jax.training.metrics import read_csv
 from negot_jax.training.warm_start import warm_start
 
@@ -118,25 +119,16 @@ def train(run: setup.Run, workdir: epath.Path, run_id: str, profile: tuple[int, 
         trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, env, run_id)
     frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
     state = sharding.place(statics.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
-    with preemption.noted(distributed.agree) as stop:
-        loop.train(run.config.training, statics, state, env, workdir, run_id, frozen, stop, profile)
+    loop.train(run.config.training, statics, state, env, Folder(workdir, run_id), frozen, profile)
 
 
 def _warm_start(
     run: setup.Run, role: int, path: epath.Path, weights: transformer.Weights, env: Environment, run_id: str
 ) -> transformer.Weights:
     """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
-    statics = run.learner
-    model, trained = (statics.model, statics.trained(weights)) if role == BUYER else (statics.seller.model, weights)
-    if path.exists():
-        if (damage := checkpoint.damage(path)) is None:
-            return checkpoint.read(path, trained, run_id)
-        print(f"{path} is damaged: {damage}. It is made anew, which gives the same.")
+    model = run.learner.model if role == BUYER else run.learner.seller.model
     key = jax.random.fold_in(run.key, 1)
-    trained = warm_start(run.config.warm_start, model, key, weights, env, role)
-    with preemption.noted(distributed.agree):
-        checkpoint.write(path, trained, run_id)
-    return trained
+    return warm_start(run.config.warm_start, model, key, weights, env, role, Folder(path, run_id))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from etils import epath
 import numpy as np
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
-import tqdm
 
-from negot_jax.training import storage
+from negot_jax.training import progress, storage
 
 _INDEX = "iteration"
 _TABLE = "metrics.csv"
@@ -57,7 +56,7 @@ class MetricWriter:
             (self._local / _TABLE).write_bytes(saved.read_bytes())
         self._csv = _CsvFile(self._local / _TABLE, start)
         self._events = _Events(self._local / "tensorboard", start)
-        self._bar = tqdm.tqdm(total=total, initial=start, unit="it", dynamic_ncols=True)
+        self._bar = progress.Bar("training", total, start)
         self._shown = tuple(shown)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -66,8 +65,7 @@ class MetricWriter:
         self._events.write(iteration, scalars)
         if storage.is_remote(self._workdir):
             storage.upload(self._local, self._workdir)
-        self._bar.set_postfix({name: f"{scalars[name]:.3g}" for name in self._shown if name in scalars}, refresh=False)
-        self._bar.update()
+        self._bar.update(scalars, self._shown)
 
     def close(self) -> None:
         self._csv.close()

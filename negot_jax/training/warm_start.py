@@ -1,15 +1,17 @@
-"""A warm start: behaviour cloning of scripted players, so that reinforcement learning begins with one that can speak.
+"""Warm start: behavior cloning of scripted players, so that reinforcement learning begins with a model that can speak.
 
 The dialogues are played and written inside the compiled program, in the same columns as any rollout; a side's own
-tokens are the targets. Scores are over the whole vocabulary, so a model learns the form of a message even where
+tokens are the targets. The loss is over the whole vocabulary, so that a model learns the form of a message even where
 decoding would force it.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
 
+from etils import epath
 import jax
-import tqdm
 
 from negot_jax.config import field
 from negot_jax.game import buyers
@@ -19,12 +21,16 @@ from negot_jax.models.presets import ModelConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import learner, losses, players, rollout
 from negot_jax.rl.environment import Environment
+from negot_jax.training import checkpoint, distributed, preemption, progress, steps
+from negot_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedError, Folder
 from negot_jax.training.metrics import reduce
+
+_NAMES = {BUYER: "warm start", SELLER: "warm start of the seller"}
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStartConfig:
-    """How much is cloned, and whom."""
+    """What is cloned, and for how long."""
 
     steps: int = field(300, "updates; 0 starts from random weights")
     episodes: int = field(256, "dialogues an update, each of another scenario")
@@ -97,20 +103,97 @@ def warm_start(
     weights: Weights,
     env: Environment,
     role: int = BUYER,
+    folder: Folder | None = None,
 ) -> Weights:
-    """Clones a side for `config.steps` updates, of a model with adapters these alone.
+    """Clones a side for `config.steps` updates; of a model with adapters it trains these alone.
 
-    Deterministic in its arguments: an interrupted one is simply run again. Arrays that are trained are given up.
+    Deterministic in its arguments, however often it is interrupted. The arrays that it trains are donated.
+
+    Args:
+      folder: where the result is kept: read if it is there, else made and saved there. An interrupted start resumes
+        from `<folder>.partial`. None keeps nothing.
 
     Returns:
       The weights that were trained.
+
+    Raises:
+      Preempted: a signal came. The steps that were done are saved.
+      CheckpointError: the folder holds the result of another model or run.
+      OSError: something could not be written.
     """
     trained, base = lora.split(weights) if model.lora.rank else (weights, {})
     state = learner.init_state(key, trained, config.optimizer.make(config.steps))
-    named = {BUYER: "warm start", SELLER: "warm start of the seller"}[role]
-    bar = tqdm.trange(config.steps, desc=named, unit="it", dynamic_ncols=True)
-    for step in bar:
-        state, metrics = clone_step(config, model, role, state, base, env)
-        if step % 20 == 19 or step == config.steps - 1:
-            bar.set_postfix({"loss": f"{reduce(jax.device_get(metrics))['loss']:.3g}"})
-    return state.weights
+    job = _Cloning(config, model, role, env, base)
+    if folder is None:
+        return _run(job, state, 0, lambda: False).weights
+    partial = Folder(f"{folder.path}.partial", folder.run_id)
+    if (found := _finished(folder, trained)) is None:
+        with preemption.noted(distributed.agree) as came:
+            with _resumed(partial, state) as (job.checkpoints, done, state):
+                state = _run(job, state, done, came)
+            if state.iteration == config.steps:
+                checkpoint.write(folder.path, state.weights, folder.run_id)
+        found = state.weights
+    _remove(partial)
+    return found
+
+
+@dataclasses.dataclass
+class _Cloning:
+    """The job of a warm start: see `steps.Job`."""
+
+    config: WarmStartConfig
+    model: ModelConfig
+    role: int
+    env: Environment
+    base: Weights
+    checkpoints: Checkpoints | None = None
+    bar: progress.Bar | None = None
+    name: str = "clone_step"
+
+    def step(self, iteration: int, state: learner.TrainState) -> tuple[learner.TrainState, learner.Metrics]:
+        return clone_step(self.config, self.model, self.role, state, self.base, self.env)
+
+    def look(self, iteration: int, metrics: dict) -> None:
+        self.bar.update(reduce(metrics), ["loss"])
+
+    def save(self, done: int, state: learner.TrainState) -> None:
+        if self.checkpoints and done < self.config.steps:
+            self.checkpoints.save(done, state)
+
+
+def _run(job: _Cloning, state: learner.TrainState, done: int, came: Callable[[], bool]) -> learner.TrainState:
+    total = job.config.steps
+    with progress.Bar(_NAMES[job.role], total, done) as job.bar:
+        return steps.run(job, state, range(done, total), max(20, total // 10), came)
+
+
+def _finished(folder: Folder, target: Weights) -> Weights | None:
+    """The result of an earlier start, if it is there and whole."""
+    if not epath.Path(folder.path).exists():
+        return None
+    try:
+        return checkpoint.read(folder.path, target, folder.run_id)
+    except DamagedError as error:
+        print(f"{error} It is made again, which gives the same.")
+        return None
+
+
+@contextlib.contextmanager
+def _resumed(folder: Folder, state: learner.TrainState) -> Iterator[tuple[Checkpoints, int, learner.TrainState]]:
+    """Yields the checkpoints of a warm start, the steps done, and the state then. What cannot be used is removed."""
+    opened = functools.partial(Checkpoints, folder, keep=1, best_metric=None)
+    try:
+        checkpoints = opened()
+        found = checkpoints.restore(state)
+    except CheckpointError as error:
+        print(f"{error} The warm start begins again.")
+        _remove(folder)
+        checkpoints, found = opened(), None
+    with checkpoints:
+        yield checkpoints, *(found or (0, state))
+
+
+def _remove(folder: Folder) -> None:
+    if distributed.is_first() and (path := epath.Path(folder.path)).exists():
+        path.rmtree()
