@@ -115,7 +115,7 @@ def test_nothing_is_locked():
 
 def _unfinished_checkpoint(path: epath.Path) -> None:
     (path / "state").mkdir(parents=True)
-    (path / "state/data").write_bytes(b"weights")
+    (path / "state/manifest.ocdbt").write_bytes(b"weights")
     (path / "_CHECKPOINT_METADATA").write_text('{"item_handlers": {}}')
 
 
@@ -126,8 +126,8 @@ def test_a_checkpoint_in_a_bucket_is_sealed_where_it_is_and_then_committed():
     checkpoint._seal(WORKDIR / "7")
     (WORKDIR / "7/commit_success.txt").write_text("by Orbax")
     assert checkpoint.survey(WORKDIR) == ([7], {})
-    (WORKDIR / "7/state/data").write_bytes(b"weighty")
-    with pytest.raises(checkpoint.CheckpointError, match=r"7 \(its file state/data is not what was saved\)"):
+    (WORKDIR / "7/state/manifest.ocdbt").write_bytes(b"weighty")
+    with pytest.raises(checkpoint.CheckpointError, match=r"7 \(its file state/manifest.ocdbt is not what was saved\)"):
         checkpoint.survey(WORKDIR)
 
 
