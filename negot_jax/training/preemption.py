@@ -55,12 +55,14 @@ def obeyed(leave: Leave) -> Iterator[None]:
         watch.start()
         try:
             yield
+            _Signals.leaving = True  # It is done: too late for a signal.
         except Preempted as error:
             leave(error)
         finally:
             signal.set_wakeup_fd(before)
             writer.close()
             watch.join()
+            _Signals.leaving = False
 
 
 @contextlib.contextmanager

@@ -186,8 +186,8 @@ def _resumed(folder: Folder, state: learner.TrainState) -> Iterator[tuple[Checkp
     try:
         checkpoints = opened()
         found = checkpoints.restore(state)
-    except CheckpointError as error:
-        print(f"{error} The warm start begins again.")
+    except CheckpointError:
+        print(f"{folder.path} is damaged, or belongs to another run. The warm start begins again.")
         _remove(folder)
         checkpoints, found = opened(), None
     with checkpoints:

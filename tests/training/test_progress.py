@@ -45,7 +45,7 @@ cli.guard(main)
 """
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&-", "2>&1 | true", "> /dev/full 2>&1", "2> /dev/full"])
+@pytest.mark.parametrize("redirection", [">&- 2>&-", "2>&1 | true", "> /dev/full 2>&1"])
 def test_a_stream_that_takes_nothing_is_no_reason_to_fail(tmp_path, redirection):
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": "ascii"}
     line = f"set -o pipefail; {sys.executable} -c '{_SAYS}' {redirection}"

@@ -1,6 +1,8 @@
 """A bucket, played by files in memory: what a run writes there besides its checkpoints."""
 
+import errno
 import importlib.util
+import os
 
 from etils import epath
 from etils.epath import backend
@@ -111,6 +113,24 @@ def test_a_bucket_needs_a_package(monkeypatch):
 def test_nothing_is_locked():
     with cli.sole_use(WORKDIR), cli.sole_use(WORKDIR):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_locked_is_used_with_one_line(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli.fcntl, "flock", flock)
+    with cli.sole_use(tmp_path):
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"{tmp_path} cannot be locked")
+
+
+def test_no_lock_is_left_behind(tmp_path):
+    with pytest.raises(ValueError), cli.sole_use(tmp_path):
+        assert (tmp_path / ".lock").exists()
+        raise ValueError("refused")
+    assert not list(tmp_path.iterdir())
 
 
 def _unfinished_checkpoint(path: epath.Path) -> None:
