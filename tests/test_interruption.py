@@ -1,4 +1,4 @@
-"""The real command, killed, interrupted, short of disk or with damaged files: given again, it ends as if nothing was."""
+"""The real command killed, interrupted, short of disk, with damaged files: given again, it ends as if nothing was."""
 
 import contextlib
 import json

@@ -25,17 +25,17 @@ _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "
 
 
 class NotFiniteError(Exception):
-    """Training that cannot go on, or that ended, with numbers that are not finite; the message says which."""
+    """Training that cannot go on, or that ended, because of numbers that are not finite; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How long, and how often a checkpoint."""
+    """How long to train, and how often to checkpoint."""
 
     iterations: int = field(200, "iterations of rollout and update")
     checkpoint_every: int = field(50, "iterations between checkpoints; the last one is always kept")
-    keep: int = field(3, "latest checkpoints that stay, besides the best")
-    max_skipped_updates: int = field(10, "updates left out in a row, for not being finite, at which the run stops")
+    keep: int = field(3, "latest checkpoints to keep, besides the best")
+    max_skipped_updates: int = field(10, "updates skipped in a row, for not being finite, at which the run stops")
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
@@ -125,14 +125,14 @@ class _Training:
 
 
 class _Profiler:
-    """Traces some iterations, from dispatch to completion. A context manager. window: first and last; None for none."""
+    """Traces iterations from dispatch to completion. A context manager. window: first and last, None for none."""
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
         self._folder, self._window, self._running = folder, window, False
         self._trace = contextlib.ExitStack()
 
     def at(self, iteration: int, state: learner.TrainState) -> None:
-        """To be called before an iteration is dispatched, with the state that it begins from."""
+        """Call it before an iteration is dispatched, with the state that it starts from."""
         if self._window and not self._running and self._window[0] <= iteration <= self._window[1]:
             jax.block_until_ready(state)
             folder = self._trace.enter_context(storage.staged(self._folder))
@@ -152,12 +152,12 @@ class _Profiler:
 
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:
-    """The first watched quantity that is not finite; one without a value in this iteration is not bad."""
+    """The first watched quantity that is not finite; one that has no value in this iteration is not bad."""
     return next((name for metric, name in _WATCHED.items() if not math.isfinite(scalars.get(metric, 0.0))), None)
 
 
 def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_updates: int) -> None:
-    """Raises NotFiniteError once so many updates in a row were left out; names the first bad quantity."""
+    """Raises NotFiniteError once so many updates in a row were skipped; names the first bad quantity."""
     skipped = int(scalars["skipped_in_a_row"])
     if skipped >= max_skipped_updates:
         bad = _first_bad(scalars) or "weights"  # Where all else is finite, what the update would have made is not.

@@ -33,8 +33,8 @@ class WarmStartConfig:
     """What is cloned, and for how long."""
 
     steps: int = field(300, "updates; 0 starts from random weights")
-    episodes: int = field(256, "dialogues an update, each of another scenario")
-    micro_batches: int = field(1, "parts of an update whose gradients are added up, to save memory")
+    episodes: int = field(256, "dialogues per update, each of another scenario")
+    micro_batches: int = field(1, "parts of an update whose gradients are accumulated, to save memory")
     buyers: tuple[str, ...] = field(
         ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
         "the scripted buyers to clone, in equal parts",
@@ -58,7 +58,7 @@ class WarmStartConfig:
             buyers.make(spec)
 
     def rows(self) -> dict[str, int]:
-        """Rows of its batches, which a mesh must divide: see `sharding.require_fit`."""
+        """Rows of its batches, which the mesh must divide: see `sharding.require_fit`."""
         return {"warm_start.episodes / micro_batches": self.episodes // self.micro_batches} if self.steps else {}
 
 
@@ -71,7 +71,7 @@ def clone_step(
     base: Weights,
     env: Environment,
 ) -> tuple[learner.TrainState, learner.Metrics]:
-    """One update on fresh dialogues. base: the weights that stay as they are, {} where all are trained."""
+    """One update on fresh dialogues. base: the frozen weights, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, env, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
