@@ -116,8 +116,7 @@ def read(path: str | os.PathLike, target: State, run_id: str) -> State:
         to another run.
     """
     path = locate(path)
-    if distributed.agree(bool(reason := damage(path))):
-        raise DamagedError(f"{path} is damaged: {reason or 'another process cannot read it'}.")
+    _require(path, damage(path))
     handler = ocp.CompositeCheckpointHandler()  # A Checkpointer would wait for processes that have failed.
     facts = handler.restore(path, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
     expected = _leaves(target)
@@ -133,18 +132,35 @@ def read(path: str | os.PathLike, target: State, run_id: str) -> State:
             f"{path} belongs to another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalogue "
             "and tokenizer. Restore with those it was saved with, or use another --workdir."
         )
-    reason, state = "", None
+    reason = state = None
     try:
         with _tensorstore_errors(path):
             state = handler.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
     except ValueError as error:  # A checksum of TensorStore's, or data that cannot be decompressed.
         reason = str(error).split("[")[0].strip()
+    _require(path, reason)
+    sums = checksums.of(state)
+    wrong = [name for name, value in facts["sums"].items() if sums[name] != value]
+    _require(path, f"state{wrong[0]} is not what was saved" if wrong else None)
+    return state
+
+
+def _require(path: epath.Path, reason: str | None) -> None:
+    """Raises DamagedError on all processes if any of them has a reason to."""
     if distributed.agree(bool(reason)):
         raise DamagedError(f"{path} is damaged: {reason or 'another process cannot read it'}.")
-    sums = checksums.of(state)
-    if wrong := [name for name, value in facts["sums"].items() if sums[name] != value]:
-        raise DamagedError(f"{path} is damaged: state{wrong[0]} is not what was saved.")
-    return state
+
+
+def readable(directory: str | os.PathLike, target: State, run_id: str) -> Iterator[tuple[int, State]]:
+    """Yields iteration and state of each checkpoint that can be read, the latest first; prints what is damaged."""
+    whole, damaged = survey(directory)
+    for iteration, reason in damaged.items():
+        print(f"{directory}/{iteration} is damaged: {reason}.")
+    for iteration in reversed(whole):
+        try:
+            yield iteration, read(epath.Path(directory) / str(iteration), target, run_id)
+        except DamagedError as error:
+            print(error)
 
 
 def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
@@ -273,17 +289,14 @@ class Checkpoints:
 
 
 def locate(path: str | os.PathLike) -> epath.Path:
-    """The path as Orbax and TensorStore can use it: absolute, and not a pattern.
-
-    Raises:
-      CheckpointError: it holds a backslash, which TensorStore takes for a slash.
-    """
+    """The path as Orbax needs it. Raises CheckpointError for a name that TensorStore cannot write to."""
     path = epath.Path(path)
     if storage.is_remote(path):  # Always absolute, which `absolute` would not know.
         return path
-    if "\\" in str(path.absolute()):
+    if re.search(r"[\\\ud800-\udfff]", name := str(path.absolute())):
+        name = name.encode(errors="replace").decode()
         raise CheckpointError(
-            f"{path.absolute()} has a backslash, which cannot be stored under. Use another folder: see --workdir."
+            f"{name} has a backslash, or a byte that is not UTF-8. Use another folder: see --workdir."
         )
     return _Literal(path.absolute())
 

@@ -106,11 +106,13 @@ def _handle(signum: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def _handled() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _handle:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Signals.came, _Signals.leaving = 0, False
+    # Within another one again: `jax.distributed` has a handler of its own.
     before = {signum: signal.signal(signum, _handle) for signum in SIGNALS}
+    if _handle not in before.values():
+        _Signals.came, _Signals.leaving = 0, False
     try:
         yield
     finally:
