@@ -24,7 +24,7 @@ from negot_jax.solvers.utilities import UTILITIES
 
 def main() -> None:
     turns, output = _TURNS.value, _OUTPUT.value
-    with cli.checking_input(), progress.reported() as say:
+    with cli.checking_input(), progress.phases() as say:
         makers = {spec: sellers.make(spec) for spec in _SELLER.value}
         if output and len(makers) > 1:
             raise ValueError(f"--output={output} is for one seller; there are {len(makers)}. Leave it out.")

@@ -1,24 +1,26 @@
 """What the commands share: how they read flags, how they say what is wrong, how they end.
 
 A command ends with 0 when it is done; with 1 and one line, `error: ...`, when something that it was given is wrong or
-something that it needs fails; with PREEMPTED when it was asked to leave and the same command will go on. Anything else,
-a traceback, is a fault of the program.
+something that it needs fails; with PREEMPTED when SIGTERM or SIGINT stopped it and the same command resumes, and as
+the shell has it, 128 and the signal's number, where there is nothing to resume. Anything else, a traceback, is a fault
+of the program.
 """
 
 from collections.abc import Callable, Iterator
 import contextlib
 import errno
 import functools
+import io
 import logging as standard_logging
 import os
 import re
-import signal
 import sys
 
 from absl import app, flags, logging
 from etils import epath
 
 from negot_jax import config as door
+from negot_jax import progress
 from negot_jax.run import config as configs
 from negot_jax.run.folder import MARKER
 from negot_jax.training import distributed, preemption
@@ -44,6 +46,10 @@ def run(main: Callable[..., None], config: type | None = None, names: bool = Fal
       names: whether arguments that are no options are passed to `main`; else they are refused.
     """
     sys.unraisablehook = _unraisable
+    # A standard stream that was closed, `2>&-`, leaves its number to the next file, and libraries write there.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     try:
         parse = functools.partial(_parse, config, names)
         app.run(lambda argv: guard(functools.partial(main, *argv[1:])), flags_parser=parse)
@@ -53,18 +59,30 @@ def run(main: Callable[..., None], config: type | None = None, names: bool = Fal
 
 
 def guard(main: Callable[[], None]) -> None:
-    """Runs a command's `main`. What it is expected to fail with ends it with one line and the exit code 1."""
+    """Runs a command's `main`. An expected failure or a signal ends it with one line and its exit code."""
     # Of libraries: what goes wrong comes to us as an exception, and what we say is printed.
     logging.set_verbosity(logging.FATAL)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
     try:
-        main()
+        with _tolerant_streams(), preemption.obeyed(lambda error: _leave(128 + error.signum, "interrupted")):
+            main()
     except OSError as error:
         _fail(
             f"{error}. Make room, then the same command goes on from what is saved." if error.errno in _FULL else error
         )
     except (InputError, CheckpointError, NotFiniteError) as error:
         _fail(error)
+
+
+@contextlib.contextmanager
+def _tolerant_streams() -> Iterator[None]:
+    """Within it, printing never fails, be it for a character that a stream cannot write or a stream that is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace", line_buffering=True)
+    with contextlib.redirect_stdout(progress.Tolerant(sys.stdout)):
+        with contextlib.redirect_stderr(progress.Tolerant(sys.stderr)):
+            yield
 
 
 @contextlib.contextmanager
@@ -78,26 +96,30 @@ def checking_input() -> Iterator[None]:
 
 @contextlib.contextmanager
 def preemptible(workdir: epath.Path) -> Iterator[None]:
-    """Within it, SIGTERM ends the command with the exit code and the marker of a preemption: see `preemption`."""
-    try:
-        with preemption.raised():
-            yield
-    except preemption.Preempted as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # We are leaving.
-        if distributed.is_first():
+    """Within it, SIGTERM and SIGINT end the command with PREEMPTED and the marker: see `preemption`."""
+    first = distributed.is_first()
+
+    def leave(error: preemption.Preempted) -> None:
+        if first:
             with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
-                (workdir / MARKER).write_text("Preempted by SIGTERM. The same command goes on from what is saved.\n")
-            print(f"preempted: the same command goes on from what is saved in {workdir}", file=sys.stderr)
+                (workdir / MARKER).write_text("Stopped by a signal. The same command goes on from what is saved.\n")
         if error.together:
             distributed.part()
-        # Not an orderly exit, which has been seen to crash: a compilation that was cut short cannot be torn down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(PREEMPTED)
+        _leave(PREEMPTED, f"preempted: the same command goes on from what is saved in {workdir}" if first else None)
+
+    with preemption.obeyed(leave):
+        yield
+
+
+def _leave(code: int, told: str | None) -> None:
+    """Ends the process at once. An orderly exit has been seen to crash where a compilation was cut short."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{told}\n".encode() if told else b"")  # Not by `sys.stderr`, which the main thread may hold.
+    os._exit(code)
 
 
 def _unraisable(what: "sys.UnraisableHookArgs") -> None:
-    """As Python's, but silent about writes that are still under way when their save has failed, which we tell of."""
+    """As Python's, but silent about writes that are under way when their save has failed, which is told already."""
     if str(what.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(what)
 

@@ -274,7 +274,7 @@ def matrix(
 
 
 def main() -> None:
-    with progress.reported() as say:
+    with progress.phases() as say:
         text, report = check(say)
     print(text)
     if _OUTPUT.value:

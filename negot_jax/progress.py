@@ -1,44 +1,127 @@
-"""Lines on stderr that say what a command is doing, at least every few seconds."""
+"""Says what a command is doing: a bar on a terminal, elsewhere a line every 15 seconds. Never a reason to fail."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+import os
 import sys
 import threading
-import time
+from typing import Any, TextIO
 
-EVERY = 10  # Seconds of silence after which a line is repeated.
+import jax
+import tqdm
+
+_SECONDS = 15.0  # Between two lines where there is no terminal.
+_active: list["Bar"] = []  # The innermost one speaks.
+
+
+class Tolerant:
+    """A text stream that goes on into nothing once nobody takes its output: a reader that is gone, a full disk."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream or open(os.devnull, "w")  # Python has None for a stream that was closed, `2>&-`.
+
+    def write(self, text: str) -> int:
+        with self._forgiven():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._forgiven():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):
+            # What is still buffered would fail again as the interpreter exits.
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+class _Lines(tqdm.tqdm):
+    """A bar where there is no terminal: a whole line each time."""
+
+    @staticmethod
+    def status_printer(file: TextIO):
+        return lambda text: (file.write(text + "\n"), file.flush())
+
+    def close(self) -> None:
+        if not self.disable and self.leave:
+            self.refresh()
+        self.disable = True
+
+
+class Bar:
+    """Counts steps on stderr, of many processes on the first one's. A context manager.
+
+    Args:
+      name: what is being done.
+      total: how many steps; None shows the time alone.
+      done: steps that an earlier start has done.
+    """
+
+    def __init__(self, name: str, total: int | None = None, done: int = 0):
+        stream = Tolerant(sys.stderr)
+        self._terminal = stream.isatty()
+        self._bar = (tqdm.tqdm if self._terminal else _Lines)(
+            desc=name,
+            total=total,
+            initial=done,
+            file=stream,
+            leave=total is not None,
+            mininterval=0.1 if self._terminal else float("inf"),  # Lines are left to the thread.
+            disable=jax.distributed.is_initialized() and jax.process_index() > 0,
+            dynamic_ncols=self._terminal,
+            position=None if self._terminal else 0,
+            bar_format="{desc} ... {elapsed}" if total is None else None,
+        )
+        self._closed = threading.Event()
+        _active.append(self)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def update(self, scalars: Mapping[str, float] | None = None, shown: Sequence[str] = ()) -> None:
+        """Counts a step, and shows those of its scalars beside the count."""
+        if scalars is not None:
+            told = {name: f"{scalars[name]:.3g}" for name in shown if name in scalars}
+            self._bar.set_postfix(told, refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            _active.remove(self)
+            self._bar.close()
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _beat(self) -> None:
+        while not self._closed.wait(1.0 if self._terminal else _SECONDS):
+            if _active[-1:] == [self]:
+                self._bar.refresh()
 
 
 @contextlib.contextmanager
-def reported(every: float = EVERY) -> Iterator[Callable[[str], None]]:
-    """Within it, `say(what)` prints a line, and repeats it with the seconds since then until something else is said."""
-    lock, done = threading.Lock(), threading.Event()
-    what, since, last = "", 0.0, 0.0
+def working(name: str) -> Iterator[None]:
+    """Says that a long phase is under way, such as "compiling train_step", and for how long it has been."""
+    with Bar(name):
+        yield
 
-    def say(line: str) -> None:
-        nonlocal what, since, last
-        with lock:
-            what, since = line, time.monotonic()
-            last = since
-            _print(line)
 
-    def repeat() -> None:
-        nonlocal last
-        while not done.wait(every / 10):
-            with lock:
-                if what and (now := time.monotonic()) - last >= every:
-                    last = now
-                    _print(f"{what} ({now - since:.0f} s)")
+@contextlib.contextmanager
+def phases() -> Iterator[Callable[[str], None]]:
+    """Yields `say`, to be called as each phase of some work begins; the phase then shows as in `working`."""
+    with contextlib.ExitStack() as current:
 
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
+        def say(name: str) -> None:
+            current.close()
+            current.enter_context(Bar(name))
+
         yield say
-    finally:
-        done.set()
-        thread.join()
-
-
-def _print(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # A closed stderr is no reason to fail.
-        print(line, file=sys.stderr, flush=True)

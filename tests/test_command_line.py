@@ -167,7 +167,11 @@ TRAINING = {
     "workdir not writable": (nothing, ["--workdir=/proc/run"], "--workdir=/proc/run cannot be written to"),
     "workdir without a name": (nothing, ["--workdir="], "--workdir is empty"),
     "folder without a name": (nothing, ["--config.model.checkpoint="], "config.model.checkpoint is empty"),
-    "workdir of another run": (functools.partial(recorded, seed=5), [], "another run, .* config.seed: saved 5, now 0; .* another --workdir"),
+    "workdir of another run": (
+        functools.partial(recorded, seed=5),
+        [],
+        "another run, .* config.seed: saved 5, now 0; .* another --workdir",
+    ),
     "manifest damaged": (
         write("run/manifest.json", '{"config": {'),
         [],
@@ -225,7 +229,11 @@ EVALUATION = {
     ),
     "unknown field": (recorded, ["--config.evaluation.episode=3"], "did you mean evaluation.episodes"),
     "unknown seller": (recorded, ["--seller=insluting"], "did you mean 'insulting'"),
-    "a seller twice": (recorded, ["--seller=floor", "--config.game.seller=linear"], "--seller and --config.game.seller"),
+    "a seller twice": (
+        recorded,
+        ["--seller=floor", "--config.game.seller=linear"],
+        "--seller and --config.game.seller",
+    ),
     "several reports in one folder": (
         recorded,
         ["--seller=floor", "--seller=linear", "--output=x"],

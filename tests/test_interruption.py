@@ -1,4 +1,4 @@
-"""The real command, killed, preempted, short of disk or with damaged files: the same command ends as if nothing was."""
+"""The real command killed, interrupted, short of disk, with damaged files: given again, it ends as if nothing was."""
 
 import contextlib
 import json
@@ -127,11 +127,11 @@ def test_a_whole_run_leaves_what_it_should(whole):
     assert "Turn 1, Buyer" in transcript and "Turn 1, Seller" in transcript
 
 
-def test_killed_twice_and_preempted_once_is_uninterrupted(whole, tmp_path):
-    for what, moment in ((signal.SIGKILL, "training"), (signal.SIGKILL, "save"), (signal.SIGTERM, "training")):
+def test_killed_once_and_interrupted_twice_is_uninterrupted(whole, tmp_path):
+    for what, moment in ((signal.SIGINT, "training"), (signal.SIGKILL, "save"), (signal.SIGTERM, "training")):
         with running(tmp_path) as process:
             code = send(process, tmp_path, what, moment)
-        if what == signal.SIGTERM:
+        if what != signal.SIGKILL:
             assert code == cli.PREEMPTED == 75
             assert (tmp_path / cli.MARKER).exists()
             # What was played is saved, up to the iteration at which the signal came.
@@ -145,7 +145,7 @@ def test_killed_twice_and_preempted_once_is_uninterrupted(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_is_uninterrupted(whole, tmp_path, moment, seed):
     with running(tmp_path) as process:
@@ -155,13 +155,13 @@ def test_killed_at_any_moment_is_uninterrupted(whole, tmp_path, moment, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_preempted_at_any_moment_is_uninterrupted(whole, tmp_path, moment, seed):
+def test_interrupted_at_any_moment_is_uninterrupted(whole, tmp_path, moment, what):
     with running(tmp_path) as process:
-        code = send(process, tmp_path, signal.SIGTERM, moment, seed)
+        code = send(process, tmp_path, what, moment, seed=what)
     # While Python still imports, nobody can answer, and nothing is there to be saved.
-    assert code == cli.PREEMPTED or (moment == "start-up" and code == -signal.SIGTERM)
+    assert code == cli.PREEMPTED or (moment == "start-up" and code in (-what, 128 + what))
     assert (tmp_path / cli.MARKER).exists() == (code == cli.PREEMPTED)
     finish(tmp_path)
     assert not (tmp_path / cli.MARKER).exists()
@@ -200,7 +200,6 @@ def test_a_full_disk_stops_with_one_line_and_harms_nothing(whole, tmp_path, kilo
 @pytest.mark.slow
 def test_damaged_checkpoints_and_a_damaged_warm_start_cost_time_alone(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     for folder in (f"checkpoints/{LAST}", "warm_start"):
         largest = max((tmp_path / folder).rglob("*"), key=lambda path: path.stat().st_size)
         os.truncate(largest, largest.stat().st_size // 2)
@@ -213,5 +212,4 @@ def test_damaged_checkpoints_and_a_damaged_warm_start_cost_time_alone(whole, tmp
         and f"checkpoints/{LAST} is damaged" in "".join(told)
         and "warm_start is damaged" in "".join(told)
     )
-    assert f"the latest whole one is {kept[-2]}" in "".join(told)
     assert_same(tmp_path, whole)

@@ -95,7 +95,9 @@ def _transcript(
         price=int(catalog.price[product]),
         budget=int(catalog.budget[product]),
         cost=int(catalog.cost[product]),
-        hidden=tables.script.describe(sellers.hidden_type(tables.script, state.scenario)) if episode.seller is None else {},
+        hidden=tables.script.describe(sellers.hidden_type(tables.script, state.scenario))
+        if episode.seller is None
+        else {},
         messages=messages,
         end=End(int(state.end)),
         deal_price=int(state.deal_price),

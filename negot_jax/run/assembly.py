@@ -14,7 +14,7 @@ from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, rende
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
-from negot_jax.models import hf_checkpoint, hf_config, sharding
+from negot_jax.models import hf_checkpoint, hf_config, sharding, stored
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import Program, Seller
@@ -60,7 +60,7 @@ class Parts:
         return {
             "catalog": self.catalog_digest,
             "tokenizer": manifest.digest(self.dialect.tokenizer.model),
-            **{name: hf_checkpoint.digest(folder) for name, folder in folders.items() if folder},
+            **{name: stored.digest(folder) for name, folder in folders.items() if folder},
             **manifest.random_inputs(),
         }
 

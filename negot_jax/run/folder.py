@@ -10,7 +10,7 @@ import pathlib
 from etils import epath
 
 from negot_jax.run import assembly, manifest, weights
-from negot_jax.training import distributed, storage
+from negot_jax.training import checkpoint, distributed, storage
 
 MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
 
@@ -54,17 +54,20 @@ def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
 def sole_use(path: epath.Path) -> Iterator[None]:
     """Makes the folder if it is missing, and keeps other processes from training in it.
 
-    Does nothing for a bucket, which has no locks.
+    A bucket has no locks, and no folders to make.
 
     Raises:
       ValueError: it cannot be made or written to, or another process is training in it.
+      CheckpointError: no checkpoint can be written below it.
     """
     if storage.is_remote(path) or not distributed.is_first():
         yield
         return
+    checkpoint.locate(path)
+    file = path / ".lock"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = file.open("w")
     except OSError as error:
         raise ValueError(f"--workdir={path} cannot be written to: {error.strerror}. Name another folder.") from error
     with lock:
@@ -72,7 +75,14 @@ def sole_use(path: epath.Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Released with the process, however it ends.
         except BlockingIOError as error:
             raise ValueError(f"--workdir={path}: another process is training there. Use another folder.") from error
-        yield
+        except OSError as error:
+            print(f"{path} cannot be locked ({error.strerror}): see that no other process trains there.")
+        if not file.exists() or not os.path.samestat(os.fstat(lock.fileno()), os.stat(file)):
+            raise ValueError(f"--workdir={path}: another process was just there. Give the same command again.")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def has_trained(path: epath.Path) -> bool:

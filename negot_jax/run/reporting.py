@@ -137,7 +137,9 @@ def report(evaluation: Evaluation) -> Report:
 
 def _require_evaluated(name: str, config: Config) -> None:
     """Raises ValueError, with the reason, if a field cannot differ between a run and an evaluation of it."""
-    reason = next((reason for field, reason in _REFUSED.items() if within(name, (field,))), "it only matters in training")
+    reason = next(
+        (reason for field, reason in _REFUSED.items() if within(name, (field,))), "it only matters in training"
+    )
     if name == "language.vocab_size" or not within(name, EVALUATED):
         raise ValueError(f"config.{name} cannot be changed for an evaluation: {reason}. Leave it out.")
     makes_seller = config.seller.model == "own" and config.seller.checkpoint is None

@@ -10,7 +10,8 @@ from negot_jax.models.transformer import Weights
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen
 from negot_jax.run import weights
-from negot_jax.training import checkpoint, distributed, loop, preemption
+from negot_jax.training import loop
+from negot_jax.training.checkpoint import Folder
 from negot_jax.training.warm_start import warm_start
 
 if TYPE_CHECKING:
@@ -36,21 +37,13 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
         trained = _warm_start(run, BUYER, whole, tables)
     frozen = Frozen(base=base, seller=seller, reference=weights.reference(parts, trained))
     state = sharding.place(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
-    with preemption.noted(distributed.agree) as stop:
-        loop.train(parts.config.training, program, state, tables, run.workdir, run.run_id, frozen, stop, profile)
+    loop.train(parts.config.training, program, state, tables, Folder(run.workdir, run.run_id), frozen, profile)
 
 
 def _warm_start(run: "Run", role: int, whole: Weights, tables: Tables) -> Weights:
     """What a side's warm start has trained: read from the run's folder, or made and saved there."""
     parts, program = run.parts, run.parts.program
     path = run.workdir / (weights.WARM_START if role == BUYER else weights.WARM_START_SELLER)
-    model, trained = (program.model, program.trained(whole)) if role == BUYER else (program.seller.model, whole)
-    if path.exists():
-        if (damage := checkpoint.damage(path)) is None:
-            return checkpoint.read(path, trained, run.run_id)
-        print(f"{path} is damaged: {damage}. It is made again, which gives the same.")
+    model = program.model if role == BUYER else program.seller.model
     key = jax.random.fold_in(parts.key, 1)
-    trained = warm_start(parts.config.warm_start, model, key, whole, tables, role)
-    with preemption.noted(distributed.agree):
-        checkpoint.write(path, trained, run.run_id)
-    return trained
+    return warm_start(parts.config.warm_start, model, key, whole, tables, role, Folder(path, run.run_id))

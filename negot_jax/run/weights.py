@@ -1,6 +1,7 @@
 """The weights of a run: where they begin, what of them is frozen, and how they come back from its folder."""
 
 import dataclasses
+import itertools
 
 from etils import epath
 import jax
@@ -11,7 +12,7 @@ from negot_jax.models.transformer import Weights
 from negot_jax.rl.train_step import Frozen, TrainState
 from negot_jax.run.assembly import Parts
 from negot_jax.training import checkpoint
-from negot_jax.training.checkpoint import CheckpointError
+from negot_jax.training.checkpoint import CheckpointError, DamagedError
 
 # In the workdir.
 CHECKPOINTS = "checkpoints"
@@ -90,20 +91,16 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     name, start = "untrained", program.trained(weights)
     if parts.config.warm_start.steps:
         name, start = "warm start", _read_warm_start(workdir / WARM_START, start, run_id)
-    whole, damaged = checkpoint.survey(workdir / CHECKPOINTS)
-    if not whole:
-        raise CheckpointError(f"{workdir / CHECKPOINTS} is empty: the run has not reached its first checkpoint yet.")
-    for iteration, reason in damaged.items():
-        print(f"{workdir / CHECKPOINTS / str(iteration)} is damaged: {reason}. The latest whole one is {whole[-1]}.")
     target = sharding.place(program.init_state(parts.key, weights))
-    states = {
-        iteration: checkpoint.read(workdir / CHECKPOINTS / str(iteration), target, run_id)
-        for iteration in (whole if every_checkpoint else whole[-1:])
-    }
-    return Saved(name, start, frozen, states)
+    found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
+    states = dict(found if every_checkpoint else itertools.islice(found, 1))
+    if not states:
+        raise CheckpointError(f"{workdir / CHECKPOINTS} is empty: the run has not reached its first checkpoint yet.")
+    return Saved(name, start, frozen, dict(sorted(states.items())))
 
 
 def _read_warm_start(path: epath.Path, target: Weights, run_id: str) -> Weights:
-    if damage := checkpoint.damage(path):
-        raise CheckpointError(f"{path} is damaged: {damage}. The training command makes it again.")
-    return checkpoint.read(path, target, run_id)
+    try:
+        return checkpoint.read(path, target, run_id)
+    except DamagedError as error:
+        raise CheckpointError(f"{error} The training command makes it again.") from error

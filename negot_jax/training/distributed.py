@@ -1,6 +1,6 @@
-"""Many processes as one run: each runs the same program on its own devices, and the first writes what a run leaves.
+"""Many processes as one run: each runs the same program on its own devices, and the first writes the files.
 
-Arrays that the same configuration makes are alike on every process, which puts on the mesh what its own devices hold.
+Every process makes the same arrays from the same configuration, and puts on the mesh what its own devices hold.
 """
 
 import os
@@ -18,14 +18,14 @@ ADDRESS, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "J
 
 
 def start(detect: bool) -> None:
-    """Joins the other processes of a run, if there are any; before JAX is used in any other way.
+    """Joins the other processes of a run, if there are any. Call it before any other use of JAX.
 
     Args:
-      detect: ask the surroundings: a Cloud TPU slice, Slurm or Kubernetes know their processes. The variables
-        JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0) come first.
+      detect: ask the cluster: a Cloud TPU slice, Slurm and Kubernetes know their processes. The variables
+        JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0) take precedence.
 
     Raises:
-      ValueError: the variables are not all there, or no surroundings are known.
+      ValueError: only some of the variables are set, or no cluster is known.
     """
     given = {name: os.environ[name] for name in (ADDRESS, PROCESSES, PROCESS) if name in os.environ}
     if given and len(given) < 3:
@@ -49,21 +49,21 @@ def is_first() -> bool:
 
 
 def wait(name: str) -> None:
-    """Returns once every process has come to the point of this name."""
+    """A barrier: returns once every process has reached the one of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def agree(flag: bool) -> bool:
-    """Whether the flag is set on any process. Waits for all of them, and for what their devices are doing."""
+    """Whether the flag is set on any process. Waits for all of them and for their devices."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def agree_later(flag: bool, after: jax.Array) -> jax.Array:
-    """As `agree`, but nothing waits: a float32 scalar on the devices of the current mesh, above 0 if it is set.
+    """As `agree`, without waiting: a float32 scalar on the devices of the current mesh, above 0 if any flag is set.
 
     Args:
-      after: an array; the flags are compared once it is there, in the same order as all else on every process.
+      after: the flags are compared once this array is computed, so that every process orders its programs alike.
     """
     mesh = jax.sharding.get_mesh()
     cut = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -77,16 +77,16 @@ def _largest(flags: jax.Array, after: jax.Array) -> jax.Array:
 
 
 def part() -> None:
-    """Ends the connection, once all processes have come to this point. They may exit then, each with its own code."""
+    """Disconnects once all processes have called it. Each may then exit with its own code."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
 
 def leave(error: BaseException) -> None:
-    """Ends a process that fails among others, at once: an orderly exit would wait for them, and they for it.
+    """Ends a failing process of many at once: an orderly exit would wait for the others, and they for it.
 
-    They notice in their turn; whoever started them ends them sooner. Does nothing where there are no others, or where
-    the exit is no failure.
+    They notice by themselves, or are ended by what started them. Does nothing to a single process, nor to one that did
+    not fail.
     """
     code = error.code if isinstance(error, SystemExit) else 1
     if not code or not jax.distributed.is_initialized():

@@ -12,8 +12,8 @@ from etils import epath
 import numpy as np
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
-import tqdm
 
+from negot_jax import progress
 from negot_jax.training import storage
 
 _INDEX = "iteration"
@@ -21,7 +21,7 @@ _TABLE = "metrics.csv"
 
 
 def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Returns sum / weight of each metric, and leaves out those of weight 0, which have no value."""
+    """Returns sum / weight of each metric, without those of weight 0, which have no value."""
     return {name: float(total) / float(weight) for name, (total, weight) in metrics.items() if weight != 0}
 
 
@@ -39,14 +39,14 @@ class MetricWriter:
     """Writes scalars by iteration to every sink. A context manager; use it on one process only.
 
     Args:
-      workdir: gets `metrics.csv` and the TensorBoard events in `tensorboard/`; in a bucket, anew at every iteration.
+      workdir: gets `metrics.csv` and the TensorBoard events in `tensorboard/`; a bucket gets them at every iteration.
       total: iterations of the whole run, the length of the progress bar.
-      start: the iteration to be written first. A run that resumes here loses the rows of later iterations, which
-        it will write again, and a row torn by the interruption.
-      shown: the names of the metrics to show beside the progress bar.
+      start: the first iteration to be written. Rows of later iterations, which are written again, and a row torn by
+        the interruption are dropped.
+      shown: the metrics to show beside the progress bar.
 
     Raises:
-      OSError: a sink cannot be written, here or later. What it holds is not lost.
+      OSError: a sink cannot be written, now or later. What it holds is not lost.
       ValueError: `metrics.csv` is damaged.
     """
 
@@ -57,7 +57,7 @@ class MetricWriter:
             (self._local / _TABLE).write_bytes(saved.read_bytes())
         self._csv = _CsvFile(self._local / _TABLE, start)
         self._events = _Events(self._local / "tensorboard", start)
-        self._bar = tqdm.tqdm(total=total, initial=start, unit="it", dynamic_ncols=True)
+        self._bar = progress.Bar("training", total, start)
         self._shown = tuple(shown)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -66,8 +66,7 @@ class MetricWriter:
         self._events.write(iteration, scalars)
         if storage.is_remote(self._workdir):
             storage.upload(self._local, self._workdir)
-        self._bar.set_postfix({name: f"{scalars[name]:.3g}" for name in self._shown if name in scalars}, refresh=False)
-        self._bar.update()
+        self._bar.update(scalars, self._shown)
 
     def close(self) -> None:
         self._csv.close()
@@ -113,17 +112,17 @@ class _CsvFile:
             writer.writeheader()
             writer.writerows(rows)
         storage.write_atomically(self._path, text.getvalue())
-        self._file = self._path.open("a", newline="")
+        self._file = self._path.open("a", encoding="utf-8", newline="")
 
 
 class _Events:
-    """TensorBoard's file, written at once: a thread of its own would die of a full disk, and leave the run waiting."""
+    """TensorBoard's file, written at once: a writer thread would die of a full disk and leave the run waiting."""
 
     def __init__(self, directory: pathlib.Path, start: int):
         directory.mkdir(exist_ok=True)
-        # The suffix keeps apart two starts within a second, which is the resolution of the file names.
+        # File names resolve seconds; the suffix keeps two starts within one apart.
         self._file = event_file_writer.EventsWriter(str(directory / "events"), f".{start:08d}")
-        # TensorBoard forgets what an earlier start wrote of this iteration and later ones.
+        # Makes TensorBoard drop what an earlier start wrote of this iteration and later ones.
         self._add(start, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
         self._file.flush()
 
@@ -140,7 +139,7 @@ class _Events:
 
 
 def _read(path: pathlib.Path | epath.Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Returns the columns and the whole rows; a last line without its line break was torn and is left out."""
+    """Returns the columns and the whole rows, without a torn last line, which lacks its line break."""
     text = path.read_bytes().decode(errors="replace")
     columns, *rows = list(csv.reader(line for line in io.StringIO(text, newline="") if line.endswith("\n"))) or [[]]
     return columns, [_row(columns, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]

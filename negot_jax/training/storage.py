@@ -1,7 +1,7 @@
 """Files of a run, on a local disk or in a bucket: `gs://bucket/folder`.
 
-Checkpoints go where they belong by themselves. Small files are written on a local disk first: a bucket takes whole
-objects, and cannot append to one.
+Orbax writes checkpoints to either. Small files are written to a local disk first: a bucket takes whole objects, and
+cannot append to one.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def staged(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields this folder, made if it is not there; for a bucket one whose files go there at the end."""
+    """Yields this folder, made if it is not there; for a bucket, a local folder that is uploaded at the end."""
     if not is_remote(folder):
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         yield pathlib.Path(folder)
@@ -34,7 +34,7 @@ def staged(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def upload(local: pathlib.Path, folder: str | os.PathLike) -> None:
-    """Copies the files of a local folder, those of its folders included."""
+    """Copies the files of a local folder, recursively."""
     for path in files(epath.Path(local)):
         target = epath.Path(folder) / str(path.relative_to(local))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def upload(local: pathlib.Path, folder: str | os.PathLike) -> None:
 
 
 def files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All files below a folder. Of a bucket, `walk` would give names without their `gs://`."""
+    """All files below a folder. In a bucket, `walk` would yield names without `gs://`."""
     for path in folder.iterdir():
         yield from files(path) if path.is_dir() else [path]
 
@@ -54,7 +54,7 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
       copies: where copies are kept; by default in the user's cache.
 
     Raises:
-      FileNotFoundError: there are no files in it.
+      FileNotFoundError: it has no files.
     """
     if not is_remote(folder):
         return pathlib.Path(folder)
@@ -64,7 +64,7 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
         raise FileNotFoundError(f"there are no files in {folder}")
     copy = (copies or cache.folder("checkpoints")) / str(folder).split("://")[1]
     copy.mkdir(parents=True, exist_ok=True)
-    with futures.ThreadPoolExecutor(16) as threads:  # One connection alone does not fill the line.
+    with futures.ThreadPoolExecutor(16) as threads:  # One connection does not saturate the network.
         list(threads.map(lambda path: _download(path, copy / path.name), found))
     return copy
 
@@ -77,8 +77,8 @@ def _download(path: epath.Path, target: pathlib.Path) -> None:
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file so that, whenever the process or the machine dies, the whole old or the whole new is there."""
-    if is_remote(path):  # An object is there when it is whole.
+    """Writes a text file so that, whenever the process or the machine dies, the whole old or new one is there."""
+    if is_remote(path):  # An object appears once it is whole.
         epath.Path(path).write_text(text)
         return
     temporary = pathlib.Path(f"{os.fspath(path)}.tmp")

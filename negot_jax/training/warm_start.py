@@ -1,16 +1,19 @@
-"""A warm start: behaviour cloning of scripted players, so that reinforcement learning begins with one that can speak.
+"""Warm start: behavior cloning of scripted players, so that reinforcement learning begins with a model that can speak.
 
 The dialogues are played and written inside the compiled program, in the same columns as any rollout; a side's own
-tokens are the targets. Scores are over the whole vocabulary, so a model learns the form of a message even where
+tokens are the targets. The loss is over the whole vocabulary, so that a model learns the form of a message even where
 decoding would force it.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
 
+from etils import epath
 import jax
-import tqdm
 
+from negot_jax import progress
 from negot_jax.config import field
 from negot_jax.game import buyers
 from negot_jax.game.types import BUYER, SELLER
@@ -21,16 +24,20 @@ from negot_jax.rl import losses, players, rollout, scoring
 from negot_jax.rl.configs import OptimizerConfig
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.updates import TrainState, apply_gradients, init_state
+from negot_jax.training import checkpoint, distributed, preemption, steps
+from negot_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedError, Folder
 from negot_jax.training.metrics import reduce
+
+_NAMES = {BUYER: "warm start", SELLER: "warm start of the seller"}
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStartConfig:
-    """How much is cloned, and whom."""
+    """What is cloned, and for how long."""
 
     steps: int = field(300, "updates; 0 starts from random weights")
-    episodes: int = field(256, "dialogues an update, each of another scenario")
-    micro_batches: int = field(1, "parts of an update whose gradients are added up, to save memory")
+    episodes: int = field(256, "dialogues per update, each of another scenario")
+    micro_batches: int = field(1, "parts of an update whose gradients are accumulated, to save memory")
     buyers: tuple[str, ...] = field(
         ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
         "the scripted buyers to clone, in equal parts",
@@ -54,7 +61,7 @@ class WarmStartConfig:
             buyers.make(spec)
 
     def rows(self) -> dict[str, int]:
-        """Rows of its batches, which a mesh must divide: see `sharding.require_fit`."""
+        """Rows of its batches, which the mesh must divide: see `sharding.require_fit`."""
         return {"warm_start.episodes / micro_batches": self.episodes // self.micro_batches} if self.steps else {}
 
 
@@ -67,7 +74,7 @@ def clone_step(
     base: Weights,
     tables: Tables,
 ) -> tuple[TrainState, losses.Metrics]:
-    """One update on fresh dialogues. base: the weights that stay as they are, {} where all are trained."""
+    """One update on fresh dialogues. base: the frozen weights, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
@@ -99,20 +106,97 @@ def warm_start(
     weights: Weights,
     tables: Tables,
     role: int = BUYER,
+    folder: Folder | None = None,
 ) -> Weights:
-    """Clones a side for `config.steps` updates, of a model with adapters these alone.
+    """Clones a side for `config.steps` updates; of a model with adapters it trains these alone.
 
-    Deterministic in its arguments: an interrupted one is simply run again. Arrays that are trained are given up.
+    Deterministic in its arguments, however often it is interrupted. The arrays that it trains are donated.
+
+    Args:
+      folder: where the result is kept: read if it is there, else made and saved there. An interrupted start resumes
+        from `<folder>.partial`. None keeps nothing.
 
     Returns:
       The weights that were trained.
+
+    Raises:
+      Preempted: a signal came. The steps that were done are saved.
+      CheckpointError: the folder holds the result of another model or run.
+      OSError: something could not be written.
     """
     trained, base = lora.split(weights) if model.lora.rank else (weights, {})
     state = init_state(key, trained, config.optimizer.make(config.steps))
-    named = {BUYER: "warm start", SELLER: "warm start of the seller"}[role]
-    bar = tqdm.trange(config.steps, desc=named, unit="it", dynamic_ncols=True)
-    for step in bar:
-        state, metrics = clone_step(config, model, role, state, base, tables)
-        if step % 20 == 19 or step == config.steps - 1:
-            bar.set_postfix({"loss": f"{reduce(jax.device_get(metrics))['loss']:.3g}"})
-    return state.weights
+    job = _Cloning(config, model, role, tables, base)
+    if folder is None:
+        return _run(job, state, 0, lambda: False).weights
+    partial = Folder(f"{folder.path}.partial", folder.run_id)
+    if (found := _finished(folder, trained)) is None:
+        with preemption.noted(distributed.agree) as came:
+            with _resumed(partial, state) as (job.checkpoints, done, state):
+                state = _run(job, state, done, came)
+            if state.iteration == config.steps:
+                checkpoint.write(folder.path, state.weights, folder.run_id)
+        found = state.weights
+    _remove(partial)
+    return found
+
+
+@dataclasses.dataclass
+class _Cloning:
+    """The job of a warm start: see `steps.Job`."""
+
+    config: WarmStartConfig
+    model: ModelConfig
+    role: int
+    tables: Tables
+    base: Weights
+    checkpoints: Checkpoints | None = None
+    bar: progress.Bar | None = None
+    name: str = "clone_step"
+
+    def step(self, iteration: int, state: TrainState) -> tuple[TrainState, losses.Metrics]:
+        return clone_step(self.config, self.model, self.role, state, self.base, self.tables)
+
+    def look(self, iteration: int, metrics: dict) -> None:
+        self.bar.update(reduce(metrics), ["loss"])
+
+    def save(self, done: int, state: TrainState) -> None:
+        if self.checkpoints and done < self.config.steps:
+            self.checkpoints.save(done, state)
+
+
+def _run(job: _Cloning, state: TrainState, done: int, came: Callable[[], bool]) -> TrainState:
+    total = job.config.steps
+    with progress.Bar(_NAMES[job.role], total, done) as job.bar:
+        return steps.run(job, state, range(done, total), max(20, total // 10), came)
+
+
+def _finished(folder: Folder, target: Weights) -> Weights | None:
+    """The result of an earlier start, if it is there and whole."""
+    if not epath.Path(folder.path).exists():
+        return None
+    try:
+        return checkpoint.read(folder.path, target, folder.run_id)
+    except DamagedError as error:
+        print(f"{error} It is made again, which gives the same.")
+        return None
+
+
+@contextlib.contextmanager
+def _resumed(folder: Folder, state: TrainState) -> Iterator[tuple[Checkpoints, int, TrainState]]:
+    """Yields the checkpoints of a warm start, the steps done, and the state then. What cannot be used is removed."""
+    opened = functools.partial(Checkpoints, folder, keep=1, best_metric=None)
+    try:
+        checkpoints = opened()
+        found = checkpoints.restore(state)
+    except CheckpointError:
+        print(f"{folder.path} is damaged, or belongs to another run. The warm start begins again.")
+        _remove(folder)
+        checkpoints, found = opened(), None
+    with checkpoints:
+        yield checkpoints, *(found or (0, state))
+
+
+def _remove(folder: Folder) -> None:
+    if distributed.is_first() and (path := epath.Path(folder.path)).exists():
+        path.rmtree()

@@ -5,6 +5,7 @@ import math
 import pathlib
 import resource
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,9 @@ import pytest
 from experiments import setup, train
 from experiments.configs import quickstart
 from negot_jax.config import from_config_dict
-from negot_jax.rl.train_step import train_step
-from negot_jax.rl.updates import TrainState
-from negot_jax.training import checkpoint, loop, manifest
-from negot_jax.training.checkpoint import CheckpointError
+from negot_jax.rl import learner
+from negot_jax.training import checkpoint, loop, manifest, preemption
+from negot_jax.training.checkpoint import CheckpointError, Folder
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 from tests.training.disk import wait_until_quiet
@@ -39,9 +39,20 @@ class Small:
 
     def train(self, workdir: pathlib.Path, state: TrainState | None = None, run_id=RUN_ID, **options):
         config = dataclasses.replace(self.run.config.training, **options.pop("config", {}))
-        return loop.train(
-            config, self.run.program, state or self.state(), self.run.train_tables, workdir, run_id, **options
-        )
+        folder = Folder(workdir, run_id)
+        return loop.train(config, self.run.learner, state or self.state(), self.run.train_env, folder, **options)
+
+    def stop(self, workdir: pathlib.Path, at: int, what: signal.Signals = signal.SIGTERM) -> None:
+        """A signal comes while the step from iteration `at` is dispatched."""
+
+        def stepped(*args, step=learner.train_step):
+            if int(args[1].iteration) == at:
+                signal.raise_signal(what)
+            return step(*args)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(preemption.Preempted):
+            patch.setattr(loop.learner, "train_step", stepped)
+            self.train(workdir)
 
     def assert_same(self, workdir: pathlib.Path) -> None:
         """Bit for bit: the last checkpoint, and the metrics but for their timing."""
@@ -63,23 +74,22 @@ def small(tmp_path_factory) -> Small:
     device_get = jax.device_get
     Small(run, workdir, 0).train(tmp_path_factory.mktemp("compiled"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.jax, "device_get", lambda tree: fetches.append(1) or device_get(tree))
+        patch.setattr(loop.jax, "device_get", lambda tree: fetches.append("loss" in tree) or device_get(tree))
         Small(run, workdir, 0).train(workdir)
-    return Small(run, workdir, len(fetches))
+    return Small(run, workdir, sum(fetches))
 
 
 def test_one_device_get_an_iteration(small):
     assert small.fetches == LAST
 
 
-@pytest.mark.parametrize("played", [1, 2, 3])
-def test_asked_to_stop_it_saves_and_goes_on_later(small, tmp_path, played):
-    asked = iter([False] * played + [True])
-    state = small.train(tmp_path, stop=lambda: next(asked))
-    assert int(state.iteration) == played
-    assert checkpoint.survey(tmp_path / "checkpoints")[0][-1] == played
+@pytest.mark.parametrize(("at", "what"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_signal_saves_the_step_at_hand_and_it_goes_on_later(small, tmp_path, at, what):
+    small.stop(tmp_path, at, what)
+    assert checkpoint.survey(tmp_path / "checkpoints")[0][-1] == at + 1
     small.train(tmp_path)
     small.assert_same(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
@@ -100,8 +110,8 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
     small.assert_same(tmp_path)
 
 
-def test_asked_to_stop_at_once_it_does_nothing(small, tmp_path):
-    assert int(small.train(tmp_path, stop=lambda: True).iteration) == 0
+def test_a_signal_while_it_compiles_is_obeyed_at_once(small, tmp_path):
+    small.stop(tmp_path, 0)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([], {})
 
 
@@ -133,7 +143,7 @@ def test_a_damaged_checkpoint_costs_its_iterations_alone(small, tmp_path, capsys
 def test_checkpoints_of_another_run_are_refused(small, tmp_path):
     shutil.copytree(small.workdir, tmp_path, dirs_exist_ok=True)
     with pytest.raises(
-        CheckpointError, match=f"checkpoints/{LAST} is of another run: a run in the checkpoint, another"
+        CheckpointError, match=f"checkpoints/{LAST} belongs to another run: a run in the checkpoint, another"
     ):
         small.train(tmp_path, run_id="another")
 
@@ -141,8 +151,7 @@ def test_checkpoints_of_another_run_are_refused(small, tmp_path):
 def test_a_full_disk_ends_it_and_nothing_saved_is_lost(small, tmp_path):
     """No file may grow beyond 20 kB, which a checkpoint does and the table does not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    asked = iter([False] * 2 + [True])
-    small.train(tmp_path, stop=lambda: next(asked))
+    small.stop(tmp_path, 1)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
         with pytest.raises(OSError, match="File too large"):

@@ -66,14 +66,6 @@ def test_tensorboard_has_each_scalar_once_after_a_resume(tmp_path):
     assert [(event.step, event.value) for event in events] == [(0, 0.0), (1, 1.0), (2, 20.0), (3, 30.0), (4, 40.0)]
 
 
-def test_progress_bar_shows_the_chosen_metrics(tmp_path, capsys):
-    with metrics.MetricWriter(tmp_path, total=3, start=1, shown=("reward", "absent")) as writer:
-        writer.write(1, {"reward": 0.123456, "loss": 7.0})
-    shown = capsys.readouterr().err
-    assert "2/3" in shown and "reward=0.123" in shown
-    assert "loss" not in shown and "absent" not in shown
-
-
 @given(st.dictionaries(st.text(), st.tuples(st.floats(-1e6, 1e6), st.integers(0, 5))))
 def test_reduce_is_the_mean_where_there_is_one(sums):
     reduced = metrics.reduce({name: (np.float64(total), np.int32(weight)) for name, (total, weight) in sums.items()})

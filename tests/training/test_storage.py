@@ -1,6 +1,8 @@
 """A bucket, played by files in memory: what a run writes there besides its checkpoints."""
 
+import errno
 import importlib.util
+import os
 
 from etils import epath
 from etils.epath import backend
@@ -113,9 +115,27 @@ def test_nothing_is_locked():
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_locked_is_used_with_one_line(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli.fcntl, "flock", flock)
+    with cli.sole_use(tmp_path):
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"{tmp_path} cannot be locked")
+
+
+def test_no_lock_is_left_behind(tmp_path):
+    with pytest.raises(ValueError), cli.sole_use(tmp_path):
+        assert (tmp_path / ".lock").exists()
+        raise ValueError("refused")
+    assert not list(tmp_path.iterdir())
+
+
 def _unfinished_checkpoint(path: epath.Path) -> None:
     (path / "state").mkdir(parents=True)
-    (path / "state/data").write_bytes(b"weights")
+    (path / "state/manifest.ocdbt").write_bytes(b"weights")
     (path / "_CHECKPOINT_METADATA").write_text('{"item_handlers": {}}')
 
 
@@ -126,8 +146,8 @@ def test_a_checkpoint_in_a_bucket_is_sealed_where_it_is_and_then_committed():
     checkpoint._seal(WORKDIR / "7")
     (WORKDIR / "7/commit_success.txt").write_text("by Orbax")
     assert checkpoint.survey(WORKDIR) == ([7], {})
-    (WORKDIR / "7/state/data").write_bytes(b"weighty")
-    with pytest.raises(checkpoint.CheckpointError, match=r"7 \(its file state/data is not what was saved\)"):
+    (WORKDIR / "7/state/manifest.ocdbt").write_bytes(b"weighty")
+    with pytest.raises(checkpoint.CheckpointError, match=r"7 \(its file state/manifest.ocdbt is not what was saved\)"):
         checkpoint.survey(WORKDIR)
 
 

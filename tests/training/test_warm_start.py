@@ -1,15 +1,21 @@
-"""The warm start: whom it clones, and what it refuses. That its buyers can speak is tested with the rollouts."""
+"""The warm start: whom it clones, how it resumes, what it refuses. That they speak is tested with the rollouts."""
+
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import setup
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.game import bargaining, buyers
 from negot_jax.game.types import BUYER, GameParams
 from negot_jax.rl.players import mixture
+from negot_jax.training import checkpoint, preemption, warm_start
+from negot_jax.training.checkpoint import Folder
 from negot_jax.training.warm_start import WarmStartConfig
+from tests import tiny_run
 
 
 def test_rows_follow_the_policies_in_turn():
@@ -37,3 +43,56 @@ def test_rows_follow_the_policies_in_turn():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         WarmStartConfig(**changes)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Clones the buyer of a small run. Returns its weights and the iterations that were stepped through."""
+    workdir = tmp_path_factory.mktemp("run")
+    run = setup.prepare(tiny_run.config(warm_start__steps=5), workdir, print_line=lambda line: None)
+    step = warm_start.clone_step
+
+    def cloned(folder=None, stop_at=None):
+        stepped = []
+
+        def noting(config, model, role, state, *rest):
+            stepped.append(int(state.iteration))
+            if stepped[-1] == stop_at:
+                signal.raise_signal(signal.SIGINT)
+            return step(config, model, role, state, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(warm_start, "clone_step", noting)
+            arguments = run.config.warm_start, run.learner.model, run.key, run.init_weights(), run.train_env, BUYER
+            return warm_start.warm_start(*arguments, folder), stepped
+
+    return cloned
+
+
+def test_an_interrupted_warm_start_resumes_bit_for_bit(clone, tmp_path):
+    whole, stepped = clone()
+    assert stepped == [0, 1, 2, 3, 4]
+    folder = Folder(tmp_path / "warm_start", "a run")
+    for stop_at in (0, 1, 3):
+        with pytest.raises(preemption.Preempted):
+            clone(folder, stop_at)
+    assert checkpoint.survey(tmp_path / "warm_start.partial") == ([4], {})
+    resumed, stepped = clone(folder)
+    assert stepped == [4]
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["warm_start"]
+    kept, stepped = clone(folder)
+    assert stepped == []
+    jax.tree.map(np.testing.assert_array_equal, kept, whole)
+
+
+@pytest.mark.parametrize("cause", ["damaged", "another run"])
+def test_what_cannot_be_resumed_begins_again(clone, tmp_path, capsys, cause):
+    with pytest.raises(preemption.Preempted):
+        clone(Folder(tmp_path / "warm_start", "another run" if cause == "another run" else "a run"), 2)
+    if cause == "damaged":
+        (tmp_path / "warm_start.partial/3/state/manifest.ocdbt").unlink()
+    _, stepped = clone(Folder(tmp_path / "warm_start", "a run"))
+    assert stepped == [0, 1, 2, 3, 4]
+    assert f"{tmp_path}/warm_start.partial is damaged, or belongs to another run" in capsys.readouterr().out
+    assert checkpoint.damage(tmp_path / "warm_start") is None and not (tmp_path / "warm_start.partial").exists()

@@ -1,0 +1,76 @@
+"""How training steps are driven: dispatch one, look at the one before, save every so often, stop when asked to.
+
+The device never waits for the host, and at most one step is queued ahead, so that a signal is obeyed within a step.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+from typing import Any, Protocol, TypeVar
+
+import jax
+
+from negot_jax import progress
+from negot_jax.training import distributed, preemption
+
+State = TypeVar("State")
+
+_STOP = "stop"  # Among the metrics of a step, so that one fetch brings both.
+
+
+class Job(Protocol):
+    """What is done in each step. name: of the program that the first one compiles."""
+
+    name: str
+
+    def step(self, iteration: int, state: State) -> tuple[State, dict[str, Any]]:
+        """Dispatches a step. Returns the next state, with its `iteration`, and metrics, all on the devices."""
+
+    def look(self, iteration: int, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of a step once they are on the host."""
+
+    def save(self, done: int, state: State) -> None:
+        """Saves the state after so many steps, whose metrics were all looked at."""
+
+
+def run(job: Job, state: State, steps: range, every: int, came: Callable[[], bool]) -> State:
+    """Runs steps; saves after each multiple of `every`, after the last, and where it stops. Returns the last state.
+
+    Args:
+      came: asked before each step whether to stop. Of many processes all stop once one of them was asked to and all
+        know: after the same step, at most two later.
+    """
+    alone = jax.process_count() == 1
+    pending, leave = None, False
+
+    def look() -> None:
+        nonlocal pending, leave
+        if pending:
+            fetched = jax.device_get(pending[1])
+            leave = fetched.pop(_STOP, 0) > 0 or leave
+            job.look(pending[0], fetched)
+        pending = None
+
+    for iteration in steps:
+        asked = came()
+        if leave or (asked and alone):
+            break
+        with starting(f"compiling {job.name}") if iteration == steps.start else contextlib.nullcontext():
+            state, metrics = job.step(iteration, state)
+        if not alone:
+            metrics = metrics | {_STOP: distributed.agree_later(asked, state.iteration)}
+        look()
+        pending = iteration, metrics
+        if (done := iteration + 1) % every == 0 or done == steps.stop:
+            look()
+            job.save(done, state)
+    if pending:
+        look()
+        job.save(done, state)
+    return state
+
+
+@contextlib.contextmanager
+def starting(name: str) -> Iterator[None]:
+    """A long phase before there is anything to save: told of, and left at once on a signal unless others would wait."""
+    with progress.working(name), preemption.prompt() if jax.process_count() == 1 else contextlib.nullcontext():
+        yield
