@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from experiments import evaluate, export, setup, train
 from experiments.configs import gemma3_27b, paper_30b, qwen3_4b
-from negot_jax.config import from_config_dict
+from negot_jax import run
 from negot_jax.game.types import BUYER
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
@@ -54,13 +53,11 @@ def _checkpoint(case: str, tokenizer, folder: pathlib.Path) -> pathlib.Path:
     return published.save(published.make(published.Case(family, settings | {"vocab_size": size})), folder)
 
 
-def _config(module, method: str, folder: pathlib.Path) -> setup.Config:
-    values = module.get_config(method)
-    values.update_from_flattened_dict(OVERRIDES | {"model.checkpoint": str(folder)})
-    return from_config_dict(setup.Config, values)
+def _config(module, method: str, **overrides) -> Config:
+    return override(load(module.get_config(method)), OVERRIDES | overrides)
 
 
-def _greedy_message(run: setup.Run, weights) -> tuple[list[int], list[int]]:
+def _greedy_message(parts: Parts, weights) -> tuple[list[int], list[int]]:
     """The most likely first message to a product of the test set: the tokens before it, and its own."""
     tables = run.test_tables.replace(buyer=run.test_tables.buyer.replace(form=None))
     scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 1)

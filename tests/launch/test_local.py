@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments import train as experiment
+from experiments import cli
 from launch import local
-from negot_jax.models import sharding
-from negot_jax.training import checkpoint, distributed, manifest
+from negot_jax import run
+from negot_jax.run import manifest
+from negot_jax.training import checkpoint, distributed
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 
@@ -27,8 +28,8 @@ LAST = 12
 # The training command without its report, which would compile as much again.
 _TRAIN = """
 import runpy
-from experiments import evaluate
-evaluate.report = lambda *_: "Trained."
+from negot_jax.run import reporting
+reporting.report = lambda *_: "Trained."
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 _SIZES = {
@@ -75,9 +76,7 @@ def alone(model: tuple) -> dict[str, np.ndarray]:
     """The metrics of the same run in this process, on its one device."""
     config = tiny_run.config(**{name.replace(".", "__"): value for name, value in (_SIZES | dict(model)).items()})
     with tempfile.TemporaryDirectory() as folder:
-        run, run_id = experiment.start(config, epath.Path(folder))
-        with jax.set_mesh(sharding.make(config.mesh, jax.devices()[:1])):
-            experiment.train(run, epath.Path(folder), run_id)
+        run.build(config, folder).train()
         return read_csv(epath.Path(folder) / "metrics.csv")
 
 
@@ -101,9 +100,8 @@ def test_two_processes_train_as_one_device_and_another_mesh_goes_on(tmp_path, mo
     finally:
         process.kill()
         process.wait()
-    assert [start["mesh"]["expert"] for start in manifest.read(many)["starts"]] == [
-        mesh.get("expert", 1) for mesh in (eight, four)
-    ]
+    meshes = [start["config"]["mesh.expert"] for start in manifest.read(many)["starts"]]
+    assert meshes == [mesh.get("expert", 1) for mesh in (eight, four)]
     assert not (many / cli.MARKER).exists()
     ours, expected = read_csv(many / "metrics.csv"), alone(tuple(model.items()))
     np.testing.assert_array_equal(ours["iteration"], np.arange(LAST))
@@ -112,11 +110,9 @@ def test_two_processes_train_as_one_device_and_another_mesh_goes_on(tmp_path, mo
 
 
 def test_a_workdir_that_is_another_one_on_each_machine_is_refused(tmp_path, monkeypatch):
-    config = tiny_run.config()
-    experiment.start(config, epath.Path(tmp_path))
     monkeypatch.setattr(distributed, "agree", lambda flag: not flag)  # What another process says.
-    with pytest.raises(ValueError, match=f"--workdir={tmp_path}: not every process sees what .* gs://bucket/run"):
-        experiment.start(config, epath.Path(tmp_path))
+    with pytest.raises(ValueError, match=f"--workdir={tmp_path}: not every process sees .* gs://bucket/run"):
+        run.build(tiny_run.config(), tmp_path).train()
 
 
 def rows(workdir: pathlib.Path) -> int:

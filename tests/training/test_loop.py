@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import setup, train
-from experiments.configs import quickstart
-from negot_jax.config import from_config_dict
-from negot_jax.rl import learner
-from negot_jax.training import checkpoint, loop, manifest, preemption
+from negot_jax.models import transformer
+from negot_jax.rl.tables import Tables
+from negot_jax.rl.train_step import Program, train_step
+from negot_jax.rl.updates import TrainState
+from negot_jax.training import checkpoint, loop, preemption
 from negot_jax.training.checkpoint import CheckpointError, Folder
 from negot_jax.training.metrics import read_csv
-from tests import tiny_run
+from tests.rl import small as world
 from tests.training.disk import wait_until_quiet
 
 RUN_ID = "a run"
@@ -30,28 +30,30 @@ LAST = 4
 class Small:
     """The parts of a run, and what it left behind when nothing interrupted it."""
 
-    run: setup.Run
+    program: Program
+    tables: Tables
     workdir: pathlib.Path
-    fetches: int
+    fetches: int = 0
 
     def state(self) -> TrainState:
-        return self.run.program.init_state(jax.random.key(2), self.run.init_weights())
+        weights = transformer.init(jax.random.key(0), self.program.model)
+        return self.program.init_state(jax.random.key(2), weights)
 
     def train(self, workdir: pathlib.Path, state: TrainState | None = None, run_id=RUN_ID, **options):
-        config = dataclasses.replace(self.run.config.training, **options.pop("config", {}))
+        config = loop.TrainingConfig(iterations=LAST, checkpoint_every=2, **options.pop("config", {}))
         folder = Folder(workdir, run_id)
-        return loop.train(config, self.run.learner, state or self.state(), self.run.train_env, folder, **options)
+        return loop.train(config, self.program, state or self.state(), self.tables, folder, **options)
 
     def stop(self, workdir: pathlib.Path, at: int, what: signal.Signals = signal.SIGTERM) -> None:
         """A signal comes while the step from iteration `at` is dispatched."""
 
-        def stepped(*args, step=learner.train_step):
+        def stepped(*args, step=train_step):
             if int(args[1].iteration) == at:
                 signal.raise_signal(what)
             return step(*args)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(preemption.Preempted):
-            patch.setattr(loop.learner, "train_step", stepped)
+            patch.setattr(loop.train_step, "train_step", stepped)
             self.train(workdir)
 
     def assert_same(self, workdir: pathlib.Path) -> None:
@@ -68,15 +70,15 @@ class Small:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Small:
-    workdir = tmp_path_factory.mktemp("whole")
-    run = setup.prepare(tiny_run.config(training__iterations=LAST), workdir, print_line=lambda line: None)
-    fetches = []
-    device_get = jax.device_get
-    Small(run, workdir, 0).train(tmp_path_factory.mktemp("compiled"))
+    products = world.catalog()
+    words = world.tokenizer(products)
+    made = Small(world.program(words.vocab_size, iterations=LAST), world.tables(products, words), pathlib.Path())
+    made.train(tmp_path_factory.mktemp("compiled"))
+    fetches, device_get, workdir = [], jax.device_get, tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.jax, "device_get", lambda tree: fetches.append("loss" in tree) or device_get(tree))
-        Small(run, workdir, 0).train(workdir)
-    return Small(run, workdir, sum(fetches))
+        made.train(workdir)
+    return dataclasses.replace(made, workdir=workdir, fetches=sum(fetches))
 
 
 def test_one_device_get_an_iteration(small):
@@ -104,7 +106,7 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
         stepped[0] += 1
         return step(*args)
 
-    monkeypatch.setattr(loop, "train_step", counting)
+    monkeypatch.setattr(loop.train_step, "train_step", counting)
     small.train(tmp_path, profile=(1, 2))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
@@ -125,7 +127,7 @@ def test_what_died_between_two_checkpoints_is_played_again(small, tmp_path):
         return step(*args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
-        patch.setattr(loop, "train_step", dies)
+        patch.setattr(loop.train_step, "train_step", dies)
         small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
     small.train(tmp_path)
@@ -218,13 +220,13 @@ def _spoiled(spoilt: int, step=train_step):
 
 
 def test_a_state_whose_metrics_are_not_finite_is_not_saved(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "train_step", _spoiled(1))
+    monkeypatch.setattr(loop.train_step, "train_step", _spoiled(1))
     small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([LAST], {})
 
 
 def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "train_step", _spoiled(LAST - 1))
+    monkeypatch.setattr(loop.train_step, "train_step", _spoiled(LAST - 1))
     message = "iteration 3, the last, is not saved. First quantity that is not finite: loss. .* latest checkpoint is 2;"
     for _ in range(2):
         with pytest.raises(loop.NotFiniteError, match=message):
@@ -235,34 +237,3 @@ def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkey
 def test_impossible_settings_are_refused(name):
     with pytest.raises(ValueError, match=f"training.{name}=0 must be at least 1"):
         loop.TrainingConfig(**{name: 0})
-
-
-def test_the_config_file_is_complete():
-    config = from_config_dict(setup.Config, quickstart.get_config())
-    assert config.catalog.prices == "normalized" and config.language.decoding == "constrained"
-
-
-def test_another_config_needs_another_workdir(tmp_path):
-    manifest.record_start(tmp_path, tiny_run.config(), 0, {}, b"model")
-    with pytest.raises(ValueError, match="training.iterations"):
-        manifest.record_start(tmp_path, tiny_run.config(training__iterations=99), 0, {}, b"model")
-
-
-def test_real_dollars_and_free_decoding(tmp_path):
-    """What the quickstart simplifies is a flag away."""
-    config = tiny_run.config(
-        training__iterations=1,
-        catalog__prices="dollars",
-        language__decoding="free",
-        language__prompts="full",
-        language__message_tokens=40,
-        warm_start__steps=0,
-    )
-    run, run_id = train.start(config, tmp_path)
-    assert run.train_tables.buyer.form is None
-    assert np.ptp(run.train.price) > 100_000
-    train.train(run, tmp_path, run_id)
-    curves = read_csv(tmp_path / "metrics.csv")
-    # Random weights cannot keep the form, and the trainer sees every broken message.
-    assert curves["format_error"] == 1 and curves["reward"] == -1
-    assert np.isfinite(curves["loss"]).all()

@@ -1,50 +1,15 @@
 """A bucket, played by files in memory: what a run writes there besides its checkpoints."""
 
-import errno
-import importlib.util
-import os
-
 from etils import epath
-from etils.epath import backend
-from fsspec.implementations.memory import MemoryFileSystem
 import numpy as np
 import pytest
 
-from experiments import cli, setup
-from negot_jax.training import checkpoint, manifest, metrics, storage
-from tests import tiny_run
-
-WORKDIR = epath.Path("gs://bucket/run")
-
-
-class Bucket(MemoryFileSystem):
-    store, pseudo_dirs = {}, [""]
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(str(path).removeprefix("gs://"))
-
-
-@pytest.fixture(autouse=True)
-def bucket(monkeypatch):
-    files = Bucket()
-    files.mkdir("bucket")
-    monkeypatch.setattr(backend._FileSystemSpecBackend, "fs", lambda self, path: files)
-    yield
-    Bucket.store.clear()
-    Bucket.pseudo_dirs[:] = [""]
+from negot_jax.training import checkpoint, metrics, storage
+from tests.bucket import WORKDIR, bucket  # noqa: F401, a fixture
 
 
 def test_what_is_remote():
     assert storage.is_remote(WORKDIR) and storage.is_remote("gs://bucket") and not storage.is_remote("/gs/bucket")
-
-
-def test_the_manifest_is_written_read_and_compared():
-    recorded = manifest.record_start(WORKDIR, tiny_run.config(), 0, {}, b"model")
-    assert manifest.read(WORKDIR) == recorded
-    assert len(manifest.record_start(WORKDIR, tiny_run.config(), 0, {}, b"model")["starts"]) == 2
-    with pytest.raises(ValueError, match="gs://bucket/run/manifest.json belongs to another run"):
-        manifest.record_start(WORKDIR, tiny_run.config(seed=1), 1, {}, b"model")
 
 
 def test_metrics_grow_with_every_iteration_and_go_on():
@@ -85,52 +50,6 @@ def test_a_checkpoint_of_a_model_is_copied_once(tmp_path):
     assert (copy / "model.safetensors").read_text() == "model.safetensors"
     with pytest.raises(FileNotFoundError, match="there are no files in gs://bucket/nothing"):
         storage.local("gs://bucket/nothing", tmp_path / "cache")
-
-
-def test_a_model_in_a_bucket_is_named_by_the_field(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = tiny_run.config(model__checkpoint="gs://bucket/nothing")
-    with pytest.raises(ValueError, match="model.checkpoint=gs://bucket/nothing: there are no files .* Copy a"):
-        setup.with_local_checkpoints(config)
-    (WORKDIR / "config.json").write_text("{}")
-    config = tiny_run.config(model__checkpoint=str(WORKDIR))
-    assert setup.with_local_checkpoints(config).model.checkpoint == str(tmp_path / "negot_jax/checkpoints/bucket/run")
-    assert setup.with_local_checkpoints(tiny_run.config()) == tiny_run.config()
-
-
-def test_a_workdir_is_a_folder_or_gs():
-    assert cli.workdir("runs/1") == epath.Path("runs/1")
-    with pytest.raises(ValueError, match="--workdir=s3://bucket/run is neither a folder of this machine nor one of a"):
-        cli.workdir("s3://bucket/run")
-
-
-def test_a_bucket_needs_a_package(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="--workdir=gs://bucket/run: a bucket is reached by gcsfs, .* `pip install"):
-        cli.workdir("gs://bucket/run")
-
-
-def test_nothing_is_locked():
-    with cli.sole_use(WORKDIR), cli.sole_use(WORKDIR):
-        pass
-
-
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_folder_that_cannot_be_locked_is_used_with_one_line(tmp_path, monkeypatch, capsys, number):
-    def flock(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(cli.fcntl, "flock", flock)
-    with cli.sole_use(tmp_path):
-        (line,) = capsys.readouterr().out.splitlines()
-        assert line.startswith(f"{tmp_path} cannot be locked")
-
-
-def test_no_lock_is_left_behind(tmp_path):
-    with pytest.raises(ValueError), cli.sole_use(tmp_path):
-        assert (tmp_path / ".lock").exists()
-        raise ValueError("refused")
-    assert not list(tmp_path.iterdir())
 
 
 def _unfinished_checkpoint(path: epath.Path) -> None:

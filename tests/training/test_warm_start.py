@@ -1,21 +1,22 @@
 """The warm start: whom it clones, how it resumes, what it refuses. That they speak is tested with the rollouts."""
 
+import dataclasses
 import signal
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import setup
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.game import bargaining, buyers
 from negot_jax.game.types import BUYER, GameParams
+from negot_jax.models import transformer
 from negot_jax.rl.players import mixture
 from negot_jax.training import checkpoint, preemption, warm_start
 from negot_jax.training.checkpoint import Folder
 from negot_jax.training.warm_start import WarmStartConfig
-from tests import tiny_run
+from tests.rl import small
 
 
 def test_rows_follow_the_policies_in_turn():
@@ -46,11 +47,12 @@ def test_bad_settings_are_refused(changes, message):
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """Clones the buyer of a small run. Returns its weights and the iterations that were stepped through."""
-    workdir = tmp_path_factory.mktemp("run")
-    run = setup.prepare(tiny_run.config(warm_start__steps=5), workdir, print_line=lambda line: None)
-    step = warm_start.clone_step
+def clone():
+    """Clones the buyer of a small world. Returns its weights and the iterations that were stepped through."""
+    products = small.catalog()
+    words = small.tokenizer(products)
+    tables, model = small.tables(products, words), small.program(words.vocab_size).model
+    config, step = dataclasses.replace(small.CLONING, steps=5), warm_start.clone_step
 
     def cloned(folder=None, stop_at=None):
         stepped = []
@@ -63,8 +65,8 @@ def clone(tmp_path_factory):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(warm_start, "clone_step", noting)
-            arguments = run.config.warm_start, run.learner.model, run.key, run.init_weights(), run.train_env, BUYER
-            return warm_start.warm_start(*arguments, folder), stepped
+            weights = transformer.init(jax.random.key(0), model)
+            return warm_start.warm_start(config, model, jax.random.key(1), weights, tables, BUYER, folder), stepped
 
     return cloned
 

@@ -1,0 +1,26 @@
+"""A bucket, played by files in memory: import the fixture `bucket`, and gs:// is there for every test of the module."""
+
+from etils import epath
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
+import pytest
+
+WORKDIR = epath.Path("gs://bucket/run")
+
+
+class Bucket(MemoryFileSystem):
+    store, pseudo_dirs = {}, [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("gs://"))
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch):
+    files = Bucket()
+    files.mkdir("bucket")
+    monkeypatch.setattr(backend._FileSystemSpecBackend, "fs", lambda self, path: files)
+    yield
+    Bucket.store.clear()
+    Bucket.pseudo_dirs[:] = [""]
