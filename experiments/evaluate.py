@@ -179,7 +179,7 @@ def restore(
     program, weights, seller = run.program, *sharding.place((run.init_weights(), run.init_seller()))
     if run.clones_seller:
         seller = _read_warm_start(workdir / setup.WARM_START_SELLER, seller, run_id)
-    frozen = Frozen(base=run.base(weights), seller=seller)
+    frozen = Frozen(base=run.base(weights), opponent=seller)
     named, start = "untrained", program.trained(weights)
     if run.config.warm_start.steps:
         named, start = "warm start", _read_warm_start(workdir / setup.WARM_START, start, run_id)

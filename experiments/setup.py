@@ -26,7 +26,7 @@ from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.configs import GameConfig, LanguageConfig, LearnerConfig, OptimizerConfig, SellerConfig
 from negot_jax.rl.tables import Tables, build_tables
-from negot_jax.rl.train_step import Program, Seller
+from negot_jax.rl.train_step import FrozenModel, Program
 from negot_jax.training import storage
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
@@ -109,8 +109,8 @@ class Run:
         if self.config.seller.model != "own":
             return None
         if self.clones_seller:
-            return transformer.init(jax.random.fold_in(self.key, 3), self.program.seller.model)
-        return hf_checkpoint.load(self.config.seller.checkpoint, self.program.seller.model)
+            return transformer.init(jax.random.fold_in(self.key, 3), self.program.opponent.model)
+        return hf_checkpoint.load(self.config.seller.checkpoint, self.program.opponent.model)
 
     def base(self, weights: transformer.Weights) -> transformer.Weights | None:
         """What `Frozen.base` is, of the weights as `init_weights` made them; None where nothing reads it.
@@ -217,7 +217,7 @@ def make_dialect(
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 
 
-def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller | None:
+def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> FrozenModel | None:
     """The language model that sells, if one does.
 
     Raises:
@@ -228,7 +228,7 @@ def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller 
         return None
     base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
     if folder is None:
-        return Seller(base, own.sampling, shared=own.model == "base")
+        return FrozenModel(base, own.sampling, shared=own.model == "base")
     theirs = dataclasses.replace(hf_config.read(folder), remat="none")
     spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
     common = min(theirs.vocab_size, dialect.tokenizer.vocab_size)
@@ -241,7 +241,7 @@ def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller 
             f"seller.checkpoint={folder} has another tokenizer than the buyer's, but both read the same tokens. Use a "
             "checkpoint of the same family."
         )
-    return Seller(theirs, own.sampling, shared=False)
+    return FrozenModel(theirs, own.sampling, shared=False)
 
 
 def train_tokenizer(catalog: Catalog, config: Config) -> Tokenizer:

@@ -116,7 +116,7 @@ def train(run: setup.Run, workdir: epath.Path, run_id: str, profile: tuple[int, 
         seller = _warm_start(run, SELLER, workdir / setup.WARM_START_SELLER, seller, tables, run_id)
     if run.config.warm_start.steps:
         trained = _warm_start(run, BUYER, workdir / setup.WARM_START, weights, tables, run_id)
-    frozen = Frozen(base=base, seller=seller, reference=run.reference(trained))
+    frozen = Frozen(base=base, opponent=seller, reference=run.reference(trained))
     state = sharding.place(program.init_state(jax.random.fold_in(run.key, 2), {**weights, **trained}))
     with preemption.noted(distributed.agree) as stop:
         loop.train(run.config.training, program, state, tables, workdir, run_id, frozen, stop, profile)
@@ -127,7 +127,7 @@ def _warm_start(
 ) -> transformer.Weights:
     """What a side's warm start has trained, from the folder where it was saved, or made and saved there."""
     program = run.program
-    model, trained = (program.model, program.trained(weights)) if role == BUYER else (program.seller.model, weights)
+    model, trained = (program.model, program.trained(weights)) if role == BUYER else (program.opponent.model, weights)
     if path.exists():
         if (damage := checkpoint.damage(path)) is None:
             return checkpoint.read(path, trained, run_id)

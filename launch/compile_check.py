@@ -149,7 +149,7 @@ def build(config: setup.Config, devices: list[jax.Device], prompt: int | None = 
         shares = program.model.lora.rank or config.seller.model == "base"
         return state, Frozen(
             base=published(program.model) if shares else None,
-            seller=published(program.seller.model) if config.seller.model == "own" else None,
+            opponent=published(program.opponent.model) if config.seller.model == "own" else None,
             reference=run.reference(state.weights),
         )
 

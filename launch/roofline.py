@@ -45,8 +45,9 @@ def estimate(program: Program, tables: Tables, mesh: dict[str, int], device: str
     config = program.config
     episodes = config.scenarios * config.group
     decode = prefill = by_memory = 0.0
-    players = [(program.model, tables.buyer.layout)]
-    players += [(program.seller.model, tables.seller.layout)] if program.seller else []
+    own, other = program.role, 1 - program.role
+    players = [(program.model, tables.side(own).layout)]
+    players += [] if program.scripted else [(program.opponent.model, tables.side(other).layout)]
     for model, layout in players:
         for turn in range(layout.turns):
             filled = layout.start(turn) + layout.message / 2
@@ -58,7 +59,7 @@ def estimate(program: Program, tables: Tables, mesh: dict[str, int], device: str
         work = config.scenarios * layout.prompt * flops.per_token(model, layout.prompt / 2, 0.0)
         work += heard * flops.per_token(model, layout.columns / 2, 0.0)
         prefill += work / chips / peak
-    layout = tables.buyer.layout
+    layout = tables.side(own).layout
     scored = layout.turns * layout.message / layout.columns
     algorithm, model = program.algorithm, program.model
     passes = algorithm.rescores + (algorithm.kl != "none")

@@ -75,7 +75,7 @@ def play_policies(
     A scripted seller plays without text. One that is a language model meets all the buyers in one program, since that
     takes longest to compile.
     """
-    if program.seller is None:
+    if program.scripted:
         played = [play.play(key, policy, tables.script, drawn, tables.params)[1] for policy in policies]
         return [by_product(outcome, tables) for outcome in played]
     play_batch = functools.partial(_play_policies, tuple(policies), program, frozen, tables)
@@ -117,15 +117,16 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
-    trajectory = program.play(key, weights, frozen, tables, sharding.split_rows(drawn), 1, sampling)
+    seated = program.players(weights, frozen, tables, sampling)
+    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), 1, *seated)
     return sharding.keep_whole((jax.vmap(rewards.outcome)(trajectory.state), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play_policies(policies, program, frozen, tables, key, drawn):
     """Outcomes [scenarios, policies]."""
-    buyer = players.mixture(policies, key, tables.params.turns)
-    seller = program.seller.player(program.settled(frozen))
+    buyer = players.scripted_buyer(policies, tables.params.turns, key)
+    seller = program.opponent_player(frozen, tables)
     trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
     outcome = sharding.keep_whole(jax.vmap(rewards.outcome)(trajectory.state))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
@@ -144,7 +145,7 @@ def tune_linear(
 
     Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch of scenarios.
     """
-    if program.seller is None:
+    if program.scripted:
         products, draws = train.params.products, config.tuning_draws
         return buyers.tune_linear(train.script, products, train.params, key, draws=draws)[0]
     shares = np.arange(3, 11) / 10
@@ -186,7 +187,7 @@ def evaluate(
     scripted = {spec: buyers.make(spec) for spec in config.buyers}
     scripted[f"{TUNED}({tuned.start:g}, {tuned.end:g})"] = tuned
     solution = None
-    if config.best_response and program.seller is None:
+    if config.best_response and program.scripted:
         key_solver = jax.random.fold_in(key, 3)
         solution = best_response.solve(key_solver, train.script, prior, train.params.turns, utilities.reward)
         scripted[BEST] = solution.buyer

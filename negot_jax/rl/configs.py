@@ -122,6 +122,7 @@ class OptimizerConfig:
 class LearnerConfig:
     """One iteration: how much is played, and in what parts it is learned from."""
 
+    role: Literal["buyer", "seller"] = field("buyer", "the side that learns")
     scenarios: int = field(64, "scenarios an iteration")
     group: int = field(8, "episodes of each scenario")
     epochs: int = field(1, "passes over an iteration's episodes")

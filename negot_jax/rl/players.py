@@ -48,66 +48,79 @@ class Chunk(NamedTuple):
 
 
 class Player(Protocol):
-    """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next."""
+    """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next.
+
+    role: BUYER or SELLER. keeps_dialogue: whether it has a context, and so a `Dialogue` afterwards; one without is
+    asked for nothing but to speak.
+    """
+
+    role: int
+    keeps_dialogue: bool
 
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
         """Reads the prompts [P, C]; the memory has a row for each of the P * group episodes."""
 
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
-    ) -> tuple[object, Message]:
-        """The messages of a turn, [B]; silent where the game is over."""
+    ) -> tuple[object, Message | Action]:
+        """The messages of a turn [B], silent where the game is over; or actions [B], to be put into words for it."""
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
-        """Reads what comes before its message of a turn; after the last one, nothing."""
+        """Reads what precedes its message of a turn; nothing after the last turn."""
 
     def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
-        """Forgets its message of a turn where regulation has put another in its place."""
+        """Forgets its message of a turn where regulation replaced it."""
 
 
 class ScriptedPlayer(NamedTuple):
-    """A scripted policy that speaks in templates: act(state [B]) -> Action [B]."""
+    """A scripted policy: act(state [B]) -> Action [B]. It keeps a dialogue only to be cloned from."""
 
     role: int
     act: Callable[[GameState], Action]
+    keeps_dialogue: bool = False
 
     def begin(self, tables, prompt, group):
         return ()
 
     def speak(self, key, tables, memory, turn, state):
-        said, lengths = render_action(tables, self.role, self.act(state), state, tables.side(self.role).layout.message)
-        lengths = jnp.where(state.end == End.ONGOING, lengths, 0)
-        return memory, Message(
-            tokens_BxW=said,
-            lengths_B=lengths,
-            cut_B=jnp.zeros(lengths.shape, bool),
-            log_probs_BxW=jnp.zeros(said.shape),
-            choices_BxW=jnp.full(said.shape, constrain.FORCED),
-        )
+        return memory, self.act(state)
 
     def hear(self, tables, memory, turn, heard):
         return memory
 
-    def withdraw(self, tables, memory, turn, withdrawn_B):
-        return memory
 
+def scripted_buyer(
+    policies: Sequence[Buyer], turns: int, key: jax.Array | None = None, keeps_dialogue: bool = False
+) -> ScriptedPlayer:
+    """Scripted buyers: row i follows policy i modulo their number.
 
-def mixture(policies: Sequence[Buyer], key: jax.Array, turns: int) -> ScriptedPlayer:
-    """A buyer whose rows follow the given policies in turn: row i the policy i modulo their number."""
+    Each row draws its own randomness from `key`. Without a key it comes from the scenario and the turn, so that the
+    members of a group meet the same buyer.
+    """
 
     def act(state: GameState):
         rows = jnp.arange(state.turn.size)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
+        if key is None:  # Of the stream of a scripted seller's noise, the numbers after its own.
+            keys = _scenario_keys(state, Stream.NOISE, turns + state.turn)
+        else:
+            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
         observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
         said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
         return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
 
-    return ScriptedPlayer(BUYER, act)
+    return ScriptedPlayer(BUYER, act, keeps_dialogue)
 
 
-def scripted_seller(tables: Tables) -> ScriptedPlayer:
-    """The environment's scripted seller, as one that reads and writes."""
-    return ScriptedPlayer(SELLER, jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params)))
+def scripted_seller(tables: Tables, keeps_dialogue: bool = False) -> ScriptedPlayer:
+    """The scripted seller of the tables, whose randomness comes from the scenario and the turn."""
+    respond = jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params))
+    return ScriptedPlayer(SELLER, respond, keeps_dialogue)
+
+
+def _scenario_keys(state: GameState, stream: Stream, number_B: jax.Array) -> jax.Array:
+    """Keys [B] of a stream of the scenarios' randomness, which the members of a group share."""
+    fold = jax.vmap(lambda key, number: jax.random.fold_in(jax.random.fold_in(key, stream), number))
+    return fold(state.scenario.key, jnp.broadcast_to(number_B, state.turn.shape))
 
 
 def render_action(
@@ -117,8 +130,8 @@ def render_action(
     scenario and the turn alone.
     """
     book = tables.buyer_book if role == BUYER else tables.seller_book
-    wording = jax.vmap(lambda key, turn: jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn))
-    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(wording(state.scenario.key, state.turn))
+    keys = _scenario_keys(state, Stream.WORDING, state.turn)
+    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(keys)
     product = state.scenario.product
     return jax.vmap(functools.partial(render.render, book, width=width))(
         action, tables.codes_NxC[product], tables.code_lengths_N[product], variant
@@ -135,17 +148,21 @@ class Memory:
 
 
 class LanguageModelPlayer(NamedTuple):
-    """A language model that reads the dialogue through its cache and samples its messages token by token.
+    """A language model that reads the dialogue through its KV cache and samples its messages token by token.
 
-    What reads the cache is compiled once a turn, so that each turn attends to the columns filled so far and no more;
-    everything around it is compiled once. In a long context three turns share what is compiled, and attend to the
-    columns of the last one: of a large model it takes a TPU's compiler minutes, and gigabytes.
+    per_scenario: whether its randomness comes from the scenario and the turn, as an opponent's does, so that the
+    members of a group meet the same one; else every episode draws its own.
+
+    Prefill and decode are specialized by turn, so that each attends to the columns filled so far and no more. Beyond
+    2,048 columns one specialization serves three turns, to bound compile time and memory.
     """
 
     role: int
     config: ModelConfig
     weights: transformer.Weights
     sampling: sampling.SamplingConfig
+    per_scenario: bool = False
+    keeps_dialogue = True
 
     def begin(self, tables, prompt, group):
         """Reads each prompt once and hands every member of the group a copy."""
@@ -200,14 +217,11 @@ class LanguageModelPlayer(NamedTuple):
         return jax.lax.switch(turn // sharing, turns, memory)
 
     def _uniforms(self, key, turn, state):
-        """By column, the two random numbers a row that draw a token there: [2, B].
-
-        A seller's depend on the scenario and the turn alone: the members of a group meet the same one.
-        """
-        if self.role == BUYER:
+        """The two random numbers a row that draw the token of a column: column -> [2, B]."""
+        if not self.per_scenario:
             return lambda column: jax.random.uniform(jax.random.fold_in(key, column), (2, state.turn.size))
-        own = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, Stream.SPEECH), turn))
-        keys_B = own(state.scenario.key)
+        turns = state.kinds.shape[1]  # Of the stream, the seller has the first numbers, the buyer the next.
+        keys_B = _scenario_keys(state, Stream.SPEECH, turn if self.role == SELLER else turns + turn)
         return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
 
     def _decode(self, key, tables, span, turn, state, memory):

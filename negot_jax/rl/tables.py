@@ -60,7 +60,15 @@ class Tables:
     end: int = struct.field(pytree_node=False)
 
     def side(self, role: int) -> Side:
-        return self.buyer if role == BUYER else self.seller
+        """What the model of a role reads.
+
+        Raises:
+          ValueError: the seller's, where the tables were built for a scripted seller.
+        """
+        side = self.buyer if role == BUYER else self.seller
+        if side is None:
+            raise ValueError("seller.model='scripted': a scripted seller has no prompts. Build tables with 'own'.")
+        return side
 
 
 def build_tables(

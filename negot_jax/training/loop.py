@@ -95,9 +95,9 @@ def train(
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
                 scalars = reduce(fetched)
                 scalars["perf/step_seconds"] = elapsed
-                scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
+                scalars["perf/sampled_tokens_per_second"] = scalars["sampled_tokens"] / elapsed
                 scalars["perf/episodes_per_second"] = episodes / elapsed
-                scalars |= flops.speed(program, fetched["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+                scalars |= flops.speed(program, fetched["padding_efficiency"][0], scalars["sampled_tokens"], elapsed)
                 if first:
                     writer.write(iteration, scalars)
                 require_progress(iteration, scalars, config.max_skipped_updates)

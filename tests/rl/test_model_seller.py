@@ -46,8 +46,10 @@ def random_weights(world):
 def _bargain(model, weights, tables, key, scenarios=16) -> rollout.Trajectory:
     """Scripted buyers, two policies twice each in every group, against the model."""
     drawn = rollout.sample_scenarios(key, tables, scenarios)
-    buyer = players.mixture(POLICIES, key, tables.params.turns)
-    return rollout.rollout(key, tables, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING))
+    buyer = players.scripted_buyer(POLICIES, tables.params.turns, key, keeps_dialogue=True)
+    return rollout.rollout(
+        key, tables, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING, per_scenario=True)
+    )
 
 
 @pytest.fixture(scope="module", params=["constrained", "free"])
@@ -153,7 +155,7 @@ def test_the_seller_does_not_hear_a_thought(world, random_weights):
     dialogues = []
     for thoughts, share in zip(SECRETS, (0.8, 0.9), strict=True):
         tables = _environment(world, "constrained", budget=(world.catalog.price * share).astype(np.int64))
-        seller = players.LanguageModelPlayer(SELLER, world.program.model, random_weights, SAMPLING)
+        seller = players.LanguageModelPlayer(SELLER, world.program.model, random_weights, SAMPLING, per_scenario=True)
         buyer = Recital(*_said(world, tables, BUYER, ("[BUY] $40 (1x books_7)", "[BUY] $45 (1x books_7)"), thoughts))
         scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
         play = jax.jit(

@@ -99,7 +99,9 @@ def written(world):
     """Scripted dialogues, rendered, tokenised, parsed and played: 16 scenarios x 4, rows of two policies in turn."""
     tables = world.constrained
     scenarios = rollout.sample_scenarios(jax.random.key(7), tables, 16)
-    buyer = players.mixture(tuple(map(buyers.make, POLICIES)), jax.random.key(0), tables.params.turns)
+    buyer = players.scripted_buyer(
+        tuple(map(buyers.make, POLICIES)), tables.params.turns, jax.random.key(0), keeps_dialogue=True
+    )
     return scenarios, rollout.rollout(jax.random.key(8), tables, scenarios, 4, buyer).state
 
 

@@ -52,7 +52,7 @@ def test_metrics_are_sums_and_weights(steps):
     total, weight = metrics["reward"]
     assert weight == 16 and abs(total) <= 16
     assert metrics["sampler_gap"][0] / metrics["sampler_gap"][1] <= 1e-5
-    assert metrics["loss"][1] == metrics["buyer_tokens"][0]
+    assert metrics["loss"][1] == metrics["sampled_tokens"][0]
     assert 0 < metrics["padding_efficiency"][0] <= metrics["padding_efficiency"][1]
     assert int(state.iteration) == 3 and state.skipped == (0, 0)
 
