@@ -1,4 +1,4 @@
-"""Who speaks for a side: a scripted policy that fills in templates, or a language model.
+"""Players: scripted policies, and language models that read and write.
 
 Shape suffixes as in `rollout`.
 """
@@ -26,11 +26,11 @@ _LONG = 2048  # Columns of a context.
 
 @struct.dataclass
 class Message:
-    """One message a row, in a slot of W columns.
+    """One message per row, in a slot of W columns.
 
-    tokens_BxW: int32, padded on the right. lengths_B: int32, 0 where the row is silent. cut_B: bool, whether the cap
-    ended it. log_probs_BxW: float32, under the distribution that each token was drawn from. choices_BxW: int32, that
-    distribution's mask (a row of `Constraint.allowed_NxV`, or `FORCED`).
+    tokens_BxW: int32, padded on the right. lengths_B: int32, 0 for a silent row. cut_B: bool, whether the cap ended it.
+    log_probs_BxW: float32, under the distribution that was sampled. choices_BxW: int32, the mask of that distribution
+    (a row of `Constraint.allowed_NxV`, or `FORCED`).
     """
 
     tokens_BxW: jax.Array
@@ -48,32 +48,31 @@ class Chunk(NamedTuple):
 
 
 class Player(Protocol):
-    """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next.
+    """Speaks for one side. `memory` is a pytree that it carries from turn to turn.
 
-    role: BUYER or SELLER. keeps_dialogue: whether it has a context, and so a `Dialogue` afterwards; one without is
-    asked for nothing but to speak.
+    role: BUYER or SELLER. keeps_dialogue: whether its seat records a `Dialogue`; if not, only `speak` is called.
     """
 
     role: int
     keeps_dialogue: bool
 
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
-        """Reads the prompts [P, C]; the memory has a row for each of the P * group episodes."""
+        """Reads the prompts [P, C]; returns the memory of P * group rows."""
 
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
     ) -> tuple[object, Message | Action]:
-        """The messages of a turn [B], silent where the game is over; or actions [B], to be put into words for it."""
+        """The messages of a turn [B], silent where the game is over; or actions [B], which `move` puts into words."""
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
-        """Reads what precedes its message of a turn; nothing after the last turn."""
+        """Reads what precedes its message of a turn; past the last turn it does nothing."""
 
     def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
-        """Forgets its message of a turn where regulation replaced it."""
+        """Forgets its message of a turn where regulation withdrew it."""
 
 
 class ScriptedPlayer(NamedTuple):
-    """A scripted policy: act(state [B]) -> Action [B]. It keeps a dialogue only to be cloned from."""
+    """A scripted policy: act(state [B]) -> Action [B]. It keeps a dialogue only to be cloned."""
 
     role: int
     act: Callable[[GameState], Action]
@@ -94,13 +93,13 @@ def scripted_buyer(
 ) -> ScriptedPlayer:
     """Scripted buyers: row i follows policy i modulo their number.
 
-    Each row draws its own randomness from `key`. Without a key it comes from the scenario and the turn, so that the
-    members of a group meet the same buyer.
+    Randomness is drawn per row from `key`. Without one it depends on scenario and turn only, so the members of a group
+    meet the same buyer.
     """
 
     def act(state: GameState):
         rows = jnp.arange(state.turn.size)
-        if key is None:  # Of the stream of a scripted seller's noise, the numbers after its own.
+        if key is None:  # The seller uses numbers below `turns` of this stream.
             keys = _scenario_keys(state, Stream.NOISE, turns + state.turn)
         else:
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
@@ -112,35 +111,32 @@ def scripted_buyer(
 
 
 def scripted_seller(tables: Tables, keeps_dialogue: bool = False) -> ScriptedPlayer:
-    """The scripted seller of the tables, whose randomness comes from the scenario and the turn."""
+    """The scripted seller of the tables; its randomness depends on scenario and turn only."""
     respond = jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params))
     return ScriptedPlayer(SELLER, respond, keeps_dialogue)
 
 
 def _scenario_keys(state: GameState, stream: Stream, number_B: jax.Array) -> jax.Array:
-    """Keys [B] of a stream of the scenarios' randomness, which the members of a group share."""
+    """Keys [B] from a stream of the scenarios' keys; the members of a group share them."""
     fold = jax.vmap(lambda key, number: jax.random.fold_in(jax.random.fold_in(key, stream), number))
     return fold(state.scenario.key, jnp.broadcast_to(number_B, state.turn.shape))
 
 
-def render_action(
-    tables: Tables, role: int, action: Action, state: GameState, width: int
-) -> tuple[jax.Array, jax.Array]:
-    """Scripted messages [B, width] and their lengths; like a scripted seller's noise, the wording depends on the
-    scenario and the turn alone.
-    """
+def write(tables: Tables, role: int, action: Action, state: GameState, width: int) -> Chunk:
+    """Puts actions into words, [B, width]; the wording depends on scenario and turn only."""
     book = tables.buyer_book if role == BUYER else tables.seller_book
     keys = _scenario_keys(state, Stream.WORDING, state.turn)
     variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(keys)
     product = state.scenario.product
-    return jax.vmap(functools.partial(render.render, book, width=width))(
+    said, lengths_B = jax.vmap(functools.partial(render.render, book, width=width))(
         action, tables.codes_NxC[product], tables.code_lengths_N[product], variant
     )
+    return Chunk(said, jnp.arange(width) < lengths_B[:, None])
 
 
 @struct.dataclass
 class Memory:
-    """A language model's: its cache, how many valid tokens each row holds, and the last column's hidden states."""
+    """KV cache, valid tokens per row, and the hidden states of the last column."""
 
     cache: transformer.Cache
     seen_B: jax.Array
@@ -150,11 +146,10 @@ class Memory:
 class LanguageModelPlayer(NamedTuple):
     """A language model that reads the dialogue through its KV cache and samples its messages token by token.
 
-    per_scenario: whether its randomness comes from the scenario and the turn, as an opponent's does, so that the
-    members of a group meet the same one; else every episode draws its own.
+    per_scenario: draw from (scenario, turn), as an opponent does so that a group meets the same one, not per episode.
 
-    Prefill and decode are specialized by turn, so that each attends to the columns filled so far and no more. Beyond
-    2,048 columns one specialization serves three turns, to bound compile time and memory.
+    Prefill and decode are specialized per turn, so that they attend only to the columns filled so far. Beyond 2,048
+    columns one specialization serves three turns, to bound compile time and memory.
     """
 
     role: int
@@ -165,23 +160,22 @@ class LanguageModelPlayer(NamedTuple):
     keeps_dialogue = True
 
     def begin(self, tables, prompt, group):
-        """Reads each prompt once and hands every member of the group a copy."""
+        """Prefills each prompt once and copies the cache to every member of the group."""
         P, C = prompt.tokens.shape
         cache = transformer.init_cache(P, C, self.config)
         positions = jnp.cumsum(prompt.valid, axis=1) - 1
         hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
-        memory = Memory(cache=cache, seen_B=prompt.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
         def widen(whole, batch_axis):
-            """A group of each row, with room for all columns, which follow the rows."""
+            """Repeats rows by group and pads columns, the next axis, to the whole context."""
             room = [(0, 0)] * whole.ndim
             room[batch_axis + 1] = (0, tables.side(self.role).layout.columns - C)
             return jnp.pad(jnp.repeat(whole, group, axis=batch_axis), room)
 
         return Memory(
             cache=transformer.Cache(widen(cache.keys, 1), widen(cache.values, 1), widen(cache.valid_BxS, 0)),
-            seen_B=jnp.repeat(memory.seen_B, group),
-            hidden_BxD=jnp.repeat(memory.hidden_BxD, group, axis=0),
+            seen_B=jnp.repeat(prompt.valid.sum(axis=1), group),
+            hidden_BxD=jnp.repeat(hidden[:, -1], group, axis=0),
         )
 
     def hear(self, tables, memory, turn, heard):
@@ -195,7 +189,7 @@ class LanguageModelPlayer(NamedTuple):
             )
             return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
-        first = 1 if self.role == BUYER else 0  # The buyer's first message comes right after its prompt.
+        first = 1 if self.role == BUYER else 0  # The buyer's first message follows its prompt.
         sharing, last = _turns_sharing(layout, first)
         reads = [functools.partial(read, layout.start(k)) for k in last]
         which = jnp.where(turn < layout.turns, (turn - first) // sharing, len(reads))
@@ -217,10 +211,10 @@ class LanguageModelPlayer(NamedTuple):
         return jax.lax.switch(turn // sharing, turns, memory)
 
     def _uniforms(self, key, turn, state):
-        """The two random numbers a row that draw the token of a column: column -> [2, B]."""
+        """The two uniforms per row that draw the token of a column: column -> [2, B]."""
         if not self.per_scenario:
             return lambda column: jax.random.uniform(jax.random.fold_in(key, column), (2, state.turn.size))
-        turns = state.kinds.shape[1]  # Of the stream, the seller has the first numbers, the buyer the next.
+        turns = state.kinds.shape[1]  # The seller uses numbers below `turns` of the stream.
         keys_B = _scenario_keys(state, Stream.SPEECH, turn if self.role == SELLER else turns + turn)
         return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
 
@@ -285,13 +279,13 @@ class LanguageModelPlayer(NamedTuple):
 
 
 def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
-    """How many turns from the first one on share what is compiled, and the last turn of each such group."""
+    """How many turns share one specialization, and the last turn of each such group, from turn `first` on."""
     sharing = 1 if layout.columns < _LONG else 3
     return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
 
 
 def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
-    """What constrained decoding may have to spell out for each row: its codename and the other side's offer."""
+    """What constrained decoding may have to spell out: each row's codename and the other side's offer."""
     price, price_length = jax.vmap(functools.partial(render.spell_price, tables.buyer_book))(jnp.maximum(standing, 0))
     codes = tables.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])

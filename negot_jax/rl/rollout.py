@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Scenario
 from negot_jax.language import constrain, grammar, relay
-from negot_jax.rl.players import Chunk, Message, Player, render_action, scripted_seller
+from negot_jax.rl.players import Chunk, Message, Player, scripted_seller, write
 from negot_jax.rl.tables import Tables
 
 
@@ -76,12 +76,10 @@ def rollout(
       seller: None for the scripted seller of the tables.
     """
     repeat = lambda x: jnp.repeat(x, group, axis=0)
-    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(
-        jax.tree.map(repeat, scenarios_P)
-    )
+    scenarios_B = jax.tree.map(repeat, scenarios_P)
+    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(scenarios_B)
     turns, players = tables.params.turns, (buyer, scripted_seller(tables) if seller is None else seller)
-    prompts = [_opening(tables, player, scenarios_P.product) for player in players]
-    seats = [_sit(tables, player, prompt, group) for player, prompt in zip(players, prompts, strict=True)]
+    seats, openings = zip(*(_sit(tables, player, scenarios_P.product, group) for player in players), strict=True)
 
     def play_turn(carry, turn):
         carried, state = carry
@@ -94,8 +92,8 @@ def rollout(
     (_, state), ((bids, heard_by_seller), (asks, heard_by_buyer)) = jax.lax.scan(play_turn, carry, jnp.arange(turns))
     said, heard = (bids, asks), (heard_by_buyer, heard_by_seller)
     dialogues = [
-        _dialogue(player.role, Chunk(*map(repeat, prompt)), *own) if player.keeps_dialogue else None
-        for player, prompt, *own in zip(players, prompts, said, heard, strict=True)
+        opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *own)
+        for player, opening, *own in zip(players, openings, said, heard, strict=True)
     ]
     return Trajectory(*dialogues, state)
 
@@ -114,16 +112,16 @@ def move(
 
     if isinstance(said, Action):  # A script's message is written from its action as played, and needs no parsing.
         stepped, played, _ = _step(tables, state, said)
-        write = functools.partial(_write, tables, role, played, state)
-        said = _as_message(write(tables.side(role).layout.message), state) if player.keeps_dialogue else None
-        relayed = write(width) if listens else None
+        words = functools.partial(write, tables, role, played, state)
+        said = _as_message(words(tables.side(role).layout.message), state) if player.keeps_dialogue else None
+        relayed = words(width) if listens else None
     else:
         parsed = read(tables, role, said, state)
         stepped, played, replaced_B = _step(tables, state, parsed.action)
         relayed = _relay(tables, said, parsed, width) if listens else None
         if role == SELLER:  # The one that is regulated. Both sides read what was played in place of what was said.
             withdrawn = tables.side(role).layout.withdrawn
-            written = _write(tables, role, played, state, max(width, withdrawn))
+            written = write(tables, role, played, state, max(width, withdrawn))
             memory = player.withdraw(tables, memory, turn, replaced_B)
             said = said.replace(lengths_B=jnp.where(replaced_B, 0, said.lengths_B), cut_B=said.cut_B & ~replaced_B)
             stand_in = Chunk(written.tokens[:, :withdrawn], written.valid[:, :withdrawn] & replaced_B[:, None])
@@ -158,23 +156,18 @@ def _step(tables: Tables, state: GameState, action: Action) -> tuple[GameState, 
     return jax.vmap(step)(state, action)
 
 
-def _sit(tables: Tables, player: Player, prompt: Chunk | None, group: int) -> Seat:
-    """A seat before the first turn, its prompts [P, C] read."""
+def _sit(tables: Tables, player: Player, product_P: jax.Array, group: int) -> tuple[Seat, Chunk | None]:
+    """A seat before the first turn, and what it has read, [P, C]: its prompt, and the buyer's its first own header."""
     if not player.keeps_dialogue:
-        return Seat(player)
-    B, withdrawn = prompt.tokens.shape[0] * group, tables.side(player.role).layout.withdrawn
-    nothing = jnp.zeros((B, withdrawn), jnp.int32)
-    return Seat(player, player.begin(tables, prompt, group), jnp.zeros(B, bool), Chunk(nothing, nothing > 0))
-
-
-def _opening(tables: Tables, player: Player, product_P: jax.Array) -> Chunk | None:
-    """What a seat reads before the first message: its prompt, and the buyer, who speaks first, its own header."""
-    if not player.keeps_dialogue:
-        return None
-    side = tables.side(player.role)
+        return Seat(player), None
+    side, B = tables.side(player.role), product_P.size * group
     valid = jnp.arange(side.layout.prompt) < side.prompt_lengths_N[product_P][:, None]
-    prompt = Chunk(side.prompts_NxL[product_P], valid)
-    return _join(prompt, _header(side.own_KxH, 0, product_P.size)) if player.role == BUYER else prompt
+    opening = Chunk(side.prompts_NxL[product_P], valid)
+    if player.role == BUYER:
+        opening = _join(opening, _header(side.own_KxH, 0, product_P.size))
+    nothing = jnp.zeros((B, side.layout.withdrawn), jnp.int32)
+    stand_in = Chunk(nothing, nothing > 0)
+    return Seat(player, player.begin(tables, opening, group), jnp.zeros(B, bool), stand_in), opening
 
 
 def _between(tables: Tables, turn: jax.Array, seat: Seat, relayed: Chunk, state: GameState) -> Chunk:
@@ -185,11 +178,6 @@ def _between(tables: Tables, turn: jax.Array, seat: Seat, relayed: Chunk, state:
     other, own = (_header(table, turn, B) for table in (side.other_KxJ, side.own_KxH))
     heard = functools.reduce(_join, [closing, seat.stand_in, other, relayed, own])
     return heard._replace(valid=heard.valid & (state.end == End.ONGOING)[:, None])
-
-
-def _write(tables: Tables, role: int, action: Action, state: GameState, width: int) -> Chunk:
-    tokens, lengths_B = render_action(tables, role, action, state, width)
-    return Chunk(tokens, jnp.arange(width) < lengths_B[:, None])
 
 
 def _relay(tables: Tables, message: Message, parsed: grammar.Parsed, width: int) -> Chunk:
