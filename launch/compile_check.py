@@ -133,7 +133,7 @@ def build(config: Config, devices: list[jax.Device], prompt: int | None = None) 
         shares = program.model.lora.rank or config.seller.model == "base"
         return state, Frozen(
             base=published(program.model) if shares else None,
-            seller=published(program.seller.model) if config.seller.model == "own" else None,
+            opponent=published(program.opponent.model) if config.seller.model == "own" else None,
             reference=weights.reference(parts, state.weights),
         )
 

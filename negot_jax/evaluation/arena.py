@@ -107,7 +107,7 @@ class Arena:
         """Why there is no best response to compare with, in one line; None if there will be one."""
         if not self.config.best_response:
             return "evaluation.best_response is off"
-        if self.program.seller is not None:
+        if not self.program.scripted:
             return "the seller is a language model"
         return best_response.unsupported(self.train.script, self.prior, self.train.params.reward)
 
@@ -123,7 +123,7 @@ class Arena:
         A scripted seller plays without text. A language model meets all the buyers in one program, since compiling
         takes longest.
         """
-        if self.program.seller is None:
+        if self.program.scripted:
             played = [play.play(key, policy, self.test.script, drawn, self.test.params)[1] for policy in policies]
             return [_by_product(outcome, self.test) for outcome in played]
         outcome = self._against_model(self.test, policies, drawn, key)
@@ -143,7 +143,7 @@ class Arena:
 
         Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch.
         """
-        if self.program.seller is None:
+        if self.program.scripted:
             draws = self.config.tuning_draws
             return schedules.tune_linear(self.train.script, self.train.params, key, draws=draws)[0]
         shares = np.arange(3, 11) / 10
@@ -183,15 +183,16 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
-    trajectory = program.play(key, weights, frozen, tables, sharding.split_rows(drawn), 1, sampling)
+    seated = program.players(weights, frozen, tables, sampling)
+    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), 1, *seated)
     return sharding.keep_whole((_outcomes(trajectory, tables), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play_policies(policies, program, frozen, tables, key, drawn):
     """Outcomes [scenarios, policies]."""
-    buyer = players.mixture(policies, key, tables.params.turns)
-    seller = program.seller.player(program.settled(frozen))
+    buyer = players.scripted_buyer(policies, tables.params.turns, key)
+    seller = program.opponent_player(frozen, tables)
     trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
     outcome = sharding.keep_whole(_outcomes(trajectory, tables))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)

@@ -1,1 +1,1 @@
-"""Reinforcement learning: dialogues as columns of tokens, rollouts, advantages, losses, the learner."""
+"""Reinforcement learning: tables, players, rollouts, advantages, losses, and the train step made of them."""

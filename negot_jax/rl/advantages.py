@@ -1,7 +1,7 @@
-"""From rewards to advantages, a value for each of the buyer's tokens.
+"""From rewards to advantages, one for each of the learner's tokens.
 
-Shape suffixes: B episodes, groups contiguous; N the buyer's token slots of an episode in order (turns x message cap),
-of which `mask_BxN` marks those that were sampled. Everything here is data: no gradient flows through an advantage.
+Shape suffixes: B episodes, groups contiguous; N the learner's token slots in an episode, in order (turns x message
+cap); `mask_BxN` marks the sampled ones. No gradient flows through an advantage.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# An estimator maps (rewards_BxN, mask_BxN) to advantages_BxN; by name it gets values_BxN, group, gamma and gae_lambda.
+# (rewards_BxN, mask_BxN) to advantages_BxN; values_BxN, group, gamma and gae_lambda are passed by name.
 Estimator = Callable[..., jax.Array]
-# A scale maps (advantages_BxN, mask_BxN, group) to scaled advantages.
+# (advantages_BxN, mask_BxN, group) to scaled advantages.
 Scale = Callable[[jax.Array, jax.Array, int], jax.Array]
 
 
@@ -22,23 +22,22 @@ def token_rewards(rewards_B: jax.Array, mask_BxN: jax.Array) -> jax.Array:
 
 
 def group_mean(rewards_BxN: jax.Array, mask_BxN: jax.Array, *, group: int, **_) -> jax.Array:
-    """GRPO's advantage: an episode's return less the mean over its group, the same for each of its tokens.
+    """GRPO's advantage: an episode's return minus the mean of its group, the same for all its tokens.
 
-    Shao et al. 2024 (arXiv 2402.03300), section 4.1.2, before its division by the deviation (see `SCALES`).
+    Shao et al. 2024 (arXiv 2402.03300), section 4.1.2, without the division by the standard deviation (see `SCALES`).
     """
     returns = jnp.where(mask_BxN, rewards_BxN, 0.0).sum(axis=1).reshape(-1, group)
-    centred = returns - returns.mean(axis=1, keepdims=True)
-    return jnp.where(mask_BxN, centred.reshape(-1, 1), 0.0)
+    centered = returns - returns.mean(axis=1, keepdims=True)
+    return jnp.where(mask_BxN, centered.reshape(-1, 1), 0.0)
 
 
 def gae(
     rewards_BxN: jax.Array, mask_BxN: jax.Array, *, values_BxN: jax.Array, gamma: float, gae_lambda: float, **_
 ) -> jax.Array:
-    """Generalised advantage estimation over the buyer's own tokens: Schulman et al. 2016 (arXiv 1506.02438), eq. 16.
+    """Generalized advantage estimation over the learner's tokens: Schulman et al. 2016 (arXiv 1506.02438), eq. 16.
 
-    The successor of a token is the buyer's next token, be it in this message or in the next one; what lies between is
-    the environment's. After the last one comes the end, worth 0. With gamma = lambda = 1 it is the Monte Carlo return
-    less the value.
+    A token's successor is the learner's next token, in this message or the next; after the last one the value is 0.
+    With gamma = lambda = 1 this is the Monte Carlo return minus the value.
     """
 
     def back(after, column):
@@ -58,28 +57,28 @@ ADVANTAGES: dict[str, Estimator] = {"group": group_mean, "gae": gae}
 
 
 def _unscaled(advantages_BxN: jax.Array, mask_BxN: jax.Array, group: int) -> jax.Array:
-    """As they are: Dr. GRPO (Liu et al. 2025, arXiv 2503.20783), since a division favours questions of small spread."""
+    """Unchanged: Dr. GRPO (Liu et al. 2025, arXiv 2503.20783), since dividing favors groups of small spread."""
     return advantages_BxN
 
 
 def _by_group(advantages_BxN: jax.Array, mask_BxN: jax.Array, group: int) -> jax.Array:
-    """Divided by the deviation of the group's returns: Shao et al. 2024. For `group_mean` alone."""
-    centred_B = jnp.max(jnp.abs(advantages_BxN), axis=1)  # Every token of an episode has the same; signs square away.
-    deviation = jnp.sqrt(jnp.mean(jnp.square(centred_B.reshape(-1, group)), axis=1))
+    """Divided by the standard deviation of the group's returns: Shao et al. 2024. Needs one advantage per episode."""
+    centered_B = jnp.max(jnp.abs(advantages_BxN), axis=1)  # Equal over an episode's tokens; squared below.
+    deviation = jnp.sqrt(jnp.mean(jnp.square(centered_B.reshape(-1, group)), axis=1))
     return advantages_BxN / (jnp.repeat(deviation, group)[:, None] + 1e-4)
 
 
 def _by_batch(advantages_BxN: jax.Array, mask_BxN: jax.Array, group: int) -> jax.Array:
-    """Mean 0 and deviation 1 over all tokens of the iteration: usual for PPO (Andrychowicz et al. 2021, C67)."""
+    """Mean 0 and standard deviation 1 over all tokens: usual for PPO (Andrychowicz et al. 2021, C67)."""
     count = jnp.maximum(mask_BxN.sum(), 1)
-    centred = jnp.where(mask_BxN, advantages_BxN - jnp.where(mask_BxN, advantages_BxN, 0.0).sum() / count, 0.0)
-    return centred / (jnp.sqrt(jnp.square(centred).sum() / count) + 1e-8)
+    centered = jnp.where(mask_BxN, advantages_BxN - jnp.where(mask_BxN, advantages_BxN, 0.0).sum() / count, 0.0)
+    return centered / (jnp.sqrt(jnp.square(centered).sum() / count) + 1e-8)
 
 
 SCALES: dict[str, Scale] = {"none": _unscaled, "group": _by_group, "batch": _by_batch}
 
 
 def unequal_groups(rewards_B: jax.Array, group: int) -> jax.Array:
-    """bool[B]: whether the members of an episode's group differ in reward: DAPO's filter (Yu et al. 2025, eq. 11)."""
+    """bool[B]: whether rewards differ within an episode's group: DAPO's filter (Yu et al. 2025, eq. 11)."""
     grouped = rewards_B.reshape(-1, group)
     return jnp.repeat(grouped.max(axis=1) > grouped.min(axis=1), group)

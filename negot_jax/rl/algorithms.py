@@ -1,7 +1,7 @@
-"""What an iteration's episodes teach: the configuration of the objective, and the published algorithms as settings.
+"""The configuration of the objective, and published algorithms as settings of it.
 
-docs/algorithms.md ties every option to its paper. To add one, write its function beside its like in `advantages` or
-`losses` and enter it in the table there.
+docs/algorithms.md ties every option to its paper. To add one, write its function in `advantages` or `losses` and enter
+it in the table there.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from negot_jax.rl.losses import AGGREGATIONS, KL_LOSSES, RATIOS
 
 _KL = ("none", "k1", *KL_LOSSES)
 _TABLES = {"advantage": ADVANTAGES, "scale": SCALES, "ratio": RATIOS, "aggregation": AGGREGATIONS, "kl": _KL}
-_CRITIC = ("gamma", "gae_lambda", "value_coefficient", "value_clip")  # Fields that only a critic reads.
+_CRITIC = ("gamma", "gae_lambda", "value_coefficient", "value_clip")  # Read only with a critic.
 
 
 def _one_of(table) -> str:
@@ -21,24 +21,24 @@ def _one_of(table) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmConfig:
-    """The objective. The default is GRPO without a deviation, a KL term or a weight for length: see `PRESETS`."""
+    """The objective. The default is GRPO without normalization by the deviation, length weights or a KL term."""
 
-    advantage: str = field("group", f"against the group's mean (GRPO) or a critic (PPO): {_one_of(ADVANTAGES)}")
-    scale: str = field("none", f"what advantages are divided by the deviation of: {_one_of(SCALES)}")
-    ratio: str = field("token", f"whose probability ratio is clipped: {_one_of(RATIOS)} (GSPO)")
-    clip: tuple[float, ...] = field((0.2, 0.2), "how far the ratio may leave 1, downwards and upwards")
+    advantage: str = field("group", f"baseline, the group's mean (GRPO) or a critic (PPO): {_one_of(ADVANTAGES)}")
+    scale: str = field("none", f"over what advantages are normalized: {_one_of(SCALES)}")
+    ratio: str = field("token", f"unit of the clipped probability ratio: {_one_of(RATIOS)} (GSPO)")
+    clip: tuple[float, ...] = field((0.2, 0.2), "clip range of the ratio below and above 1")
     aggregation: str = field(
-        "token", f"what is averaged: every token, every episode, or slots: {_one_of(AGGREGATIONS)}"
+        "token", f"what the loss averages over, tokens, episodes or slots: {_one_of(AGGREGATIONS)}"
     )
-    mask_equal_groups: bool = field(False, "leave out groups whose episodes all earned the same")
+    mask_equal_groups: bool = field(False, "drop groups whose episodes all earned the same")
     entropy: float = field(0.0, "weight of an entropy bonus")
-    kl: str = field("none", f"divergence from the warm start: {_one_of(_KL)} (k1 as a reward, k2 and k3 as a loss)")
-    kl_coefficient: float = field(0.0, "weight of the divergence")
-    importance_cap: float = field(0.0, "correct sampling by trainer/sampler weights up to this cap; 0: no correction")
-    gamma: float = field(1.0, "discount from one of the buyer's tokens to its next (gae)")
+    kl: str = field("none", f"KL from the warm start: {_one_of(_KL)} (k1 as a reward, k2 and k3 as a loss)")
+    kl_coefficient: float = field(0.0, "weight of the KL term")
+    importance_cap: float = field(0.0, "cap on trainer/sampler importance weights; 0: no correction")
+    gamma: float = field(1.0, "discount from one of the learner's tokens to the next (gae)")
     gae_lambda: float = field(1.0, "lambda of generalised advantage estimation (gae)")
-    value_coefficient: float = field(0.05, "weight of the critic's loss, whose gradient the trunk shares (gae)")
-    value_clip: float = field(0.2, "how far a value may move from its old one in an iteration (gae)")
+    value_coefficient: float = field(0.05, "weight of the critic's loss; the trunk is shared (gae)")
+    value_clip: float = field(0.2, "clip range of a value around its old one (gae)")
 
     def __post_init__(self):
         for name, table in _TABLES.items():
@@ -71,17 +71,17 @@ class AlgorithmConfig:
 
     @property
     def rescores(self) -> bool:
-        """Whether the trainer scores the episodes before it learns from them; else it takes the sampler's word."""
+        """Whether the trainer recomputes log-probs before the first update, instead of using the sampler's."""
         return self.critic or self.importance_cap > 0
 
     def _require_no_group(self):
         reasons = {
             "scale": (
                 "group",
-                "tokens of an episode differ in advantage, so a group has no one deviation; use 'batch'",
+                "tokens of an episode differ in advantage, so a group has no single deviation; use 'batch'",
             ),
-            "ratio": ("sequence", "one ratio an episode needs one advantage an episode; use 'token'"),
-            "mask_equal_groups": (True, "a critic learns from groups of equal rewards as well; leave it out"),
+            "ratio": ("sequence", "one ratio per episode needs one advantage per episode; use 'token'"),
+            "mask_equal_groups": (True, "a critic learns from groups of equal rewards too; leave it out"),
         }
         for name, (value, reason) in reasons.items():
             if getattr(self, name) == value:
@@ -92,8 +92,8 @@ class AlgorithmConfig:
         for name in _CRITIC:
             if getattr(self, name) != defaults[name]:
                 raise ValueError(
-                    f"algorithm.{name}={getattr(self, name)} is read by algorithm.advantage='gae' alone, which is not "
-                    f"set. Leave it at {defaults[name]}, or set algorithm.advantage='gae'."
+                    f"algorithm.{name}={getattr(self, name)} is read only with algorithm.advantage='gae'. Leave it at "
+                    f"{defaults[name]}, or set that."
                 )
 
 

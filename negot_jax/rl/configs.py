@@ -18,7 +18,7 @@ _DECODING = "'constrained' masks every token that would break the message form"
 
 @dataclasses.dataclass(frozen=True)
 class GameConfig:
-    """The rules and the seller."""
+    """The rules and the scripted seller."""
 
     turns: int = field(6, "turn limit; a turn is one buyer message and one seller message")
     regulation: Literal["repair", "end", "none"] = field(
@@ -47,14 +47,14 @@ class GameConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LanguageConfig:
-    """Prompts, messages and how the buyer may write."""
+    """Prompts, messages and how the buyer decodes."""
 
-    vocab_size: int = field(1024, "tokens of the SentencePiece model that is trained where the model brings none")
+    vocab_size: int = field(1024, "size of the SentencePiece tokenizer that is trained for a model without one")
     prompts: Literal["full", "compact"] = field("full", "'full' states the rules in the prompt, 'compact' does not")
-    text_tokens: int = field(256, "tokens kept of a product's title, description and features")
+    text_tokens: int = field(256, "cap on the tokens of a product's title, description and features")
     message_tokens: int = field(64, "cap of a buyer's message")
     decoding: Decoding = field("free", _DECODING)
-    force_deal_price: bool = field(True, "constrained decoding writes a DEAL's price, which must be the standing offer")
+    force_deal_price: bool = field(True, "constrained decoding copies the standing offer into a DEAL")
 
     def __post_init__(self):
         if self.text_tokens < 0:
@@ -63,40 +63,41 @@ class LanguageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SellerConfig:
-    """Who sells: the scripted seller of `game.seller`, or a frozen language model in its place."""
+    """The seller: the scripted one of `game.seller`, or a frozen language model."""
 
     model: Literal["scripted", "base", "own"] = field(
-        "scripted", "'base': the buyer's model as it came, shared with it; 'own': another one, see seller.checkpoint"
+        "scripted",
+        "'base': the buyer's model before training, shared; 'own': another one, see seller.checkpoint",
     )
     checkpoint: str | None = field(
-        None, "folder of the seller's own checkpoint, of the buyer's tokenizer; without it the warm start makes one"
+        None, "folder of the seller's own checkpoint, with the buyer's tokenizer; without it the warm start trains one"
     )
     message_tokens: int = field(64, "cap of a language model's message")
     decoding: Decoding = field("free", _DECODING)
-    sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a language model draws its tokens")
+    sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a language model samples")
 
     def __post_init__(self):
         if self.checkpoint and self.model != "own":
             raise ValueError(
-                f"seller.checkpoint={self.checkpoint!r} is read by seller.model='own' alone, but that is "
-                f"{self.model!r}. Set seller.model='own', or leave the checkpoint out."
+                f"seller.checkpoint={self.checkpoint!r} is not read with seller.model={self.model!r}. Set "
+                "seller.model='own', or leave the checkpoint out."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a clipped gradient and a schedule."""
+    """AdamW with gradient clipping and a learning-rate schedule."""
 
     learning_rate: float = field(1e-3, "peak learning rate")
-    schedule: Literal["constant", "linear", "cosine"] = field("constant", "decay to zero over the run, after warm-up")
-    warmup: int = field(10, "updates over which the learning rate rises linearly from zero")
+    schedule: Literal["constant", "linear", "cosine"] = field("constant", "decay to zero after the warmup")
+    warmup: int = field(10, "updates of linear warmup from zero")
     weight_decay: float = field(0.0, "decoupled weight decay")
     beta1: float = field(0.9, "decay of the first moment")
     beta2: float = field(0.95, "decay of the second moment")
-    max_grad_norm: float = field(1.0, "the gradient is scaled down to this norm")
+    max_grad_norm: float = field(1.0, "clip the global gradient norm to this")
 
     def __post_init__(self):
-        # What holds is asked, not what does not: nan fails every comparison.
+        # Test for valid, not for invalid: NaN fails every comparison.
         for name in ("learning_rate", "warmup", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"optimizer.{name}={getattr(self, name)} must be 0 or more.")
@@ -107,7 +108,7 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0.")
 
     def make(self, updates: int) -> optax.GradientTransformation:
-        """The optimizer of a run of so many updates."""
+        """The optimizer for a run of `updates` updates."""
         rest = max(updates - self.warmup, 1)
         decay = {
             "constant": optax.constant_schedule(self.learning_rate),
@@ -124,13 +125,14 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """One iteration: how much is played, and in what parts it is learned from."""
+    """One iteration: who learns, how much is played, and how it is batched for the updates."""
 
-    scenarios: int = field(64, "scenarios an iteration")
-    group: int = field(8, "episodes of each scenario")
+    role: Literal["buyer", "seller"] = field("buyer", "the seat that learns")
+    scenarios: int = field(64, "scenarios per iteration")
+    group: int = field(8, "episodes per scenario")
     epochs: int = field(1, "passes over an iteration's episodes")
-    minibatches: int = field(1, "updates a pass")
-    micro_batches: int = field(1, "parts of a minibatch whose gradients are added up, to save memory")
+    minibatches: int = field(1, "updates per pass")
+    micro_batches: int = field(1, "gradient accumulation steps per minibatch")
 
     def __post_init__(self):
         for name in ("scenarios", "group", "epochs", "minibatches", "micro_batches"):
@@ -139,12 +141,12 @@ class LearnerConfig:
         episodes, parts = self.scenarios * self.group, self.minibatches * self.micro_batches
         if episodes % parts:
             raise ValueError(
-                f"learner.scenarios x learner.group = {episodes} episodes do not divide into learner.minibatches x "
-                f"learner.micro_batches = {parts} equal parts. Change one of them."
+                f"learner.scenarios x learner.group = {episodes} episodes do not divide evenly into "
+                f"learner.minibatches x learner.micro_batches = {parts} parts. Change one of them."
             )
 
     def rows(self) -> dict[str, int]:
-        """Rows of its batches, which a mesh must divide: see `sharding.require_fit`."""
+        """Batch sizes that the mesh must divide, see `sharding.require_fit`."""
         episodes = self.scenarios * self.group // (self.minibatches * self.micro_batches)
         return {
             "learner.scenarios": self.scenarios,

@@ -7,15 +7,14 @@ from negot_jax.game.types import BUYER
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The columns of one side's context. Every message has a slot of fixed width, so that one cursor serves all rows.
+    """The columns of one seat's context. Every message has a slot of fixed width, so one cursor serves all rows.
 
-    Between two of its messages a side hears: the end of its last message, if its cap cut it off, or what it was
-    replaced by, if regulation withdrew it; a header and the other side's message; its own next header. The buyer's
-    first message follows its prompt and header; the seller hears the buyer first. The buyer's context ends with its
-    last message, since nobody reads on.
+    Between two of its messages a seat hears, in order: the end of its last message, if the cap cut it off, or the
+    stand-in, if regulation withdrew it; a header and the other seat's message; its own next header. The buyer's first
+    message follows its prompt and header; the seller hears the buyer first. A context ends with its last message.
 
-    prompt, own, message, closing, withdrawn, other, reply: widths in tokens of the prompt, the own header, a message,
-    its end, what stands in for it, the other side's header and its message. turns: the turn limit.
+    Widths in tokens: prompt, own (header), message, closing (the end of a message), withdrawn (the stand-in), other
+    (the other seat's header) and reply (its message). turns: the turn limit.
     """
 
     role: int
@@ -34,7 +33,7 @@ class Layout:
         return self.closing + self.withdrawn + self.other + self.reply + self.own
 
     def start(self, turn: int) -> int:
-        """The first column of the side's message in a turn."""
+        """The first column of the message of a turn."""
         first = self.prompt + (self.own if self.role == BUYER else self.heard)
         return first + turn * (self.message + self.heard)
 

@@ -1,7 +1,7 @@
 """The terms of the loss, as pure functions of log-probabilities.
 
-A term has a value a token. A loss or metric is a (sum, weight) pair until the last moment, so that micro-batches,
-devices and hosts add up exactly. Shape suffixes as in `rollout`; N = K * W, the buyer's token slots of an episode.
+A term has one value per token. A loss or metric stays a (sum, weight) pair to the end, so that micro-batches, devices
+and hosts add up exactly. Shape suffixes as in `rollout`; N = K * W, the learner's token slots in an episode.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ Metrics = dict[str, Pair]
 
 
 def masked(values: jax.Array, mask: jax.Array) -> Pair:
-    """The sum over a mask, and the mask's size: float32 scalars."""
+    """The sum over a mask, and the size of the mask: float32 scalars."""
     return jnp.where(mask, values, 0.0).sum(dtype=jnp.float32), mask.sum(dtype=jnp.float32)
 
 
-# --- Ratios of new to old probability, as logarithms: (log_probs, old, mask), each [B, N], to [B, N].
+# --- Log-ratios of new to old probability: (log_probs, old, mask), each [B, N], to [B, N].
 
 
 def token_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Array:
-    """A ratio a token: PPO and GRPO."""
+    """One ratio per token: PPO and GRPO."""
     return log_probs - old
 
 
 def sequence_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Array:
-    """One ratio an episode, the geometric mean over its tokens: GSPO (Zheng et al. 2025, arXiv 2507.18071, eq. 7).
+    """One ratio per episode, the geometric mean over its tokens: GSPO (Zheng et al. 2025, arXiv 2507.18071, eq. 7).
 
-    The paper's response is here all that the buyer says in an episode, since the episode is what is rewarded.
+    The paper's response is here everything that the learner says in an episode, since episodes are rewarded.
     """
     lengths = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     mean = jnp.where(mask, log_probs - old, 0.0).sum(axis=1, keepdims=True) / lengths
@@ -47,7 +47,7 @@ def clipped_policy_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """PPO's clipped surrogate, negated (Schulman et al. 2017, arXiv 1707.06347, eq. 7), and whether it was clipped.
 
-    Bounds of unequal width are DAPO's clip-higher (Yu et al. 2025, arXiv 2503.14476, eq. 10).
+    Unequal bounds are DAPO's clip-higher (Yu et al. 2025, arXiv 2503.14476, eq. 10).
     """
     ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip[0], 1 + clip[1])
@@ -55,30 +55,27 @@ def clipped_policy_loss(
 
 
 def truncated_importance(trainer: jax.Array, sampler: jax.Array, cap: float) -> jax.Array:
-    """min(p_trainer / p_sampler, cap) of each token under the same weights (Yao et al. 2025); no gradient."""
+    """min(p_trainer / p_sampler, cap) per token, under the same weights (Yao et al. 2025); no gradient."""
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(trainer - sampler), cap))
 
 
 def clipped_value_loss(values: jax.Array, old: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
-    """max of two halved squared errors, one of a value kept within `clip` of the old (Schulman et al. 2017's code).
-
-    See Engstrom et al. 2020 (arXiv 2005.12729), section 3.
-    """
+    """PPO's clipped value loss (Engstrom et al. 2020, arXiv 2005.12729, section 3), halved."""
     bounded = old + jnp.clip(values - old, -clip, clip)
     return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(bounded - returns))
 
 
-# --- Estimates of KL(policy || reference) from a token drawn by the policy (Schulman 2020, "Approximating KL
-# divergence"), of the two log-probabilities of that token.
+# --- Estimators of KL(policy || reference) from the log-probabilities of a token drawn by the policy (Schulman 2020,
+# "Approximating KL divergence").
 
 
 def k1(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
-    """The log-ratio: unbiased, may be negative. Its own gradient has mean 0, so it is paid as a reward a token."""
+    """The log-ratio: unbiased, may be negative. Its gradient has mean 0, so it is a reward per token, not a loss."""
     return log_probs - reference
 
 
 def k2(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
-    """Half the squared log-ratio: biased, yet on-policy its gradient is that of the KL divergence."""
+    """Half the squared log-ratio: biased, but on-policy its gradient is that of the KL."""
     return 0.5 * jnp.square(log_probs - reference)
 
 
@@ -90,22 +87,22 @@ def k3(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
 KL_LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"k2": k2, "k3": k3}
 
 
-# --- Aggregations: the weight of each token in the loss, [B, N], from mask [B, N]; and the loss's whole weight.
+# --- Aggregations: mask [B, N] to the weight of each token in the loss, [B, N], and the total weight.
 
 
 def _mean_of_tokens(mask: jax.Array) -> Pair:
-    """Every token counts the same: DAPO (Yu et al. 2025, eq. 12)."""
+    """Equal weight per token: DAPO (Yu et al. 2025, eq. 12)."""
     return mask.astype(jnp.float32), mask.sum(dtype=jnp.float32)
 
 
 def _mean_of_episodes(mask: jax.Array) -> Pair:
-    """Every episode counts the same, whatever its length: GRPO (Shao et al. 2024, eq. 3)."""
+    """Equal weight per episode, whatever its length: GRPO (Shao et al. 2024, eq. 3)."""
     lengths = mask.sum(axis=1, keepdims=True)
     return mask / jnp.maximum(lengths, 1).astype(jnp.float32), (lengths > 0).sum(dtype=jnp.float32)
 
 
 def _per_slot(mask: jax.Array) -> Pair:
-    """A sum over the tokens of an episode, over a constant, its slots: Dr. GRPO (Liu et al. 2025, section 3.2)."""
+    """The sum over an episode's tokens, divided by its slots: Dr. GRPO (Liu et al. 2025, section 3.2)."""
     return mask / jnp.float32(mask.shape[1]), mask.any(axis=1).sum(dtype=jnp.float32)
 
 

@@ -1,7 +1,7 @@
-"""The objective, of any policy: what is held fixed while episodes are learned from, and the loss.
+"""The objective of any policy: the targets of a batch of episodes, and the loss on them.
 
-It knows rewards, log-probabilities and values by token, and not where they come from: the learner feeds it a language
-model's, the tests a table's too. [B, N]: B episodes, groups contiguous, N slots in order, as in `advantages`.
+It takes rewards, log-probabilities and values per token from any policy: the train step passes a language model's, some
+tests a table's. [B, N]: B episodes, groups contiguous, N slots in order, as in `advantages`.
 """
 
 from flax import struct
@@ -45,9 +45,9 @@ def make_targets(
 
     Args:
       group: episodes of one scenario. rewards_B: float32, at the end of each episode.
-      sampled_BxN: bool, the slots with a token of the policy. sampler_log_probs_BxN: at sampling.
-      old: the trainer's scores before the first update, where `algorithm.rescores`.
-      reference_log_probs_BxN: the reference's log-probabilities, where the algorithm has a KL term.
+      sampled_BxN: bool, the slots with a token of the policy. sampler_log_probs_BxN: their log-probs at sampling.
+      old: the trainer's scores before the first update, if `algorithm.rescores`.
+      reference_log_probs_BxN: under the reference policy, if the algorithm has a KL term.
     """
     zeros, metrics = jnp.zeros(sampled_BxN.shape), {}
     values, log_probs = (zeros, sampler_log_probs_BxN) if old is None else (old.values, old.log_probs)
@@ -86,9 +86,9 @@ def make_targets(
 
 
 def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targets) -> tuple[losses.Pair, Metrics]:
-    """The objective of some episodes as a (sum, weight), and what is to be known of it.
+    """The loss of some episodes as (sum, weight), and its metrics.
 
-    The sum over episodes is the sum over any parts of them: nothing in it looks from one episode to another.
+    No term looks from one episode to another, so the sums over parts of a batch add up to the batch's.
     """
     mask = targets.mask
     log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)

@@ -1,4 +1,4 @@
-"""Who speaks for a side: a scripted policy that fills in templates, or a language model.
+"""Players: scripted policies, and language models that read and write.
 
 Shape suffixes as in `rollout`.
 """
@@ -25,11 +25,11 @@ _LONG = 2048  # Columns of a context.
 
 @struct.dataclass
 class Message:
-    """One message a row, in a slot of W columns.
+    """One message per row, in a slot of W columns.
 
-    tokens_BxW: int32, padded on the right. lengths_B: int32, 0 where the row is silent. cut_B: bool, whether the cap
-    ended it. log_probs_BxW: float32, under the distribution that each token was drawn from. choices_BxW: int32, that
-    distribution's mask (a row of `Constraint.allowed_NxV`, or `FORCED`).
+    tokens_BxW: int32, padded on the right. lengths_B: int32, 0 for a silent row. cut_B: bool, whether the cap ended it.
+    log_probs_BxW: float32, under the distribution that was sampled. choices_BxW: int32, the mask of that distribution
+    (a row of `Constraint.allowed_NxV`, or `FORCED`).
     """
 
     tokens_BxW: jax.Array
@@ -47,86 +47,95 @@ class Chunk(NamedTuple):
 
 
 class Player(Protocol):
-    """Who speaks for a side. `memory`, a pytree, is whatever it keeps from one turn to the next."""
+    """Speaks for one side. `memory` is a pytree that it carries from turn to turn.
+
+    role: BUYER or SELLER. keeps_dialogue: whether its seat records a `Dialogue`; if not, only `speak` is called.
+    """
+
+    role: int
+    keeps_dialogue: bool
 
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
-        """Reads the prompts [P, C]; the memory has a row for each of the P * group episodes."""
+        """Reads the prompts [P, C]; returns the memory of P * group rows."""
 
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
-    ) -> tuple[object, Message]:
-        """The messages of a turn, [B]; silent where the game is over."""
+    ) -> tuple[object, Message | Action]:
+        """The messages of a turn [B], silent where the game is over; or actions [B], which `move` puts into words."""
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
-        """Reads what comes before its message of a turn; after the last one, nothing."""
+        """Reads what precedes its message of a turn; past the last turn it does nothing."""
 
     def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
-        """Forgets its message of a turn where regulation has put another in its place."""
+        """Forgets its message of a turn where regulation withdrew it."""
 
 
 class ScriptedPlayer(NamedTuple):
-    """A scripted policy that speaks in templates: act(state [B]) -> Action [B]."""
+    """A scripted policy: act(state [B]) -> Action [B]. It keeps a dialogue only to be cloned."""
 
     role: int
     act: Callable[[GameState], Action]
+    keeps_dialogue: bool = False
 
     def begin(self, tables, prompt, group):
         return ()
 
     def speak(self, key, tables, memory, turn, state):
-        said, lengths = render_action(tables, self.role, self.act(state), state, tables.side(self.role).layout.message)
-        lengths = jnp.where(state.end == End.ONGOING, lengths, 0)
-        return memory, Message(
-            tokens_BxW=said,
-            lengths_B=lengths,
-            cut_B=jnp.zeros(lengths.shape, bool),
-            log_probs_BxW=jnp.zeros(said.shape),
-            choices_BxW=jnp.full(said.shape, constrain.FORCED),
-        )
+        return memory, self.act(state)
 
     def hear(self, tables, memory, turn, heard):
         return memory
 
-    def withdraw(self, tables, memory, turn, withdrawn_B):
-        return memory
 
+def scripted_buyer(
+    policies: Sequence[Buyer], turns: int, key: jax.Array | None = None, keeps_dialogue: bool = False
+) -> ScriptedPlayer:
+    """Scripted buyers: row i follows policy i modulo their number.
 
-def mixture(policies: Sequence[Buyer], key: jax.Array, turns: int) -> ScriptedPlayer:
-    """A buyer whose rows follow the given policies in turn: row i the policy i modulo their number."""
+    Randomness is drawn per row from `key`. Without one it depends on scenario and turn only, so the members of a group
+    meet the same buyer.
+    """
 
     def act(state: GameState):
         rows = jnp.arange(state.turn.size)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
+        if key is None:  # The seller uses numbers below `turns` of this stream.
+            keys = _scenario_keys(state, Stream.NOISE, turns + state.turn)
+        else:
+            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
         observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
         said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
         return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
 
-    return ScriptedPlayer(BUYER, act)
+    return ScriptedPlayer(BUYER, act, keeps_dialogue)
 
 
-def scripted_seller(tables: Tables) -> ScriptedPlayer:
-    """The environment's scripted seller, as one that reads and writes."""
-    return ScriptedPlayer(SELLER, jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params)))
+def scripted_seller(tables: Tables, keeps_dialogue: bool = False) -> ScriptedPlayer:
+    """The scripted seller of the tables; its randomness depends on scenario and turn only."""
+    respond = jax.vmap(lambda state: sellers.respond(tables.script, state, tables.params))
+    return ScriptedPlayer(SELLER, respond, keeps_dialogue)
 
 
-def render_action(
-    tables: Tables, role: int, action: Action, state: GameState, width: int
-) -> tuple[jax.Array, jax.Array]:
-    """Scripted messages [B, width] and their lengths; like a scripted seller's noise, the wording depends on the
-    scenario and the turn alone.
-    """
+def _scenario_keys(state: GameState, stream: Stream, number_B: jax.Array) -> jax.Array:
+    """Keys [B] from a stream of the scenarios' keys; the members of a group share them."""
+    fold = jax.vmap(lambda key, number: jax.random.fold_in(jax.random.fold_in(key, stream), number))
+    return fold(state.scenario.key, jnp.broadcast_to(number_B, state.turn.shape))
+
+
+def write(tables: Tables, role: int, action: Action, state: GameState, width: int) -> Chunk:
+    """Puts actions into words, [B, width]; the wording depends on scenario and turn only."""
     book = tables.buyer_book if role == BUYER else tables.seller_book
-    wording = jax.vmap(lambda key, turn: jax.random.fold_in(jax.random.fold_in(key, Stream.WORDING), turn))
-    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(wording(state.scenario.key, state.turn))
+    keys = _scenario_keys(state, Stream.WORDING, state.turn)
+    variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(keys)
     product = state.scenario.product
-    return jax.vmap(functools.partial(render.render, book, width=width))(
+    said, lengths_B = jax.vmap(functools.partial(render.render, book, width=width))(
         action, tables.codes_NxC[product], tables.code_lengths_N[product], variant
     )
+    return Chunk(said, jnp.arange(width) < lengths_B[:, None])
 
 
 @struct.dataclass
 class Memory:
-    """A language model's: its cache, how many valid tokens each row holds, and the last column's hidden states."""
+    """KV cache, valid tokens per row, and the hidden states of the last column."""
 
     cache: transformer.Cache
     seen_B: jax.Array
@@ -134,36 +143,38 @@ class Memory:
 
 
 class LanguageModelPlayer(NamedTuple):
-    """A language model that reads the dialogue through its cache and samples its messages token by token.
+    """A language model that reads the dialogue through its KV cache and samples its messages token by token.
 
-    What reads the cache is compiled once a turn, so that each turn attends to the columns filled so far and no more;
-    everything around it is compiled once. In a long context three turns share what is compiled, and attend to the
-    columns of the last one: of a large model it takes a TPU's compiler minutes, and gigabytes.
+    per_scenario: draw from (scenario, turn), as an opponent does so that a group meets the same one, not per episode.
+
+    Prefill and decode are specialized per turn, so that they attend only to the columns filled so far. Beyond 2,048
+    columns one specialization serves three turns, to bound compile time and memory.
     """
 
     role: int
     config: ModelConfig
     weights: transformer.Weights
     sampling: sampling.SamplingConfig
+    per_scenario: bool = False
+    keeps_dialogue = True
 
     def begin(self, tables, prompt, group):
-        """Reads each prompt once and hands every member of the group a copy."""
+        """Prefills each prompt once and copies the cache to every member of the group."""
         P, C = prompt.tokens.shape
         cache = transformer.init_cache(P, C, self.config)
         positions = jnp.cumsum(prompt.valid, axis=1) - 1
         hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
-        memory = Memory(cache=cache, seen_B=prompt.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
         def widen(whole, batch_axis):
-            """A group of each row, with room for all columns, which follow the rows."""
+            """Repeats rows by group and pads columns, the next axis, to the whole context."""
             room = [(0, 0)] * whole.ndim
             room[batch_axis + 1] = (0, tables.side(self.role).layout.columns - C)
             return jnp.pad(jnp.repeat(whole, group, axis=batch_axis), room)
 
         return Memory(
             cache=transformer.Cache(widen(cache.keys, 1), widen(cache.values, 1), widen(cache.valid_BxS, 0)),
-            seen_B=jnp.repeat(memory.seen_B, group),
-            hidden_BxD=jnp.repeat(memory.hidden_BxD, group, axis=0),
+            seen_B=jnp.repeat(prompt.valid.sum(axis=1), group),
+            hidden_BxD=jnp.repeat(hidden[:, -1], group, axis=0),
         )
 
     def hear(self, tables, memory, turn, heard):
@@ -177,7 +188,7 @@ class LanguageModelPlayer(NamedTuple):
             )
             return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
-        first = 1 if self.role == BUYER else 0  # The buyer's first message comes right after its prompt.
+        first = 1 if self.role == BUYER else 0  # The buyer's first message follows its prompt.
         sharing, last = _turns_sharing(layout, first)
         reads = [functools.partial(read, layout.start(k)) for k in last]
         which = jnp.where(turn < layout.turns, (turn - first) // sharing, len(reads))
@@ -199,14 +210,11 @@ class LanguageModelPlayer(NamedTuple):
         return jax.lax.switch(turn // sharing, turns, memory)
 
     def _uniforms(self, key, turn, state):
-        """By column, the two random numbers a row that draw a token there: [2, B].
-
-        A seller's depend on the scenario and the turn alone: the members of a group meet the same one.
-        """
-        if self.role == BUYER:
+        """The two uniforms per row that draw the token of a column: column -> [2, B]."""
+        if not self.per_scenario:
             return lambda column: jax.random.uniform(jax.random.fold_in(key, column), (2, state.turn.size))
-        own = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, Stream.SPEECH), turn))
-        keys_B = own(state.scenario.key)
+        turns = state.kinds.shape[1]  # The seller uses numbers below `turns` of the stream.
+        keys_B = _scenario_keys(state, Stream.SPEECH, turn if self.role == SELLER else turns + turn)
         return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
 
     def _decode(self, key, tables, span, turn, state, memory):
@@ -270,13 +278,13 @@ class LanguageModelPlayer(NamedTuple):
 
 
 def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
-    """How many turns from the first one on share what is compiled, and the last turn of each such group."""
+    """How many turns share one specialization, and the last turn of each such group, from turn `first` on."""
     sharing = 1 if layout.columns < _LONG else 3
     return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
 
 
 def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
-    """What constrained decoding may have to spell out for each row: its codename and the other side's offer."""
+    """What constrained decoding may have to spell out: each row's codename and the other side's offer."""
     price, price_length = jax.vmap(functools.partial(render.spell_price, tables.buyer_book))(jnp.maximum(standing, 0))
     codes = tables.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])

@@ -1,4 +1,4 @@
-"""Playing a batch of episodes: both sides speak turn by turn, on the device, in token ids from end to end.
+"""Rollouts: two seats speak in turn, for a batch of episodes, on the device and in token ids from end to end.
 
 Rows are episodes, scenario by scenario: row p * G + g is member g of the group of scenario p.
 
@@ -6,25 +6,25 @@ Shape suffixes: P scenarios, G members of a group, B = P * G rows, K turns, W co
 """
 
 import functools
+from typing import NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.game import bargaining, sellers
+from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Scenario
-from negot_jax.language import grammar
-from negot_jax.language import relay as relays
-from negot_jax.rl.players import Chunk, Message, Player, render_action
-from negot_jax.rl.tables import Side, Tables
+from negot_jax.language import constrain, grammar, relay
+from negot_jax.rl.players import Chunk, Message, Player, scripted_seller, write
+from negot_jax.rl.tables import Tables
 
 
 @struct.dataclass
 class Dialogue:
-    """A batch of finished episodes as one side's model reads them, in the columns of its `Layout`.
+    """A batch of finished episodes as one seat's model reads them, in the columns of its `Layout`.
 
-    tokens_BxT: int32. valid_BxT: bool, False for padding and for what the model does not read. A buyer's dialogue goes
-    on with the last reply, which nobody reads. sampled_BxKxW: bool, the side's own tokens.
+    tokens_BxT: int32. valid_BxT: bool, False for padding and for what the model does not read. A buyer's dialogue ends
+    with the last reply, which nobody reads. sampled_BxKxW: bool, the seat's own tokens.
     log_probs_BxKxW, choices_BxKxW: as in `Message`.
     """
 
@@ -37,11 +37,27 @@ class Dialogue:
 
 @struct.dataclass
 class Trajectory:
-    """A batch of finished episodes: as the buyer reads them; as the seller does, where it reads; final states [B]."""
+    """A batch of finished episodes: each seat's dialogue, None where it keeps none, and the final states [B]."""
 
-    buyer: Dialogue
+    buyer: Dialogue | None
     seller: Dialogue | None
     state: GameState
+
+    def dialogue(self, role: int) -> Dialogue | None:
+        return self.buyer if role == BUYER else self.seller
+
+
+class Seat(NamedTuple):
+    """A player, and what it carries from turn to turn; None where it keeps no dialogue.
+
+    memory: the player's own. cut_B: bool, whether the cap ended its last message. stand_in: what the seat reads in
+    place of its last message, where regulation withdrew that.
+    """
+
+    player: Player
+    memory: object = None
+    cut_B: jax.Array | None = None
+    stand_in: Chunk | None = None
 
 
 def sample_scenarios(key: jax.Array, tables: Tables, count: int) -> Scenario:
@@ -54,176 +70,153 @@ def rollout(
 ) -> Trajectory:
     """Plays every scenario `group` times to its end.
 
-    The members of a group meet the same seller with the same noise; they differ by the buyer's sampling alone.
+    The members of a group differ by what a player draws from `key` alone: see `LanguageModelPlayer.per_scenario`.
 
     Args:
-      seller: who speaks for the seller; None for the scripted one, `tables.script`, which reads no text.
+      seller: None for the scripted seller of the tables.
     """
     repeat = lambda x: jnp.repeat(x, group, axis=0)
-    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(
-        jax.tree.map(repeat, scenarios_P)
-    )
-    prompt = _prompt(tables.buyer, scenarios_P.product)
-    prompt = _join(prompt, _header(tables.buyer.own_KxH, jnp.zeros(prompt.tokens.shape[0], jnp.int32)))
-    buyer_memory = buyer.begin(tables, prompt, group)
-    if seller is not None:
-        seller_prompt = _prompt(tables.seller, scenarios_P.product)
-        seller_memory = (seller.begin(tables, seller_prompt, group), _nothing_said(tables, state))
+    scenarios_B = jax.tree.map(repeat, scenarios_P)
+    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(scenarios_B)
+    turns, players = tables.params.turns, (buyer, scripted_seller(tables) if seller is None else seller)
+    seats, openings = zip(*(_sit(tables, player, scenarios_P.product, group) for player in players), strict=True)
 
     def play_turn(carry, turn):
-        buyer_memory, seller_memory, state = carry
-        buyer_memory, said = buyer.speak(jax.random.fold_in(key, turn), tables, buyer_memory, turn, state)
-        parsed = read(tables, BUYER, said, state)
-        state, _ = _step(tables, state, parsed.action)
-        if seller is None:
-            state, heard, answered = _scripted_answer(tables, state, said)
-        else:
-            copy = _relay(tables, said, parsed, tables.seller.layout.reply)
-            seller_memory, state, heard, answered = _answer(tables, seller, seller_memory, turn, state, said, copy)
-        buyer_memory = buyer.hear(tables, buyer_memory, turn + 1, heard)
-        return (buyer_memory, seller_memory, state), ((said, heard), answered)
+        carried, state = carry
+        buyer, seller = (Seat(player, *own) for player, own in zip(players, carried, strict=True))
+        buyer, seller, state, bid = move(jax.random.fold_in(key, turn), tables, turn, buyer, seller, state)
+        seller, buyer, state, ask = move(jax.random.fold_in(key, turns + turn), tables, turn, seller, buyer, state)
+        return ((buyer[1:], seller[1:]), state), (bid, ask)
 
-    carry = (buyer_memory, None if seller is None else seller_memory, state)
-    (_, _, state), (spoken, answered) = jax.lax.scan(play_turn, carry, jnp.arange(tables.params.turns))
-    first = Chunk(*map(repeat, prompt))
-    buyers = _dialogue(first, *spoken)
-    if seller is None:
-        return Trajectory(buyers, None, state)
-    message, heard = answered
-    return Trajectory(buyers, _dialogue(Chunk(*map(repeat, seller_prompt)), message, heard, heard_first=True), state)
+    carry = (tuple(seat[1:] for seat in seats), state)
+    (_, state), ((bids, heard_by_seller), (asks, heard_by_buyer)) = jax.lax.scan(play_turn, carry, jnp.arange(turns))
+    said, heard = (bids, asks), (heard_by_buyer, heard_by_seller)
+    dialogues = [
+        opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *own)
+        for player, opening, *own in zip(players, openings, said, heard, strict=True)
+    ]
+    return Trajectory(*dialogues, state)
+
+
+def move(
+    key: jax.Array, tables: Tables, turn: jax.Array, seat: Seat, other: Seat, state: GameState
+) -> tuple[Seat, Seat, GameState, tuple[Message | None, Chunk | None]]:
+    """One message of every episode: a seat speaks, its action is played under regulation, the other seat hears it.
+
+    Returns:
+      both seats, the new states, and (what was said, what the other seat heard), None for a seat without a dialogue.
+    """
+    player, role, listens = seat.player, seat.player.role, other.player.keeps_dialogue
+    width = tables.side(1 - role).layout.reply if listens else 0
+    memory, said = player.speak(key, tables, seat.memory, turn, state)
+
+    if isinstance(said, Action):  # A script's message is written from its action as played, and needs no parsing.
+        stepped, played, _ = _step(tables, state, said)
+        words = functools.partial(write, tables, role, played, state)
+        said = _as_message(words(tables.side(role).layout.message), state) if player.keeps_dialogue else None
+        relayed = words(width) if listens else None
+    else:
+        parsed = read(tables, role, said, state)
+        stepped, played, replaced_B = _step(tables, state, parsed.action)
+        relayed = _relay(tables, said, parsed, width) if listens else None
+        if role == SELLER:  # The one that is regulated. Both sides read what was played in place of what was said.
+            withdrawn = tables.side(role).layout.withdrawn
+            written = write(tables, role, played, state, max(width, withdrawn))
+            memory = player.withdraw(tables, memory, turn, replaced_B)
+            said = said.replace(lengths_B=jnp.where(replaced_B, 0, said.lengths_B), cut_B=said.cut_B & ~replaced_B)
+            stand_in = Chunk(written.tokens[:, :withdrawn], written.valid[:, :withdrawn] & replaced_B[:, None])
+            seat = seat._replace(stand_in=stand_in)
+            if listens:
+                relayed = Chunk(*(jnp.where(replaced_B[:, None], *pair) for pair in zip(written, relayed, strict=True)))
+    if player.keeps_dialogue:
+        seat = seat._replace(memory=memory, cut_B=said.cut_B)
+    if not listens:
+        return seat, other, stepped, (said, None)
+    own_turn = turn + 1 if role == SELLER else turn  # The listener's next one.
+    heard = _between(tables, own_turn, other, relayed, stepped)
+    other = other._replace(memory=other.player.hear(tables, other.memory, own_turn, heard))
+    return seat, other, stepped, (said, heard)
 
 
 def read(tables: Tables, role: int, message: Message, state: GameState) -> grammar.Parsed:
-    """The messages of one side, [B], as the grammar reads them."""
+    """Parses the messages of one side, [B]."""
     parse = functools.partial(grammar.parse, tables.grammar, role=role)
     hashes = tables.code_hashes_N[state.scenario.product]
     return jax.vmap(parse)(message.tokens_BxW, message.lengths_B, message.cut_B, hashes)
 
 
-def _step(tables: Tables, state: GameState, action: Action) -> tuple[GameState, jax.Array]:
-    """The new states, and whether regulation stepped in."""
-    # The rules draw nothing at random; `step` takes a key because every environment's does.
-    unused = jax.random.key(0)
+def _step(tables: Tables, state: GameState, action: Action) -> tuple[GameState, Action, jax.Array]:
+    """The new states, the actions as played, and whether regulation stepped in."""
+    unused = jax.random.key(0)  # The rules draw nothing at random.
 
     def step(state, action):
         _, stepped, _, _, info = bargaining.step(unused, state, action, tables.params)
-        return stepped, info["intervened"]
+        return stepped, info["action"], info["intervened"]
 
     return jax.vmap(step)(state, action)
 
 
-def _played(stepped: GameState, before: GameState) -> Action:
-    """The seller's actions as they were played, [B]."""
-    rows = jnp.arange(before.turn.size)
-    kind, price = (x[rows, before.turn, SELLER] for x in (stepped.kinds, stepped.prices))
-    return Action(kind=kind, price=price, acts=jnp.zeros_like(kind))
+def _sit(tables: Tables, player: Player, product_P: jax.Array, group: int) -> tuple[Seat, Chunk | None]:
+    """A seat before the first turn, and what it has read, [P, C]: its prompt, and the buyer's its first own header."""
+    if not player.keeps_dialogue:
+        return Seat(player), None
+    side, B = tables.side(player.role), product_P.size * group
+    valid = jnp.arange(side.layout.prompt) < side.prompt_lengths_N[product_P][:, None]
+    opening = Chunk(side.prompts_NxL[product_P], valid)
+    if player.role == BUYER:
+        opening = _join(opening, _header(side.own_KxH, 0, product_P.size))
+    nothing = jnp.zeros((B, side.layout.withdrawn), jnp.int32)
+    stand_in = Chunk(nothing, nothing > 0)
+    return Seat(player, player.begin(tables, opening, group), jnp.zeros(B, bool), stand_in), opening
 
 
-def _scripted_answer(tables: Tables, state: GameState, said: Message) -> tuple[GameState, Chunk, None]:
-    """The scripted seller answers: the new states, and what the buyer hears."""
-    action = jax.vmap(lambda s: sellers.respond(tables.script, s, tables.params))(state)
-    stepped, _ = _step(tables, state, action)
-    reply, lengths = render_action(tables, SELLER, _played(stepped, state), state, tables.buyer.layout.reply)
-    return stepped, _hear(tables.buyer, tables.end, state.turn + 1, said, None, reply, lengths, stepped), None
-
-
-def _answer(
-    tables: Tables,
-    seller: Player,
-    memory: tuple[object, tuple[Message, Chunk]],
-    turn: jax.Array,
-    state: GameState,
-    said: Message,
-    copy: tuple[jax.Array, jax.Array],
-):
-    """A seller that reads answers: its memory, the new states, what the buyer hears, and (message, what it heard).
-
-    An illegal message is withdrawn from its own context, and what regulation puts in its place stands there instead.
-    """
-    memory, (before, stand_in) = memory
-    heard = _hear(tables.seller, tables.end, turn, before, stand_in, *copy, state)
-    memory = seller.hear(tables, memory, turn, heard)
-    memory, message = seller.speak(None, tables, memory, turn, state)
-    parsed = read(tables, SELLER, message, state)
-    stepped, intervened_B = _step(tables, state, parsed.action)
-    memory = seller.withdraw(tables, memory, turn, intervened_B)
-    own, own_lengths = _relay(tables, message, parsed, tables.buyer.layout.reply)
-    lengths_B = jnp.where(intervened_B, 0, message.lengths_B)
-    message = message.replace(lengths_B=lengths_B, cut_B=message.cut_B & ~intervened_B)
-
-    replaced, lengths = render_action(tables, SELLER, _played(stepped, state), state, tables.seller_book.width)
-    stand_in = Chunk(replaced, (jnp.arange(replaced.shape[1]) < lengths[:, None]) & intervened_B[:, None])
-    replaced = jnp.pad(replaced, ((0, 0), (0, own.shape[1] - replaced.shape[1])))
-    reply = jnp.where(intervened_B[:, None], replaced, own)
-    reply_lengths = jnp.where(intervened_B, lengths, own_lengths)
-    to_buyer = _hear(tables.buyer, tables.end, turn + 1, said, None, reply, reply_lengths, stepped)
-    return (memory, (message, stand_in)), stepped, to_buyer, (message, heard)
-
-
-def _nothing_said(tables: Tables, state: GameState) -> tuple[Message, Chunk]:
-    """What the seller's last message and its stand-in are before it has spoken."""
-    B, layout = state.turn.size, tables.seller.layout
-    nothing = jnp.zeros((B, layout.message), jnp.int32)
-    none_B = jnp.zeros(B, bool)
-    message = Message(nothing, jnp.zeros(B, jnp.int32), none_B, nothing.astype(jnp.float32), nothing)
-    return message, Chunk(jnp.zeros((B, layout.withdrawn), jnp.int32), jnp.zeros((B, layout.withdrawn), bool))
-
-
-def _relay(tables: Tables, message: Message, parsed: grammar.Parsed, width: int) -> tuple[jax.Array, jax.Array]:
-    """What the other side reads of messages, and its lengths."""
-    return jax.vmap(functools.partial(relays.relay, tables.relay, width=width))(message.tokens_BxW, parsed)
-
-
-def _hear(
-    side: Side,
-    end: int,
-    turn_B: jax.Array,
-    before: Message,
-    stand_in: Chunk | None,
-    reply: jax.Array,
-    lengths: jax.Array,
-    state: GameState,
-) -> Chunk:
-    """The columns between two messages of a side, see `Layout`; nothing where the game is over.
-
-    Args:
-      before: its last message. stand_in: what that was replaced by. reply, lengths: the other side's message.
-    """
-    turn_B = jnp.broadcast_to(turn_B, before.cut_B.shape)
-    cut = jnp.repeat(before.cut_B[:, None], side.layout.closing, axis=1)
-    chunks = [Chunk(jnp.full(cut.shape, end), cut)]
-    chunks += [] if stand_in is None else [stand_in]
-    chunks += [
-        _header(side.other_KxJ, turn_B),
-        Chunk(reply, jnp.arange(reply.shape[1]) < lengths[:, None]),
-        _header(side.own_KxH, turn_B),
-    ]
-    heard = functools.reduce(_join, chunks)
+def _between(tables: Tables, turn: jax.Array, seat: Seat, relayed: Chunk, state: GameState) -> Chunk:
+    """The columns between two messages of a seat, see `Layout`; invalid where the game is over."""
+    side, B = tables.side(seat.player.role), relayed.tokens.shape[0]
+    cut = jnp.repeat(seat.cut_B[:, None], side.layout.closing, axis=1)
+    closing = Chunk(jnp.full(cut.shape, tables.end), cut)
+    other, own = (_header(table, turn, B) for table in (side.other_KxJ, side.own_KxH))
+    heard = functools.reduce(_join, [closing, seat.stand_in, other, relayed, own])
     return heard._replace(valid=heard.valid & (state.end == End.ONGOING)[:, None])
 
 
-def _prompt(side: Side, product_P: jax.Array) -> Chunk:
-    valid = jnp.arange(side.layout.prompt) < side.prompt_lengths_N[product_P][:, None]
-    return Chunk(side.prompts_NxL[product_P], valid)
+def _relay(tables: Tables, message: Message, parsed: grammar.Parsed, width: int) -> Chunk:
+    """What the other side reads of messages."""
+    visible = functools.partial(relay.relay, tables.relay, width=width)
+    tokens, lengths_B = jax.vmap(visible)(message.tokens_BxW, parsed)
+    return Chunk(tokens, jnp.arange(width) < lengths_B[:, None])
 
 
-def _header(table_KxH: jax.Array, turn_B: jax.Array) -> Chunk:
-    header = table_KxH.at[turn_B].get(mode="clip")
-    return Chunk(jnp.maximum(header, 0), header >= 0)
+def _as_message(written: Chunk, state: GameState) -> Message:
+    """A script's messages, silent where the game is over."""
+    lengths_B = jnp.where(state.end == End.ONGOING, written.valid.sum(axis=1), 0)
+    return Message(
+        tokens_BxW=written.tokens,
+        lengths_B=lengths_B,
+        cut_B=jnp.zeros(lengths_B.shape, bool),
+        log_probs_BxW=jnp.zeros(written.tokens.shape),
+        choices_BxW=jnp.full(written.tokens.shape, constrain.FORCED),
+    )
+
+
+def _header(table_KxH: jax.Array, turn: jax.Array | int, B: int) -> Chunk:
+    header_H = table_KxH.at[turn].get(mode="clip")
+    header_BxH = jnp.broadcast_to(header_H, (B, header_H.size))
+    return Chunk(jnp.maximum(header_BxH, 0), header_BxH >= 0)
 
 
 def _join(first: Chunk, second: Chunk) -> Chunk:
     return Chunk(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
 
 
-def _dialogue(prompt: Chunk, said: Message, heard: Chunk, heard_first: bool = False) -> Dialogue:
-    """All columns of one side, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
+def _dialogue(role: int, prompt: Chunk, said: Message, heard: Chunk) -> Dialogue:
+    """All columns of one seat, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
     said, heard = (jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), by_turn) for by_turn in (said, heard))
     spoken_BxKxW = jnp.arange(said.tokens_BxW.shape[-1]) < said.lengths_B[..., None]
     B = spoken_BxKxW.shape[0]
 
     def columns(first, own, other):
-        turn = [other, own] if heard_first else [own, other]
+        turn = [own, other] if role == BUYER else [other, own]
         return jnp.concatenate([first, jnp.concatenate(turn, axis=2).reshape(B, -1)], axis=1)
 
     return Dialogue(

@@ -14,10 +14,10 @@ from negot_jax.rl.rollout import Dialogue
 
 
 class TokenScores(NamedTuple):
-    """What the trainer thinks of a side's token slots, float32 [B, N] each; 0 where none was sampled.
+    """The token slots of a seat as the trainer recomputes them, float32 [B, N] each; 0 where nothing was sampled.
 
-    log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, of the state
-    before each token; 0 without a critic.
+    log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, before each
+    token; 0 without a critic.
     """
 
     log_probs: jax.Array
@@ -33,20 +33,18 @@ def score_messages(
     form: constrain.Constraint | None,
     temperature: float,
 ) -> TokenScores:
-    """Scores a side's messages teacher-forced: one forward pass reads the whole dialogue.
+    """Scores a seat's messages, teacher-forced: one forward pass reads the whole dialogue.
 
-    Scores over the vocabulary are made one turn at a time and recomputed in the backward pass, never held for the
-    whole context.
+    Logits are computed one turn at a time and rematerialized in the backward pass, never held for the whole context.
 
     Args:
-      layout: of the side whose dialogue it is. form: the masks that `dialogue.choices_BxKxW` index; None scores every
-      token of the vocabulary.
+      layout: of the dialogue's seat. form: the masks that `dialogue.choices_BxKxW` indexes; None for no masks.
     """
     context, valid = (x[:, : layout.columns] for x in (dialogue.tokens_BxT, dialogue.valid_BxT))
     positions = jnp.cumsum(valid, axis=1) - 1
     blocks = tuple(layout.end(k) for k in range(layout.turns))
     hidden, _ = transformer.forward(config, weights, context, positions, valid, blocks=blocks)
-    # A message's first token is predicted at the side's header, one column before its slot.
+    # The header predicts a message's first token, one column before its slot.
     before = jnp.stack([hidden[:, layout.start(k) - 1 : layout.end(k) - 1] for k in range(layout.turns)])
     tokens = jnp.stack([context[:, layout.start(k) : layout.end(k)] for k in range(layout.turns)])
     choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (dialogue.choices_BxKxW, dialogue.sampled_BxKxW))

@@ -1,4 +1,4 @@
-"""Everything an episode needs besides the players' weights, gathered once and kept on the device."""
+"""Everything an episode needs besides the players' weights, built once and kept on the device."""
 
 from collections.abc import Sequence
 
@@ -21,11 +21,10 @@ _SCRIPTED = SellerConfig()
 
 @struct.dataclass
 class Side:
-    """What one side's model reads and how it may write. N products, K turns.
+    """What the model in one seat reads and how it may write. N products, K turns.
 
-    prompts_NxL: int32, padded on the right; prompt_lengths_N: int32. own_KxH, other_KxJ: int32, the headers before its
-    own message of each turn and before what it hears ahead of that; negative where there is no token. form: None for
-    free decoding.
+    prompts_NxL: int32, padded on the right; prompt_lengths_N: int32. own_KxH, other_KxJ: int32, by turn, the headers of
+    its own message and of the message that it hears before; negative for padding. form: None for free decoding.
     """
 
     prompts_NxL: jax.Array
@@ -40,9 +39,9 @@ class Side:
 class Tables:
     """The game, its products, and the tables between tokens and actions. N products.
 
-    codes_NxC: int32, the codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32.
-    buyer, seller: what their models read; no seller where it is scripted. buyer_book, seller_book: what is written for
-    a scripted side, or in place of a withdrawn message. script: the scripted seller. end: the token that ends messages.
+    codes_NxC: int32, the codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32. seller: None if the
+    seller is scripted. buyer_book, seller_book: phrases of a scripted player, and of what replaces a withdrawn message.
+    script: the scripted seller. end: the token that ends a message.
     """
 
     params: GameParams
@@ -59,7 +58,15 @@ class Tables:
     end: int = struct.field(pytree_node=False)
 
     def side(self, role: int) -> Side:
-        return self.buyer if role == BUYER else self.seller
+        """What the model of a role reads.
+
+        Raises:
+          ValueError: the seller's, where the tables were built for a scripted seller.
+        """
+        side = self.buyer if role == BUYER else self.seller
+        if side is None:
+            raise ValueError("seller.model='scripted': a scripted seller has no prompts. Build tables with 'own'.")
+        return side
 
 
 def build_tables(
@@ -70,12 +77,12 @@ def build_tables(
     seller: SellerConfig = _SCRIPTED,
     token_grammar: grammar.Grammar | None = None,
 ) -> Tables:
-    """The environment of a catalogue.
+    """The tables of a catalogue.
 
     Args:
-      token_grammar: the grammar's tables for this tokenizer, where they have been built already.
+      token_grammar: the grammar tables of this tokenizer, if they are built already.
     Raises:
-      ValueError: message_tokens of a side is too small for a message to be completed.
+      ValueError: a message_tokens is too small for a whole message.
     """
     tokenizer = dialect.tokenizer
     codes = [tokenizer.encode(codename) for codename in catalog.codenames]
@@ -94,8 +101,8 @@ def build_tables(
             shortest = max(shortest, constrain.shortest_cap(form))
         if message < shortest:
             raise ValueError(
-                f"{name}.message_tokens={message} leaves no room for a whole message: this catalogue's codenames and "
-                f"prices take up to {shortest} tokens. Set {name}.message_tokens >= {shortest}."
+                f"{name}.message_tokens={message} is too small: a whole message with this catalogue's codenames and "
+                f"prices takes up to {shortest} tokens. Set {name}.message_tokens >= {shortest}."
             )
         told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, script.persona)
         rows, lengths = prompts.tokenize(*told)
@@ -142,14 +149,14 @@ def build_tables(
 
 
 def _headers(dialect: Dialect, role: int, turns: int) -> tuple[jax.Array, jax.Array]:
-    """The headers by turn, int32[K, H] and int32[K, J]."""
+    """Headers by turn: int32[K, H] and int32[K, J]."""
     own = [dialect.own_header(role, turns - turn) for turn in range(turns)]
     other = [dialect.other_header(role, turns - turn, first=turn == 0) for turn in range(turns)]
     return _align(own), _align(other)
 
 
 def _align(rows: Sequence[Sequence[int]]) -> jax.Array:
-    """Rows of equal length, int32, with -1 on the left of shorter ones."""
+    """Pads int32 rows on the left with -1 to equal length."""
     width = max(map(len, rows))
     return jnp.array([[-1] * (width - len(row)) + list(row) for row in rows], jnp.int32)
 

@@ -9,29 +9,31 @@ import jax.numpy as jnp
 import optax
 
 from negot_jax.game import rewards
-from negot_jax.game.types import BUYER, SELLER, Scenario
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import lora, sharding, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl import losses, objective, players, rollout, scoring
+from negot_jax.rl import losses, objective, rollout, scoring
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
 from negot_jax.rl.objective import Metrics
+from negot_jax.rl.players import LanguageModelPlayer, Player, scripted_buyer, scripted_seller
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.updates import TrainState, apply_gradients, cut, init_state
 
 
 @struct.dataclass
 class Frozen:
-    """Weights that no update changes; an entry that nothing reads is None.
+    """Weights that no update changes; None for what nothing reads.
 
-    base: the buyer's model as it came, which its adapters adapt, and which may sell. seller: a seller's own weights.
-    reference: what is trained, as it was before the first update, where that is not the base.
+    base: the learner's model as published, which its adapters adapt and which may be its opponent. opponent: a frozen
+    opponent's own weights. reference: the trained weights before the first update, where those are not the base's.
     """
 
     base: Weights | None = None
-    seller: Weights | None = None
+    opponent: Weights | None = None
     reference: Weights | None = None
 
 
@@ -39,21 +41,24 @@ NOTHING_FROZEN = Frozen()
 
 
 @dataclasses.dataclass(frozen=True)
-class Seller:
-    """A language model that sells: its shape, how it draws its tokens, and whether it is the buyer's base."""
+class FrozenModel:
+    """A language model as the opponent. shared: whether its weights are the learner's base."""
 
     model: ModelConfig
     sampling: SamplingConfig
     shared: bool
 
-    def player(self, frozen: Frozen) -> players.LanguageModelPlayer:
-        weights = frozen.base if self.shared else frozen.seller
-        return players.LanguageModelPlayer(SELLER, self.model, weights, self.sampling)
+    def weights(self, frozen: Frozen) -> Weights:
+        return frozen.base if self.shared else frozen.opponent
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Everything static about the program. seller: None for a scripted one."""
+    """Everything static about the program.
+
+    opponent: who sits opposite the learner. A frozen language model or a scripted buyer; None for the scripted seller
+    of the tables.
+    """
 
     model: ModelConfig
     config: LearnerConfig
@@ -61,65 +66,88 @@ class Program:
     sampling: SamplingConfig
     optimizer: OptimizerConfig
     iterations: int
-    seller: Seller | None = None
+    opponent: FrozenModel | Buyer | None = None
 
     def __post_init__(self):
         self.sampling.require_full_support("learner.sampling")
         if self.config.group < 2 and not self.algorithm.critic:
             raise ValueError(
-                f"learner.group={self.config.group}: a group's mean is its baseline, so use 2 episodes or more, "
-                "or algorithm.advantage=gae."
+                f"learner.group={self.config.group}: the baseline is the mean of a group. Use 2 episodes or more, or "
+                "algorithm.advantage=gae."
             )
+        if self.scripted and (self.role == BUYER) != (self.opponent is None):
+            raise ValueError(
+                f"learner.role={self.config.role!r} with opponent={self.opponent!r}: give a seller a scripted buyer or "
+                "a FrozenModel; give a buyer a FrozenModel, or None for the scripted seller of the tables."
+            )
+
+    @property
+    def role(self) -> int:
+        return BUYER if self.config.role == "buyer" else SELLER
+
+    @property
+    def scripted(self) -> bool:
+        """Whether the opponent is scripted."""
+        return not isinstance(self.opponent, FrozenModel)
 
     def make_optimizer(self) -> optax.GradientTransformation:
         return self.optimizer.make(self.iterations * self.config.epochs * self.config.minibatches)
 
     def init_state(self, key: jax.Array, weights: Weights) -> TrainState:
-        """Where training begins: the language model's weights, and a critic where the algorithm has one."""
+        """The state before the first update, from the language model's weights; adds a critic if one is needed."""
         if self.algorithm.critic:
             weights = value_head.attach(weights, self.model)
         return init_state(key, self.trained(weights), self.make_optimizer())
 
     def trained(self, weights: Weights) -> Weights:
-        """Of all weights those that are trained: with adapters these and the critic alone. No array is copied."""
+        """Selects the trained weights: with adapters, only these and the critic. Copies nothing."""
         return lora.split(weights)[0] if self.model.lora.rank else weights
 
     def whole(self, trained: Weights, frozen: Frozen) -> Weights:
-        """All weights of the buyer; undoes `trained`."""
+        """All weights of the learner; undoes `trained`."""
         return lora.join(trained, frozen.base) if self.model.lora.rank else trained
 
     def reference(self, frozen: Frozen) -> Weights:
-        """The weights that a divergence is measured from."""
+        """The weights of the KL term's reference policy."""
         if frozen.base is None and frozen.reference is None:
-            raise ValueError(f"algorithm.kl={self.algorithm.kl!r} measures from a reference, and there is none.")
+            raise ValueError(f"algorithm.kl={self.algorithm.kl!r} needs a reference: set frozen.base or .reference.")
         return frozen.base if frozen.reference is None else self.whole(frozen.reference, frozen)
 
-    def settled(self, frozen: Frozen) -> Frozen:
-        """Frozen weights as players need them, see `sharding.settle`; each of them once, however many share it."""
-        base, seller = sharding.settle(frozen.base, self.model.dtype), frozen.seller
-        return Frozen(base=base, seller=seller and sharding.settle(seller, self.seller.model.dtype))
+    def players(
+        self, trained: Weights, frozen: Frozen, tables: Tables, sampling: SamplingConfig | None = None
+    ) -> tuple[Player, Player]:
+        """Buyer and seller: the learner with these trained weights, and its opponent.
 
-    def play(
-        self,
-        key: jax.Array,
-        trained: Weights,
-        frozen: Frozen,
-        tables: Tables,
-        scenarios: Scenario,
-        group: int,
-        sampling: SamplingConfig,
-    ) -> rollout.Trajectory:
-        """Episodes of the buyer, with these trained weights, against the seller."""
-        frozen = self.settled(frozen)
+        Args:
+          sampling: how the learner draws its tokens; None for `self.sampling`.
+        """
+        frozen = self._gathered(frozen)
         weights = self.whole(sharding.settle(trained, self.model.dtype), frozen)
-        buyer = players.LanguageModelPlayer(BUYER, self.model, weights, sampling)
-        seller = None if self.seller is None else self.seller.player(frozen)
-        return rollout.rollout(key, tables, scenarios, group, buyer, seller)
+        learner = LanguageModelPlayer(self.role, self.model, weights, sampling or self.sampling)
+        seated = (learner, self._opponent(frozen, tables))
+        return seated if self.role == BUYER else seated[::-1]
+
+    def opponent_player(self, frozen: Frozen, tables: Tables) -> Player:
+        """The opponent alone, for others to play against."""
+        return self._opponent(self._gathered(frozen), tables)
 
     def score(self, weights: Weights, tables: Tables, dialogue: rollout.Dialogue) -> scoring.TokenScores:
-        """As the trainer sees the buyer's messages, with all its weights."""
-        side = tables.buyer
+        """Recomputes the learner's log-probabilities, with all its weights."""
+        side = tables.side(self.role)
         return scoring.score_messages(self.model, weights, side.layout, dialogue, side.form, self.sampling.temperature)
+
+    def _opponent(self, frozen: Frozen, tables: Tables) -> Player:
+        other = self.opponent
+        if other is None:
+            return scripted_seller(tables)
+        if self.scripted:
+            return scripted_buyer((other,), tables.params.turns)
+        return LanguageModelPlayer(1 - self.role, other.model, other.weights(frozen), other.sampling, per_scenario=True)
+
+    def _gathered(self, frozen: Frozen) -> Frozen:
+        """Weights for decoding, see `sharding.settle`; each only once, however many players share it."""
+        base, opponent = sharding.settle(frozen.base, self.model.dtype), frozen.opponent
+        return Frozen(base=base, opponent=opponent and sharding.settle(opponent, self.opponent.model.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -130,9 +158,11 @@ def train_step(
     config = program.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
-    trajectory = program.play(key_rollout, state.weights, frozen, tables, scenarios, config.group, program.sampling)
-    outcome = jax.vmap(rewards.outcome, (0, None))(trajectory.state, tables.params)
-    dialogue = trajectory.buyer
+    seated = program.players(state.weights, frozen, tables)
+    trajectory = rollout.rollout(key_rollout, tables, scenarios, config.group, *seated)
+    earned = functools.partial(rewards.outcome, params=tables.params, role=program.role)
+    outcome = jax.vmap(earned)(trajectory.state)
+    dialogue = trajectory.dialogue(program.role)
     targets, target_metrics = make_targets(program, state.weights, frozen, tables, dialogue, outcome.reward)
 
     optimizer = program.make_optimizer()
@@ -152,9 +182,9 @@ def train_step(
     metrics = rewards.metrics(outcome) | target_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
     metrics["sampler_gap"] = jax.tree.map(lambda x: x[0], update_metrics["ratio_gap"])
-    read = dialogue.valid_BxT[:, : tables.buyer.layout.columns]
+    read = dialogue.valid_BxT[:, : tables.side(program.role).layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
-    metrics["buyer_tokens"] = (dialogue.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
+    metrics["sampled_tokens"] = (dialogue.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
     metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
@@ -168,7 +198,7 @@ def make_targets(
     frozen: Frozen,
     tables: Tables,
     dialogue: rollout.Dialogue,
-    rewards_B: jax.Array,
+    reward_B: jax.Array,
 ) -> tuple[objective.Targets, Metrics]:
     """What is held fixed while episodes are learned from; the model is asked for no more than the algorithm needs."""
     config, algorithm = program.config, program.algorithm
@@ -183,7 +213,7 @@ def make_targets(
     old = score(program.whole(trained, frozen)) if algorithm.rescores else None
     reference_log_probs = None if algorithm.kl == "none" else score(program.reference(frozen)).log_probs
     return objective.make_targets(
-        algorithm, config.group, rewards_B, sampled, sampler_log_probs, old, reference_log_probs
+        algorithm, config.group, reward_B, sampled, sampler_log_probs, old, reference_log_probs
     )
 
 
@@ -200,5 +230,5 @@ def episode_loss(
 
 
 def _slots(x_BxKxW: jax.Array) -> jax.Array:
-    """The buyer's token slots of an episode in order, [B, N]."""
+    """The learner's token slots of an episode in order, [B, N]."""
     return x_BxKxW.reshape(x_BxKxW.shape[0], -1)

@@ -16,7 +16,7 @@ from negot_jax.rl.losses import Metrics
 
 
 class Skipped(NamedTuple):
-    """Updates left out because they were not finite: int32 counts, in all and since the last one that was."""
+    """Non-finite updates that were skipped: int32 counts, in total and since the last finite one."""
 
     total: jax.Array
     in_a_row: jax.Array
@@ -24,8 +24,8 @@ class Skipped(NamedTuple):
 
 @struct.dataclass
 class TrainState:
-    """What an update changes. weights: those that are trained, see `Program.trained`. iteration: int32. key: the run's
-    PRNG key, folded with the iteration.
+    """What an update changes. weights: the trained ones, see `Program.trained`. iteration: int32. key: PRNG key of the
+    run, folded with the iteration.
     """
 
     weights: Weights
@@ -36,13 +36,13 @@ class TrainState:
 
 
 def init_state(key: jax.Array, weights: Weights, optimizer: optax.GradientTransformation) -> TrainState:
-    # An array each, not one for all: the state is donated, and a buffer can be donated once.
+    # One array each: the state is donated, and a buffer can be donated only once.
     iteration, total, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
     return TrainState(weights, optimizer.init(weights), iteration, Skipped(total, in_a_row), key)
 
 
 def cut(batch: object, parts: int) -> object:
-    """Rows [B, ...] in equal parts, [parts, B / parts, ...], each of them spread over all devices."""
+    """Splits rows [B, ...] into [parts, B / parts, ...], each part sharded over all devices."""
     return sharding.split_rows(jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch), axis=1)
 
 
@@ -53,14 +53,14 @@ def apply_gradients(
     batch: object,
     micro_batches: int,
 ) -> tuple[tuple[Weights, optax.OptState, Skipped], Metrics]:
-    """One update from the gradient of sum / weight over a batch, added up over micro-batches exactly.
+    """One update by the gradient of sum / weight over a batch, accumulated over micro-batches.
 
-    Micro-batches differentiate their sums; the division by the whole batch's weight comes last, so how the batch is
-    cut changes nothing but rounding. An update that is not finite is skipped and counted.
+    The sums are differentiated and divided by the weight of the whole batch at the end, so the split changes nothing
+    but rounding. A non-finite update is skipped and counted.
 
     Args:
-      loss: (weights, batch) to the loss's (sum, weight), where the weight does not depend on the weights, and metrics.
-      carry: weights, optimizer state, counts of skipped updates. batch: a pytree of arrays with equal leading axes.
+      loss: (weights, batch) to ((sum, weight), metrics); weight must not depend on the weights.
+      carry: weights, optimizer state, skipped updates. batch: a pytree of arrays with equal leading axes.
     """
     weights, opt_state, skipped = carry
     parts = cut(batch, micro_batches)

@@ -17,7 +17,7 @@ from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, sharding, stored
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables, build_tables
-from negot_jax.rl.train_step import Program, Seller
+from negot_jax.rl.train_step import FrozenModel, Program
 from negot_jax.run import manifest
 from negot_jax.run.config import PATHS, Config, override
 from negot_jax.training import storage
@@ -173,7 +173,7 @@ def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size:
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 
 
-def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller | None:
+def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> FrozenModel | None:
     """The language model that sells; None for a scripted seller.
 
     Raises:
@@ -184,7 +184,7 @@ def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller 
         return None
     base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
     if folder is None:
-        return Seller(base, own.sampling, shared=own.model == "base")
+        return FrozenModel(base, own.sampling, shared=own.model == "base")
     theirs = dataclasses.replace(hf_config.read(folder), remat="none")
     spoken, ours = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes, dialect.tokenizer.token_bytes
     common = min(len(spoken), len(ours))
@@ -193,7 +193,7 @@ def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> Seller 
             f"seller.checkpoint={folder} has another tokenizer than the buyer's, but both read the same tokens. Use a "
             "checkpoint of the same family."
         )
-    return Seller(theirs, own.sampling, shared=False)
+    return FrozenModel(theirs, own.sampling, shared=False)
 
 
 def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:

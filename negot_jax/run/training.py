@@ -35,7 +35,7 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
         seller = _warm_start(run, SELLER, seller, tables)
     if parts.config.warm_start.steps:
         trained = _warm_start(run, BUYER, whole, tables)
-    frozen = Frozen(base=base, seller=seller, reference=weights.reference(parts, trained))
+    frozen = Frozen(base=base, opponent=seller, reference=weights.reference(parts, trained))
     state = sharding.place(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
     loop.train(parts.config.training, program, state, tables, Folder(run.workdir, run.run_id), frozen, profile)
 
@@ -44,6 +44,6 @@ def _warm_start(run: "Run", role: int, whole: Weights, tables: Tables) -> Weight
     """What a side's warm start has trained: read from the run's folder, or made and saved there."""
     parts, program = run.parts, run.parts.program
     path = run.workdir / (weights.WARM_START if role == BUYER else weights.WARM_START_SELLER)
-    model = program.model if role == BUYER else program.seller.model
+    model = program.model if role == BUYER else program.opponent.model
     key = jax.random.fold_in(parts.key, 1)
     return warm_start(parts.config.warm_start, model, key, whole, tables, role, Folder(path, run.run_id))

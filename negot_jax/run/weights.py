@@ -34,7 +34,7 @@ def init_seller(parts: Parts) -> Weights | None:
     """The weights of a seller of its own: a checkpoint's, or random ones for the warm start; None without one."""
     if parts.config.seller.model != "own":
         return None
-    model = parts.program.seller.model
+    model = parts.program.opponent.model
     if parts.clones_seller:
         return transformer.init(jax.random.fold_in(parts.key, 3), model)
     return hf_checkpoint.load(parts.config.seller.checkpoint, model)
@@ -87,7 +87,7 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     program, (weights, seller) = parts.program, sharding.place((init_buyer(parts), init_seller(parts)))
     if parts.clones_seller:
         seller = _read_warm_start(workdir / WARM_START_SELLER, seller, run_id)
-    frozen = Frozen(base=base(parts, weights), seller=seller)
+    frozen = Frozen(base=base(parts, weights), opponent=seller)
     name, start = "untrained", program.trained(weights)
     if parts.config.warm_start.steps:
         name, start = "warm start", _read_warm_start(workdir / WARM_START, start, run_id)

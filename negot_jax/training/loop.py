@@ -111,9 +111,9 @@ class _Training:
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         scalars, size = reduce(metrics), self.program.config
         scalars["perf/step_seconds"] = elapsed
-        scalars["perf/buyer_tokens_per_second"] = scalars["buyer_tokens"] / elapsed
+        scalars["perf/sampled_tokens_per_second"] = scalars["sampled_tokens"] / elapsed
         scalars["perf/episodes_per_second"] = size.scenarios * size.group / elapsed
-        scalars |= speed.metrics(self.program, metrics["padding_efficiency"][0], scalars["buyer_tokens"], elapsed)
+        scalars |= speed.metrics(self.program, metrics["padding_efficiency"][0], scalars["sampled_tokens"], elapsed)
         if self.writer:
             self.writer.write(iteration, scalars)
         require_progress(iteration, scalars, self.config.max_skipped_updates)

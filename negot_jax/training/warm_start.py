@@ -78,10 +78,9 @@ def clone_step(
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
     scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
-    buyer = players.mixture(policies, key_buyers, tables.params.turns)
-    seller = players.scripted_seller(tables) if role == SELLER else None
-    played = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller)
-    dialogues = played.seller if role == SELLER else played.buyer
+    buyer = players.scripted_buyer(policies, tables.params.turns, key_buyers, keeps_dialogue=role == BUYER)
+    seller = players.scripted_seller(tables, keeps_dialogue=role == SELLER)
+    dialogues = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller).dialogue(role)
 
     def loss(trained: Weights, part: rollout.Dialogue):
         weights = lora.join(trained, base)

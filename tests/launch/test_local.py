@@ -11,11 +11,9 @@ import tempfile
 import time
 
 from etils import epath
-import jax
 import numpy as np
 import pytest
 
-from experiments import cli
 from experiments import cli
 from launch import local
 from negot_jax import run

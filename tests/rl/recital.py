@@ -1,20 +1,22 @@
 """A player that says given tokens."""
 
-from typing import NamedTuple
-
+from flax import struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.game.types import End
+from negot_jax.game.types import BUYER, End
 from negot_jax.language import constrain
 from negot_jax.rl import players
 
 
-class Recital(NamedTuple):
+@struct.dataclass
+class Recital:
     """said_KxW: int32, of which the first lengths_K of a turn's are said; the same in every row."""
 
     said_KxW: jax.Array
     lengths_K: jax.Array
+    role: int = struct.field(pytree_node=False, default=BUYER)
+    keeps_dialogue = True
 
     def begin(self, tables, prompt, group):
         return ()

@@ -144,7 +144,7 @@ def test_the_objective_is_the_papers(name, world, played):
         ({"entropy": -0.1}, "algorithm.entropy=-0.1 is negative"),
         ({"kl": "k3"}, "Set both"),
         ({"kl_coefficient": 0.1}, "Set both"),
-        ({"gae_lambda": 0.9}, "algorithm.gae_lambda=0.9 is read by algorithm.advantage='gae' alone"),
+        ({"gae_lambda": 0.9}, "algorithm.gae_lambda=0.9 .* algorithm.advantage='gae'"),
         ({"advantage": "gae", "gamma": 1.5}, "not in"),
         ({"advantage": "gae", "scale": "group"}, "use 'batch'"),
         ({"advantage": "gae", "ratio": "sequence"}, "use 'token'"),

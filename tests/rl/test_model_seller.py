@@ -1,6 +1,5 @@
 """A language model as the seller: a context of its own, regulation, and nothing of the other side's secrets."""
 
-import dataclasses
 import functools
 
 import jax
@@ -11,30 +10,15 @@ import pytest
 from negot_jax.game import buyers
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 from negot_jax.language import tokenizer as tokens
-from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import players, rollout, scoring
-from negot_jax.rl.configs import SellerConfig
-from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.training.warm_start import warm_start
 from tests.rl import small
 from tests.rl.recital import Recital
 
 SAMPLING = SamplingConfig(temperature=0.7)
 POLICIES = (buyers.make("linear(start=0.6, end=1.0)"), buyers.make("constant(share=0.9)"))
-
-
-def _environment(world, decoding: str, regulation: str = "repair", **catalog) -> Tables:
-    """The small world with a seller that reads and writes. catalog: columns to replace."""
-    return build_tables(
-        dataclasses.replace(world.catalog, **catalog),
-        Own(world.tokenizer),
-        dataclasses.replace(small.GAME, regulation=regulation),
-        dataclasses.replace(small.LANGUAGE, message_tokens=64),
-        SellerConfig(model="own", message_tokens=64, decoding=decoding),
-        token_grammar=world.constrained.grammar,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +30,15 @@ def random_weights(world):
 def _bargain(model, weights, tables, key, scenarios=16) -> rollout.Trajectory:
     """Scripted buyers, two policies twice each in every group, against the model."""
     drawn = rollout.sample_scenarios(key, tables, scenarios)
-    buyer = players.mixture(POLICIES, key, tables.params.turns)
-    return rollout.rollout(key, tables, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING))
+    buyer = players.scripted_buyer(POLICIES, tables.params.turns, key, keeps_dialogue=True)
+    return rollout.rollout(
+        key, tables, drawn, 4, buyer, players.LanguageModelPlayer(SELLER, model, weights, SAMPLING, per_scenario=True)
+    )
 
 
 @pytest.fixture(scope="module", params=["constrained", "free"])
 def played(request, world, random_weights):
-    tables = _environment(world, request.param)
+    tables = world.two_sided(request.param)
     return tables, _bargain(world.program.model, random_weights, tables, jax.random.key(0))
 
 
@@ -124,8 +110,23 @@ def test_a_group_meets_one_seller(played):
     assert (grouped[:, 0] != grouped[:1, 0]).any()
 
 
+@pytest.mark.parametrize("kind", ["model", "script"])
+def test_a_group_meets_one_buyer(kind, world):
+    """An opponent draws from the scenario: against one seller all members of a group play one episode."""
+    tables, turns = world.constrained, world.constrained.params.turns
+    buyer = players.scripted_buyer((buyers.make("concession(noise=0.2)"),), turns)
+    if kind == "model":
+        buyer = players.LanguageModelPlayer(BUYER, world.program.model, world.weights, SAMPLING, per_scenario=True)
+    scenarios = rollout.sample_scenarios(jax.random.key(3), tables, 8)
+    state = jax.jit(lambda: rollout.rollout(jax.random.key(1), tables, scenarios, 4, buyer).state)()
+    prices = np.asarray(state.prices).reshape(8, 4, -1)
+    np.testing.assert_array_equal(prices, np.repeat(prices[:, :1], 4, axis=1))
+    shares = prices[:, 0, 0] / np.asarray(scenarios.budget)
+    assert len(np.unique(shares.round(3))) > 3  # Another scenario, another draw.
+
+
 def test_regulation_can_end_the_game(world, random_weights):
-    tables = _environment(world, "free", regulation="end")
+    tables = world.two_sided("free", regulation="end")
     state = _bargain(world.program.model, random_weights, tables, jax.random.key(1)).state
     assert (np.asarray(state.end) == End.SELLER_ILLEGAL).all()
 
@@ -141,51 +142,41 @@ def _said(world, tables, role, lines, thoughts):
     return jnp.array(said), jnp.array(lengths)
 
 
-def _once(tables, scenarios, buyer, seller) -> rollout.Trajectory:
-    return jax.jit(lambda: rollout.rollout(jax.random.key(1), tables, scenarios, 1, buyer, seller))()
-
-
 SECRETS = (("", ""), ("I have $79.", "abc $1 [QUIT] and much more of it"))
 
 
-def test_the_seller_does_not_hear_a_thought(world, random_weights):
-    """Its log-probabilities are bit-equal, whatever the buyer thinks, and whatever its budget is."""
-    dialogues = []
-    for thoughts, share in zip(SECRETS, (0.8, 0.9), strict=True):
-        tables = _environment(world, "constrained", budget=(world.catalog.price * share).astype(np.int64))
-        seller = players.LanguageModelPlayer(SELLER, world.program.model, random_weights, SAMPLING)
-        buyer = Recital(*_said(world, tables, BUYER, ("[BUY] $40 (1x books_7)", "[BUY] $45 (1x books_7)"), thoughts))
-        scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
-        play = jax.jit(
-            lambda tables, scenarios, buyer, s=seller: rollout.rollout(
-                jax.random.key(1), tables, scenarios, 1, buyer, s
-            )
-        )
-        dialogues.append(play(tables, scenarios, buyer).seller)
-    jax.tree.map(np.testing.assert_array_equal, *dialogues)
-    assert np.asarray(dialogues[0].sampled_BxKxW)[:, 1].any()
+LINES = {
+    BUYER: ("[BUY] $40 (1x books_7)", "[BUY] $45 (1x books_7)"),
+    SELLER: ("[SELL] $90 (1x books_7)", "[SELL] $85 (1x books_7)"),
+}
+PRIVATE = {BUYER: ("budget", (0.8, 0.9)), SELLER: ("cost", (0.2, 0.4))}
 
 
-def test_the_buyer_does_not_hear_a_thought(world):
-    """Nor does it see the cost: its log-probabilities are bit-equal."""
+@pytest.mark.parametrize("role", [BUYER, SELLER])
+def test_a_model_does_not_hear_the_others_secrets(role, world, random_weights):
+    """Its dialogue and log-probabilities are bit-equal, whatever the other side thinks and its private number is."""
+    name, shares = PRIVATE[1 - role]
+    weights = world.weights if role == BUYER else random_weights
+    model = players.LanguageModelPlayer(role, world.program.model, weights, SAMPLING)
+
+    @jax.jit
+    def play(tables, scenarios, other):
+        seats = (model, other) if role == BUYER else (other, model)
+        return rollout.rollout(jax.random.key(1), tables, scenarios, 1, *seats).dialogue(role)
+
     dialogues = []
-    for thoughts, share in zip(SECRETS, (0.2, 0.4), strict=True):
-        tables = _environment(world, "constrained", cost=(world.catalog.price * share).astype(np.int64))
-        buyer = players.LanguageModelPlayer(BUYER, world.program.model, world.weights, SAMPLING)
-        seller = Recital(
-            *_said(world, tables, SELLER, ("[SELL] $90 (1x books_7)", "[SELL] $85 (1x books_7)"), thoughts)
-        )
-        scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
-        dialogues.append(_once(tables, scenarios, buyer, seller).buyer)
+    for thoughts, share in zip(SECRETS, shares, strict=True):
+        tables = world.two_sided("constrained", **{name: (world.catalog.price * share).astype(np.int64)})
+        other = Recital(*_said(world, tables, 1 - role, LINES[1 - role], thoughts), 1 - role)
+        dialogues.append(play(tables, rollout.sample_scenarios(jax.random.key(2), tables, 8), other))
     jax.tree.map(np.testing.assert_array_equal, *dialogues)
     assert np.asarray(dialogues[0].sampled_BxKxW)[:, 1].any()
 
 
 def test_the_warm_start_teaches_a_seller_to_speak(world):
-    tables = _environment(world, "free")
+    tables = world.two_sided("free")
     model, key = world.program.model, jax.random.key(5)
-    config = dataclasses.replace(small.CLONING, steps=70, episodes=24, micro_batches=1)
-    config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=2e-2, warmup=5))
+    config = small.CLONING
     weights = warm_start(config, model, key, transformer.init(key, model), tables, SELLER)
     state = _bargain(model, weights, tables, jax.random.key(0)).state
     moves = (np.asarray(state.kinds)[:, :, SELLER] >= 0).sum()
@@ -195,7 +186,7 @@ def test_the_warm_start_teaches_a_seller_to_speak(world):
 @pytest.mark.slow
 def test_nothing_is_ever_sold_below_cost(world, random_weights):
     """100,000 episodes against a seller that names prices at random."""
-    tables = _environment(world, "constrained")
+    tables = world.two_sided("constrained")
     sold = 0
     for batch in range(49):
         state = _bargain(world.program.model, random_weights, tables, jax.random.key(batch), 512).state

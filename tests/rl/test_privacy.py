@@ -1,6 +1,6 @@
 """Privacy as non-interference: with every visible token equal, what one side hides leaves the other side bit-equal.
 
-And credit: what the buyer did not say is no target of its loss.
+And credit: what the learner did not say is no target of its loss.
 """
 
 import dataclasses
@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from negot_jax.game import buyers
 from negot_jax.game.types import Action, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.rl import rollout, scoring
 from negot_jax.rl.tables import Tables, build_tables
-from negot_jax.rl.train_step import NOTHING_FROZEN, episode_loss, make_targets
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, episode_loss, make_targets
 from tests.rl import small
 from tests.rl.conftest import TEMPERATURE
 from tests.rl.recital import Recital
@@ -116,22 +117,29 @@ def test_the_seller_does_not_hear_a_thought(world, data):
         np.testing.assert_array_equal(one.buyer.valid_BxT[:, reply], other.buyer.valid_BxT[:, reply])
 
 
-@pytest.mark.parametrize("decoding", ["constrained", "free"])
-def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatch):
-    """Prompts, headers, the seller's tokens and padding, all replaced: the loss and its gradient are bit-equal.
+@pytest.mark.parametrize("case", ["buyer, constrained", "buyer, free", "seller, constrained"])
+def test_no_gradient_from_what_the_learner_did_not_say(case, world, monkeypatch):
+    """Prompts, headers, the other side's tokens and padding, all replaced: the loss and its gradient are bit-equal.
 
-    As context they do act on the buyer's tokens, by right; so the trunk is put out of play, and what is left is what
-    they do as targets.
+    As context they do act on the learner's tokens, by right; so the trunk is put out of play, and what is left is what
+    they do as targets. Nor has the frozen opponent a gradient.
     """
-    tables, program = getattr(world, decoding), world.program
-    played = world.play(tables, world.weights).buyer
-    fixed = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, program.model.width))
+    role, decoding = case.split(", ")
+    program, tables = world.program, getattr(world, decoding)
+    if role == "seller":
+        program, tables = world.seller_program(buyers.make("concession")), world.two_sided(decoding, message_tokens=32)
+        scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 8)
+        seated = program.players(world.weights, NOTHING_FROZEN, tables)
+        played = jax.jit(lambda: rollout.rollout(jax.random.key(4), tables, scenarios, 4, *seated).seller)()
+    else:
+        played = world.play(tables, world.weights).buyer
+    hidden = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, program.model.width))
     monkeypatch.setattr(
-        transformer, "forward", lambda config, weights, tokens, *_, **__: (fixed[:, : tokens.shape[1]], None)
+        transformer, "forward", lambda config, weights, tokens, *_, **__: (hidden[:, : tokens.shape[1]], None)
     )
     reward_B = jax.random.uniform(jax.random.key(1), played.tokens_BxT.shape[:1])
     own = np.zeros(played.tokens_BxT.shape, bool)
-    layout = tables.buyer.layout
+    layout = tables.side(program.role).layout
     for turn in range(layout.turns):
         own[:, layout.start(turn) : layout.end(turn)] = played.sampled_BxKxW[:, turn]
     assert own.any() and not own.all()
@@ -140,15 +148,15 @@ def test_no_gradient_from_what_the_buyer_did_not_say(decoding, world, monkeypatc
         tokens_BxT=jnp.where(own, played.tokens_BxT, other),
         log_probs_BxKxW=jnp.where(played.sampled_BxKxW, played.log_probs_BxKxW, -7.0),
     )
-
-    frozen = NOTHING_FROZEN
+    frozen = Frozen(opponent=world.weights)
 
     def gradient(dialogue):
         targets, _ = make_targets(program, world.weights, frozen, tables, dialogue, reward_B)
-        loss = lambda weights: episode_loss(program, tables, frozen, weights, (dialogue, targets))[0][0]
-        return jax.value_and_grad(loss)(world.weights)
+        loss = lambda weights, frozen: episode_loss(program, tables, frozen, weights, (dialogue, targets))[0][0]
+        return jax.value_and_grad(loss, argnums=(0, 1))(world.weights, frozen)
 
-    (loss, slopes), (again, others) = gradient(played), gradient(spoilt)
+    (loss, (slopes, none)), (again, (others, _)) = gradient(played), gradient(spoilt)
     assert loss == again
     jax.tree.map(np.testing.assert_array_equal, slopes, others)
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes))
+    assert not any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(none))

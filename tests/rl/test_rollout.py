@@ -10,6 +10,7 @@ import pytest
 
 from negot_jax.game import buyers, play, rewards
 from negot_jax.game.types import BUYER, End
+from negot_jax.language import relay
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
@@ -96,17 +97,18 @@ def test_a_cloned_buyer_speaks_freely(played):
 
 @pytest.fixture(scope="module")
 def written(world):
-    """Scripted dialogues, rendered, tokenised, parsed and played: 16 scenarios x 4, rows of two policies in turn."""
+    """Scripted dialogues: 16 scenarios x 4, rows of two policies in turn."""
     tables = world.constrained
     scenarios = rollout.sample_scenarios(jax.random.key(7), tables, 16)
-    buyer = players.mixture(tuple(map(buyers.make, POLICIES)), jax.random.key(0), tables.params.turns)
-    return scenarios, rollout.rollout(jax.random.key(8), tables, scenarios, 4, buyer).state
+    policies = tuple(map(buyers.make, POLICIES))
+    buyer = players.scripted_buyer(policies, tables.params.turns, jax.random.key(0), keeps_dialogue=True)
+    return scenarios, rollout.rollout(jax.random.key(8), tables, scenarios, 4, buyer)
 
 
 @pytest.mark.parametrize("row", range(len(POLICIES)))
 def test_written_dialogues_end_as_the_pure_game_does(row, world, written):
     """The same outcomes as the policies playing without a word."""
-    scenarios, state = written
+    scenarios, state = written[0], written[1].state
     tables = world.constrained
     silent, _ = play.play(jax.random.key(9), buyers.make(POLICIES[row]), tables.script, scenarios, tables.params)
     for name in ("end", "deal_price", "kinds", "prices", "turn"):
@@ -115,9 +117,30 @@ def test_written_dialogues_end_as_the_pure_game_does(row, world, written):
     assert (np.asarray(silent.end) == End.DEAL).any()
 
 
+def test_what_is_written_reads_as_it_was_played(world, written):
+    """The grammar makes of a script's message the action that it was written from, and relays it whole."""
+    state, dialogue = written[1].state, written[1].buyer
+    tables, layout = world.two_sided(), world.constrained.buyer.layout
+    for turn in range(layout.turns):
+        said = dialogue.tokens_BxT[:, layout.start(turn) : layout.end(turn)]
+        lengths = dialogue.sampled_BxKxW[:, turn].sum(axis=1)
+        message = players.Message(said, lengths, lengths < 0, jnp.zeros(said.shape), said)
+        parsed = rollout.read(tables, BUYER, message, state)
+        spoke = np.asarray(lengths) > 0
+        assert spoke.any()
+        np.testing.assert_array_equal(parsed.action.kind[spoke], state.kinds[:, turn, BUYER][spoke])
+        np.testing.assert_array_equal(parsed.action.price[spoke], state.prices[:, turn, BUYER][spoke])
+        relayed, size = jax.vmap(functools.partial(relay.relay, tables.relay, width=tables.relay.width(said.shape[1])))(
+            said, parsed
+        )
+        np.testing.assert_array_equal(size[spoke], lengths[spoke])
+        own = dialogue.sampled_BxKxW[:, turn]
+        np.testing.assert_array_equal(relayed[:, : said.shape[1]][own], said[own])
+
+
 def test_a_group_meets_one_seller(written):
     """Members 0 and 2 follow the same policy: the same episode to the last ask."""
-    state = written[1]
+    state = written[1].state
     for name in ("kinds", "prices", "end"):
         grouped = np.asarray(getattr(state, name)).reshape(16, 4, -1)
         np.testing.assert_array_equal(grouped[:, 0], grouped[:, 2])

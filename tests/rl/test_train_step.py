@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from negot_jax.game import buyers
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl.algorithms import preset
 from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
-from negot_jax.rl.train_step import Program, train_step
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, FrozenModel, Program, train_step
 from negot_jax.rl.updates import Skipped, TrainState, apply_gradients
 
 
@@ -25,18 +26,31 @@ def _state(world, program) -> TrainState:
     return program.init_state(jax.random.key(5), weights)
 
 
-@pytest.fixture(scope="module")
-def steps(world):
+def _opponent(world, name):
+    """Program, tables and frozen weights."""
+    if name == "buyer":
+        return world.program, world.constrained, NOTHING_FROZEN
+    tables = world.two_sided("constrained", message_tokens=32)
+    if name == "seller against a script":
+        return world.seller_program(buyers.make("concession(noise=0.1)")), tables, NOTHING_FROZEN
+    buyer = FrozenModel(world.program.model, SamplingConfig(), shared=False)
+    return world.seller_program(buyer), tables, Frozen(opponent=world.weights)
+
+
+@pytest.fixture(scope="module", params=["buyer", "seller against a script", "seller against a model"])
+def steps(request, world):
     """Three iterations, and every backend compilation that they caused."""
-    program = _program(world)
+    program, tables, frozen = _opponent(world, request.param)
     state = _state(world, program)
     compiled, history = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
     )
     for _ in range(3):
-        state, metrics = train_step(program, state, world.constrained)
+        state, metrics = train_step(program, state, tables, frozen)
         history.append((len(compiled), jax.device_get(metrics)))
+    moved = jax.tree.map(lambda new, old: bool((new != old).any()), state.weights, world.weights)
+    assert any(jax.tree.leaves(moved))
     return state, history
 
 
@@ -52,7 +66,7 @@ def test_metrics_are_sums_and_weights(steps):
     total, weight = metrics["reward"]
     assert weight == 16 and abs(total) <= 16
     assert metrics["sampler_gap"][0] / metrics["sampler_gap"][1] <= 1e-5
-    assert metrics["loss"][1] == metrics["buyer_tokens"][0]
+    assert metrics["loss"][1] == metrics["sampled_tokens"][0]
     assert 0 < metrics["padding_efficiency"][0] <= metrics["padding_efficiency"][1]
     assert int(state.iteration) == 3 and state.skipped == (0, 0)
 
@@ -148,3 +162,12 @@ def test_schedules_warm_up_and_decay(schedule):
         rates.append(-float(update))  # Adam's first moment over its second: the bare rate.
     np.testing.assert_allclose(rates[:5], [0, 0.25, 0.5, 0.75, 1.0], atol=1e-4)
     assert rates[-1] == pytest.approx(1.0, abs=1e-4) if schedule == "constant" else rates[-1] < 0.2
+
+
+def test_an_opponent_sits_on_the_other_side(world):
+    with pytest.raises(ValueError, match="learner.role='seller' with opponent=None: .* FrozenModel"):
+        world.seller_program(None)
+    with pytest.raises(ValueError, match="learner.role='buyer' with opponent=Linear.* FrozenModel"):
+        dataclasses.replace(world.program, opponent=buyers.make("linear"))
+    with pytest.raises(ValueError, match="seller.model='scripted'.*'own'"):
+        world.seller_program(buyers.make("linear")).score(world.weights, world.constrained, None)

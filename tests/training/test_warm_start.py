@@ -12,7 +12,7 @@ from negot_jax.catalog import synthetic
 from negot_jax.game import bargaining, buyers
 from negot_jax.game.types import BUYER, GameParams
 from negot_jax.models import transformer
-from negot_jax.rl.players import mixture
+from negot_jax.rl.players import scripted_buyer
 from negot_jax.training import checkpoint, preemption, warm_start
 from negot_jax.training.checkpoint import Folder
 from negot_jax.training.warm_start import WarmStartConfig
@@ -24,7 +24,7 @@ def test_rows_follow_the_policies_in_turn():
     params = GameParams(products=catalogs.products(synthetic.load(size=7)))
     scenarios = jax.vmap(lambda key: bargaining.draw(key, params.products))(jax.random.split(jax.random.key(0), 7))
     state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, params)[1])(scenarios)
-    action = mixture(tuple(map(buyers.make, specs)), jax.random.key(1), params.turns).act(state)
+    action = scripted_buyer(tuple(map(buyers.make, specs)), params.turns, jax.random.key(1)).act(state)
     for row in range(7):
         observation = bargaining.observe(jax.tree.map(lambda x, row=row: x[row], state), BUYER)
         expected = buyers.make(specs[row % 3]).act(jax.random.key(0), observation, params.turns)
