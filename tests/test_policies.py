@@ -6,13 +6,15 @@ import re
 
 import jax
 import jax.numpy as jnp
-from negot_jax.rl.learner import NOTHING_FROZEN, Learner
 import numpy as np
 import pytest
 
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
-from negot_jax.evaluation import arena, report, tables, transcripts
+from negot_jax.evaluation import report, transcripts
+from negot_jax.evaluation.arena import Arena
+from negot_jax.evaluation.rows import TRAINED
+from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import bargaining, play, rewards, sellers
 from negot_jax.game.buyers import Constant, Linear
 from negot_jax.game.personas import Persona
@@ -21,8 +23,10 @@ from negot_jax.game.types import NONE, SELLER, Action, GameParams, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
-from negot_jax.rl import environment, learner, players, rollout
+from negot_jax.rl import players, rollout
 from negot_jax.rl.advantages import ADVANTAGES
+from negot_jax.rl.tables import build_tables
+from negot_jax.rl.train_step import NOTHING_FROZEN, Program, train_step
 from negot_jax.solvers import best_response
 from tests import tiny_run
 
@@ -57,37 +61,38 @@ def own_entries():
 def world():
     """A configuration, a catalogue, a tokenizer and the grammar's tables."""
     config = tiny_run.config(language__message_tokens=64, evaluation__best_response=True)
-    catalog = catalogs.normalise(synthetic.load(size=12))
+    catalog = catalogs.normalize(synthetic.load(size=12))
     tokenizer = tokens.train([*catalog.titles, *catalog.descriptions], 450)
-    env = environment.build(catalog, Own(tokenizer), config.game, config.language)
-    return config, catalog, tokenizer, env.grammar
+    return config, catalog, tokenizer, build_tables(catalog, Own(tokenizer), config.game, config.language).grammar
 
 
 @pytest.fixture(scope="module")
 def build(world):
-    """The environment of some fields of the game."""
+    """The tables of some fields of the game."""
     config, catalog, tokenizer, grammar = world
 
     def build(**fields):
         game = dataclasses.replace(config.game, **fields)
-        return environment.build(catalog, Own(tokenizer), game, config.language, token_grammar=grammar)
+        return build_tables(catalog, Own(tokenizer), game, config.language, token_grammar=grammar)
 
     return build
 
 
 @jax.jit
-def _scripted(env):
-    buyer = players.mixture((Linear(), Constant(0.2)), jax.random.key(1), env.params.turns)
-    return rollout.rollout(jax.random.key(2), env, rollout.sample_scenarios(jax.random.key(0), env, 4), 2, buyer)
+def _scripted(tables):
+    """Eight episodes, four against each of two buyers, kept as the buyer reads them."""
+    buyer = players.scripted_buyer((Linear(), Constant(0.2)), tables.params.turns, jax.random.key(1), True)
+    scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 4)
+    return rollout.rollout(jax.random.key(2), tables, scenarios, 2, buyer, players.scripted_seller(tables))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_seller_speaks_and_is_written_out(name, world, build):
     _, catalog, tokenizer, _ = world
-    env = build(seller=name)
-    trajectory = _scripted(env)
+    tables = build(seller=name)
+    trajectory = _scripted(tables)
     assert (trajectory.state.interventions == 0).all()
-    written = report.transcribe("scripted", 4, trajectory, env, catalog, tokenizer)
+    written = report.transcribe("scripted", 4, trajectory, tables, catalog, tokenizer)
     assert all(isinstance(fact, str) for transcript in written for fact in transcript.hidden.values())
     text = transcripts.markdown(written)
     said = [line for variants in SELLERS[name].persona.talk.values() for line in variants]
@@ -116,32 +121,22 @@ def test_a_missing_solver_is_known_beforehand(name, world):
 def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_path):
     """With the recipes' advantage and reward."""
     config, catalog, tokenizer, _ = world
-    env = build(seller="stubborn", reward="impatient")
+    tables = build(seller="stubborn", reward="impatient")
     model = dataclasses.replace(config.model.config(), vocab_size=tokenizer.vocab_size)
     algorithm = dataclasses.replace(config.algorithm, advantage="leave_one_out")
-    program = Learner(model, config.learner, algorithm, config.sampling, config.optimizer, iterations=1)
+    program = Program(model, config.learner, algorithm, config.sampling, config.optimizer, iterations=1)
     weights = transformer.init(jax.random.key(0), model)
     state = program.init_state(jax.random.key(1), jax.tree.map(jnp.copy, weights))
-    state, metrics = learner.train_step(program, state, env)
+    state, metrics = train_step(program, state, tables)
     assert np.isfinite(metrics["reward"]).all() and metrics["skipped_updates"][0] == 0
-    rows, trajectories, solution = arena.evaluate(
-        program,
-        {"trained": state.weights},
-        NOTHING_FROZEN,
-        config.evaluation,
-        env,
-        env,
-        jax.random.key(0),
-        env.params.products,
-    )
-    assert solution is None and set(rows) > {"trained", "linear"}
-    settings = tables.Settings(
-        catalog="generated", products=len(catalog), episodes=2, prices="normalised", decoding="free",
-        seller="stubborn", seeds=(0,), command="", bounds=None,
-    )  # fmt: skip
-    written = report.transcribe("trained", 2, trajectories["trained"], env, catalog, tokenizer)
+    arena = Arena(program, NOTHING_FROZEN, config.evaluation, tables, tables, tables.params.products)
+    assert "no solver" in arena.unsolvable()
+    played = arena.evaluate({TRAINED: state.weights}, jax.random.key(0))
+    assert played.solution is None and {row.kind for row in played.outcomes} == {"trained", "scripted", "tuned"}
+    facts = ("generated", len(catalog), 2, "normalized", "free", "stubborn", (TrainedRun("run", 0, 1),))
+    written = report.transcribe("trained", 2, played.trajectories[TRAINED], tables, catalog, tokenizer)
     curves = {"iteration": np.arange(1), "reward": np.zeros(1)}
-    text = report.write(tmp_path, rows, settings, written, curves, ["linear"], {})
+    text = report.write(tmp_path, played.outcomes, Settings(*facts, {}, ""), written, curves, [], {})
     assert "trained" in text and (tmp_path / "transcripts.md").read_text().count("only the seller knows: cost") == 2
 
 
@@ -158,9 +153,9 @@ def test_the_recipes_do_what_they_say(world):
 
 def test_the_reward_that_is_configured_is_the_one_that_is_paid(world, build):
     config = world[0]
-    env = build(reward="deal_only", seller="floor")
-    states = _scripted(env).state
-    outcomes = jax.vmap(functools.partial(rewards.outcome, params=env.params))(states)
+    tables = build(reward="deal_only", seller="floor")
+    states = _scripted(tables).state
+    outcomes = jax.vmap(functools.partial(rewards.outcome, params=tables.params))(states)
     assert 0 < (outcomes.reward == 1).sum() < outcomes.reward.size
     assert ((outcomes.reward == 1) == (states.deal_price != NONE)).all()
     with pytest.raises(ValueError, match="game.reward.*'deal'.*deal_only"):

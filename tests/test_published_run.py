@@ -13,8 +13,10 @@ from negot_jax import run
 from negot_jax.game.types import BUYER
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl import players, rollout
+from negot_jax.run import weights
+from negot_jax.run.assembly import Parts, assemble
+from negot_jax.run.config import Config, load, override
 from negot_jax.training.metrics import read_csv
 from tests.language import vocabularies
 from tests.models import published
@@ -59,50 +61,56 @@ def _config(module, method: str, **overrides) -> Config:
 
 def _greedy_message(parts: Parts, weights) -> tuple[list[int], list[int]]:
     """The most likely first message to a product of the test set: the tokens before it, and its own."""
-    tables = run.test_tables.replace(buyer=run.test_tables.buyer.replace(form=None))
+    tables = parts.test_tables.replace(buyer=parts.test_tables.buyer.replace(form=None))
     scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 1)
-    buyer = players.LanguageModelPlayer(BUYER, run.program.model, weights, SamplingConfig(temperature=0.0))
-    dialogue = jax.jit(lambda: rollout.rollout(jax.random.key(0), tables, scenarios, 1, buyer).buyer)()
+    buyer = players.LanguageModelPlayer(BUYER, parts.program.model, weights, SamplingConfig(temperature=0.0))
+    seated = (buyer, players.scripted_seller(tables))
+    dialogue = jax.jit(lambda: rollout.rollout(jax.random.key(0), tables, scenarios, 1, *seated).dialogue(BUYER))()
     start = tables.buyer.layout.start(0)
     tokens, valid = np.asarray(dialogue.tokens_BxT)[0], np.asarray(dialogue.valid_BxT)[0]
     said = np.asarray(dialogue.sampled_BxKxW)[0, 0]
     return tokens[:start][valid[:start]].tolist(), tokens[start : start + TOKENS][said].tolist()
 
 
-@pytest.fixture
-def one_device():
-    with jax.set_mesh(sharding.make(MeshConfig())):
-        yield
-
-
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "moe-lora" else pytest.mark.slow) for name in CASES]
 )
-def test_trained_here_and_greedy_there(name, tmp_path, one_device):
+def test_trained_here_and_greedy_there(name, tmp_path):
     case, tokenizer, module, method = CASES[name]
     folder = tmp_path / "model"
     folder.mkdir()
-    config = _config(module, method, _checkpoint(case, tokenizer, folder))
-    run, run_id = train.start(config, tmp_path / "run")
-    assert run.dialect.form.end == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
-    train.train(run, tmp_path / "run", run_id)
+    checkpoint = str(_checkpoint(case, tokenizer, folder))
+    buyer = run.build(_config(module, method, **{"model.checkpoint": checkpoint}), tmp_path / "run")
+    parts = buyer.parts
+    assert parts.dialect.form.end == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
+    buyer.train()
     curves = read_csv(tmp_path / "run/metrics.csv")
     assert len(curves["loss"]) == 3 and (curves["sampler_gap"] < 1e-4).all()
     assert "importance_weight" in curves and not (tmp_path / "run/warm_start").exists()
 
-    assert export.export(run, tmp_path / "run", run_id, tmp_path / "exported") == 3
-    rows, frozen, _ = evaluate.restore(run, tmp_path / "run", run_id, every_checkpoint=True)
-    assert list(rows) == ["untrained", "after 2 iterations", "trained"]
-    began, ended = map(jax.tree.leaves, (rows["untrained"], rows["trained"]))
+    moved = folder.rename(tmp_path / "moved")
+    there = run.open(tmp_path / "run", {"model.checkpoint": str(moved)})
+    assert there.export(tmp_path / "exported") == 3
+    saved = weights.restore(there.parts, there.workdir, there.run_id, every_checkpoint=True)
+    assert saved.start_name == "untrained" and list(saved.states) == [2, 3]
+    began, ended = map(jax.tree.leaves, (saved.start, saved.states[3].weights))
     assert all(bool(jnp.any(a != b)) for a, b in zip(began, ended, strict=True))
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     assert loaded.dtype == torch.float32 and (tmp_path / "exported/tokenizer.json").exists()
 
-    context, ours = _greedy_message(run, run.program.whole(rows["trained"], frozen))
+    context, ours = _greedy_message(parts, parts.program.whole(saved.states[3].weights, saved.frozen))
     generated = loaded.generate(
-        torch.tensor([context]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=run.dialect.end, pad_token_id=0
+        torch.tensor([context]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=parts.dialect.end, pad_token_id=0
     )
     assert generated[0, len(context) :].tolist() == ours and len(ours) > 1
+
+    # Another model in the same place is not the one whose adapters were trained.
+    size = (moved / "model.safetensors").stat().st_size
+    with open(moved / "model.safetensors", "r+b") as file:
+        file.seek(size - 4)
+        file.write(b"\x00\x00\x80\x3f")
+    with pytest.raises(ValueError, match="model.checkpoint is not what the run"):
+        run.open(tmp_path / "run", {"model.checkpoint": str(moved)}).export(tmp_path / "again")
 
 
 def test_a_seller_of_another_tokenizer_is_refused(tmp_path):
@@ -110,28 +118,26 @@ def test_a_seller_of_another_tokenizer_is_refused(tmp_path):
     for (name, folder), make in zip(folders.items(), (vocabularies.qwen3, vocabularies.gemma3), strict=True):
         folder.mkdir()
         _checkpoint("qwen3-tied-6-heads" if name == "buyer" else "gemma3-7-layers", make, folder)
-    values = qwen3_4b.get_config()
-    values.update_from_flattened_dict(OVERRIDES | {"model.checkpoint": str(folders["buyer"])})
-    values.seller.update(model="own", checkpoint=str(folders["seller"]))
-    with pytest.raises(ValueError, match="seller.checkpoint=.* has another tokenizer than the buyer's"):
-        setup.prepare(from_config_dict(setup.Config, values), tmp_path / "run")
+    seller = {"seller.model": "own", "seller.checkpoint": str(folders["seller"])}
+    config = _config(qwen3_4b, "lora", **seller, **{"model.checkpoint": str(folders["buyer"])})
+    with pytest.raises(ValueError, match="seller.checkpoint=.* another tokenizer"):
+        run.build(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
-    values = paper_30b.get_config(method)
     sizes = dict(layers=2, width=32, heads=4, kv_heads=2, head_dim=8, mlp=16, experts=8, active_experts=2)
-    values.update_from_flattened_dict(OVERRIDES | {f"model.{name}": size for name, size in sizes.items()})
-    run = setup.prepare(from_config_dict(setup.Config, values), tmp_path)
-    assert run.program.model.vocab_size == run.dialect.tokenizer.vocab_size
-    weights = run.init_weights()
-    trained, base = run.program.trained(weights), run.base(weights)
+    parts = assemble(_config(paper_30b, method, **{f"model.{name}": size for name, size in sizes.items()}))
+    assert parts.program.model.vocab_size == parts.dialect.tokenizer.vocab_size
+    whole = weights.init_buyer(parts)
+    trained, base = parts.program.trained(whole), weights.base(parts, whole)
     assert trained.keys() == ({"lora"} if method == "lora" else {"ends", "blocks"})
     # One copy: the buyer's base, the seller and the reference are the same arrays, unless all weights are trained.
     for part in ("ends", "blocks"):
-        shared = [a is b for a, b in zip(jax.tree.leaves(base[part]), jax.tree.leaves(weights[part]), strict=True)]
+        shared = [a is b for a, b in zip(jax.tree.leaves(base[part]), jax.tree.leaves(whole[part]), strict=True)]
         assert all(shared) if method == "lora" else not any(shared)
-    assert run.reference(trained) is None
+    assert weights.reference(parts, trained) is None
 
 
 @pytest.mark.parametrize(
@@ -146,9 +152,7 @@ def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
 )
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_configuration_is_cut_over_the_devices_that_there_are(module, changes, devices, fsdp, method):
-    values = module.get_config(method)
-    values.mesh.update(changes)
-    config = from_config_dict(setup.Config, values)
+    config = override(load(module.get_config(method)), {f"mesh.{axis}": size for axis, size in changes.items()})
     sharding.require_fit(config.mesh, devices, config.model.config(), config.learner.rows())
     assert config.mesh.sizes(devices) == {"data": 1, "fsdp": fsdp, "tensor": 1, "expert": 1} | changes
 

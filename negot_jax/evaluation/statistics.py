@@ -45,8 +45,8 @@ class Summary:
     metrics: by row, then metric; None where no episode has a value, as a bargained ratio without deals.
     differences: by row, its reward minus the reference's; the reference itself is left out.
     gaps, headroom: by row, the reward of the best response minus its own; and the share that it recovers of what the
-    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned), None where that is nothing. Both are
-    empty without a best response.
+    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned), None where that is nothing.
+    Both are empty without a best response.
     """
 
     metrics: dict[Row, dict[str, Interval | None]]

@@ -22,8 +22,7 @@ def require_output(run: "Run", output: str) -> pathlib.Path:
     """
     if storage.is_remote(output):
         raise ValueError(
-            f"--output={output} is in a bucket. Name a new folder of this machine, then `gcloud storage cp --recursive` "
-            "copies it there."
+            f"--output={output} is in a bucket. Name a local folder, then `gcloud storage cp --recursive` copies it."
         )
     if run.config.model.checkpoint is None:
         raise ValueError(

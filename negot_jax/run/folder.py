@@ -11,6 +11,7 @@ from etils import epath
 
 from negot_jax.run import assembly, manifest, weights
 from negot_jax.training import checkpoint, distributed, storage
+from negot_jax.training.metrics import METRICS
 
 MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
 
@@ -94,5 +95,5 @@ def has_trained(path: epath.Path) -> bool:
 
 def discard(path: epath.Path) -> None:
     """Removes what a run that has trained nothing has left."""
-    for name in (manifest.FILE, assembly.TOKENIZER, "metrics.csv"):
+    for name in (manifest.FILE, assembly.TOKENIZER, METRICS):
         (path / name).unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 import jax
-import numpy as np
 
 from negot_jax.catalog.types import normalize, products
 from negot_jax.evaluation import report as reports
@@ -17,11 +16,12 @@ from negot_jax.evaluation import rows, tables
 from negot_jax.evaluation.arena import Arena
 from negot_jax.evaluation.rows import Row
 from negot_jax.models import sharding
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import EVALUATED, Config, flat, override, within
 from negot_jax.training import distributed, storage
-from negot_jax.training.metrics import read_csv
+from negot_jax.training.metrics import METRICS, read_csv
 
 if TYPE_CHECKING:
     from negot_jax.run.run import Run
@@ -55,7 +55,6 @@ class Evaluation:
 
     run: "Run"
     parts: Parts
-    curves: Mapping[str, np.ndarray]
     overrides: Mapping[str, Any]
     every_checkpoint: bool
     folder: epath.Path
@@ -86,13 +85,16 @@ def prepare(
     for name in overrides:
         _require_evaluated(name, changed)
     parts = _other_parts(run, changed, overrides) if overrides else run.parts
-    curves = read_csv(run.workdir / "metrics.csv")
+    if (metrics := run.workdir / METRICS).exists():
+        read_csv(metrics)
+    if (reason := _arena(parts).unsolvable()) and parts.config.evaluation.best_response:
+        print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
     name = _folder_name(overrides, parts.catalog_digest, every_checkpoint)
     folder = run.workdir / name if output is None else epath.Path(output)
-    return Evaluation(run, parts, curves, overrides, every_checkpoint, folder, shlex.join(command))
+    return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
 
 
 def report(evaluation: Evaluation) -> Report:
@@ -107,10 +109,8 @@ def report(evaluation: Evaluation) -> Report:
         start = Row("start", saved.start_name)
         held_out = {n: rows.TRAINED if n == saved.latest else rows.checkpoint(n) for n in saved.states}
         players = {start: saved.start} | {held_out[n]: state.weights for n, state in saved.states.items()}
-        prior = products(normalize(parts.train))
-        arena = Arena(parts.program, saved.frozen, config.evaluation, parts.test_tables, parts.train_tables, prior)
         # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
-        played = arena.evaluate(players, jax.random.key(0))
+        played = _arena(parts, saved.frozen).evaluate(players, jax.random.key(0))
     bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
     settings = _settings(evaluation, saved.latest, bounds)
     written = reports.transcribe(
@@ -128,11 +128,17 @@ def report(evaluation: Evaluation) -> Report:
     note = ""
     if saved.latest < (planned := config.training.iterations):
         note = f"\nThe run is not at its end: this is its buyer after {saved.latest} of {planned} iterations.\n"
+    curves = read_csv(run.workdir / METRICS)
     with storage.staged(evaluation.folder) as folder:
-        text = reports.write(folder, played.outcomes, settings, written, evaluation.curves, levels, held_out)
+        text = reports.write(folder, played.outcomes, settings, written, curves, levels, held_out)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return Report(evaluation.folder, text + note)
+
+
+def _arena(parts: Parts, frozen: Frozen = NOTHING_FROZEN) -> Arena:
+    prior = products(normalize(parts.train))
+    return Arena(parts.program, frozen, parts.config.evaluation, parts.test_tables, parts.train_tables, prior)
 
 
 def _require_evaluated(name: str, config: Config) -> None:

@@ -17,7 +17,7 @@ from negot_jax.run import export as exporting
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
 from negot_jax.training import distributed
-from negot_jax.training.metrics import read_csv
+from negot_jax.training.metrics import METRICS, read_csv
 
 
 class Run:
@@ -139,8 +139,8 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     workdir = folder.workdir(workdir)
     config = assembly.with_absolute_paths(configs.load(config))
     saved = _read_manifest(workdir, config)
-    if (workdir / "metrics.csv").exists():
-        read_csv(workdir / "metrics.csv")  # Damage is better known now than after training.
+    if (workdir / METRICS).exists():
+        read_csv(workdir / METRICS)  # Damage is better known now than after training.
     run = Run(workdir, config, saved, replaces=saved is None and (workdir / manifest.FILE).exists())
     run.parts  # noqa: B018, built now, for its errors.
     return run

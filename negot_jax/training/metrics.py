@@ -17,7 +17,7 @@ from negot_jax import progress
 from negot_jax.training import storage
 
 _INDEX = "iteration"
-_TABLE = "metrics.csv"
+METRICS = "metrics.csv"  # In the workdir.
 
 
 def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -53,9 +53,9 @@ class MetricWriter:
     def __init__(self, workdir: str | os.PathLike, total: int, start: int = 0, shown: Sequence[str] = ("reward",)):
         self._workdir, self._open = workdir, contextlib.ExitStack()
         self._local = self._open.enter_context(storage.staged(workdir))
-        if storage.is_remote(workdir) and (saved := epath.Path(workdir) / _TABLE).exists():
-            (self._local / _TABLE).write_bytes(saved.read_bytes())
-        self._csv = _CsvFile(self._local / _TABLE, start)
+        if storage.is_remote(workdir) and (saved := epath.Path(workdir) / METRICS).exists():
+            (self._local / METRICS).write_bytes(saved.read_bytes())
+        self._csv = _CsvFile(self._local / METRICS, start)
         self._events = _Events(self._local / "tensorboard", start)
         self._bar = progress.Bar("training", total, start)
         self._shown = tuple(shown)
