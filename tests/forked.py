@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pathlib
+import re
 import runpy
 import sys
 import tempfile
@@ -29,6 +30,15 @@ def run(module: str, arguments: list[str], seconds: float = 300) -> tuple[int | 
         process.kill()
         process.join()
         return code, out.read_text(), err.read_text()
+
+
+def refused(module: str, arguments: list[str]) -> str:
+    """The one line of a command that must not get to work."""
+    code, out, err = run(module, arguments)
+    assert code == 1, (out, err)
+    assert "parameters" not in out  # What training says first.
+    assert re.fullmatch(r"error: [^\n]+\n", err), err
+    return err
 
 
 def _run(module: str, arguments: list[str], out: pathlib.Path, err: pathlib.Path) -> None:

@@ -61,6 +61,22 @@ def test_imports_go_one_way(package):
             assert _imported(path) <= allowed, path
 
 
+def _reached(path: pathlib.Path) -> set[str]:
+    """The project's packages that a test imports, itself or through helpers of the tests."""
+    found, names = _imported(path), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tests":
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    helpers = (ROOT / (name.replace(".", "/") + ".py") for name in names)
+    return found.union(*(_reached(helper) for helper in helpers if helper.exists() and helper != path))
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT.keys() - SHARED - {"run"}))
+def test_tests_of_the_library_need_no_run_and_no_command(package):
+    for path in sorted((ROOT / "tests" / package).rglob("*.py")):
+        assert not _reached(path) & {"run", "experiments", "launch"}, path
+
+
 def test_the_graph_has_no_cycle():
     done: set[str] = set()
     while rest := {package: needs - done for package, needs in MAY_IMPORT.items() if package not in done}:

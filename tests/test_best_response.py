@@ -2,11 +2,9 @@
 
 import json
 import re
-import time
 
 import pytest
 
-from negot_jax import progress
 from tests import forked
 
 
@@ -23,11 +21,36 @@ def test_what_is_written_is_what_is_printed(tmp_path):
     assert (tmp_path / "best_response.png").stat().st_size > 0
 
 
-def test_what_takes_long_is_said_again(capsys):
-    with progress.reported(every=0.02) as say:
-        say("solving")
-        time.sleep(0.3)
-        say("playing")
-    first, *again, last = capsys.readouterr().err.splitlines()
-    assert (first, last) == ("solving", "playing") and len(again) > 2
-    assert all(re.fullmatch(r"solving \(\d+ s\)", line) for line in again)
+# The arguments, and what the line must say.
+REFUSED = {
+    "misspelt option": ("--discont=1", "flag 'discont'. Did you mean: discount"),
+    "no turns": ("--turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
+    "grid of words": ("--grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
+    "grid of nothing": ("--grid=0", "--grid=0: '0' is no number of cents from 1"),
+    "text for a margin": ("--seller=floor(margin='a')", "floor.margin='a': must be of the kind of 0.0"),
+    "a number for a range": (
+        "--seller=neutral(beta=3)",
+        "neutral.beta=3: must be of the kind of .0.4, 2",
+    ),
+    "output is a file": ("--output=README.md", "--output=README.md is a file. Name a folder"),
+    "no such seller": ("--seller=nobody", "policy 'nobody' is unknown"),
+    "no such utility": ("--utility=joy", "--utility=joy.*should be one of"),
+    "no distribution": ("--cost=uniform", "--cost='uniform' cannot be read; write uniform"),
+    "files and a distribution": (
+        "--data_dir=x --cost=uniform(0,1)",
+        r"--data_dir=x does not go with --cost=uniform\(0,1\)",
+    ),
+    "value without cost": ("--value=1", "--value=1.0 goes with --cost"),
+    "no such discount for a response": (
+        "--discount=0 --seller=floor --turns=1",
+        "discount=0.0: a factor",
+    ),
+    "several sellers into one file": ("--seller=floor --seller=linear --output=x", "is for one seller"),
+    "stray argument": ("floor", "unexpected arguments floor: options are written --name=value"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_one_line(case):
+    arguments, message = REFUSED[case]
+    assert re.search(message, forked.refused("experiments.best_response", arguments.split()))

@@ -1,7 +1,6 @@
 """Bad input to the commands: exit code 1 and one line that names what is wrong and the way out, before any work."""
 
 import errno
-import fcntl
 import functools
 import io
 import json
@@ -14,7 +13,7 @@ import sentencepiece
 from experiments import cli
 from negot_jax import config as door
 from negot_jax.language import tokenizer as tokenizers
-from negot_jax.run import Config, folder, manifest
+from negot_jax.run import Config, manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 from tests import forked, tiny_run
@@ -260,45 +259,6 @@ POOLING = {
 }
 
 
-# The whole command line, and what the line must say.
-OTHERS = {
-    "misspelt option": ("best_response --discont=1", "flag 'discont'. Did you mean: discount"),
-    "no turns": ("best_response --turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
-    "grid of words": ("best_response --grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
-    "grid of nothing": ("best_response --grid=0", "--grid=0: '0' is no number of cents from 1"),
-    "text for a margin": ("best_response --seller=floor(margin='a')", "floor.margin='a': must be of the kind of 0.0"),
-    "a number for a range": (
-        "best_response --seller=neutral(beta=3)",
-        "neutral.beta=3: must be of the kind of .0.4, 2",
-    ),
-    "output is a file": ("best_response --output=README.md", "--output=README.md is a file. Name a folder"),
-    "no such seller": ("best_response --seller=nobody", "policy 'nobody' is unknown"),
-    "no such utility": ("best_response --utility=joy", "--utility=joy.*should be one of"),
-    "no distribution": ("best_response --cost=uniform", "--cost='uniform' cannot be read; write uniform"),
-    "files and a distribution": (
-        "best_response --data_dir=x --cost=uniform(0,1)",
-        r"--data_dir=x does not go with --cost=uniform\(0,1\)",
-    ),
-    "value without cost": ("best_response --value=1", "--value=1.0 goes with --cost"),
-    "no such discount for a response": (
-        "best_response --discount=0 --seller=floor --turns=1",
-        "discount=0.0: a factor",
-    ),
-    "several sellers into one file": ("best_response --seller=floor --seller=linear --output=x", "is for one seller"),
-    "stray argument": ("best_response floor", "unexpected arguments floor: options are written --name=value"),
-    "nothing to export": ("export --workdir=/nowhere --output=x", "--workdir=/nowhere holds no run"),
-}
-
-
-def refused(module: str, arguments: list[str]) -> str:
-    """The one line of a command that must not get to work."""
-    code, out, err = forked.run(module, arguments)
-    assert code == 1, (out, err)
-    assert "parameters" not in out  # What training says first.
-    assert re.fullmatch(r"error: [^\n]+\n", err), err
-    return err
-
-
 def filled(arguments: list[str], folder: pathlib.Path) -> list[str]:
     return [argument.format(folder=folder) for argument in arguments]
 
@@ -310,14 +270,14 @@ def test_training_refuses(case, tmp_path):
     own = [f"--workdir={tmp_path}/run"]
     if not any(argument.startswith("--config=") for argument in arguments):
         own = tiny_run.arguments(tmp_path / "run")
-    assert re.search(message, refused("experiments.train", [*own, *filled(arguments, tmp_path)]))
+    assert re.search(message, forked.refused("experiments.train", [*own, *filled(arguments, tmp_path)]))
 
 
 @pytest.mark.parametrize("case", EVALUATION)
 def test_evaluation_refuses(case, tmp_path):
     prepare, arguments, message = EVALUATION[case]
     prepare(tmp_path)
-    line = refused("experiments.evaluate", [f"--workdir={tmp_path}/run", *filled(arguments, tmp_path)])
+    line = forked.refused("experiments.evaluate", [f"--workdir={tmp_path}/run", *filled(arguments, tmp_path)])
     assert re.search(message, line)
     assert not (tmp_path / "run/checkpoints").exists()  # It only reads.
 
@@ -326,15 +286,9 @@ def test_evaluation_refuses(case, tmp_path):
 def test_pooling_refuses(case, tmp_path):
     prepare, arguments, message = POOLING[case]
     prepare(tmp_path)
-    line = refused("experiments.pool", [f"--output={tmp_path}/pooled", *filled(arguments, tmp_path)])
+    line = forked.refused("experiments.pool", [f"--output={tmp_path}/pooled", *filled(arguments, tmp_path)])
     assert re.search(message, line)
     assert not (tmp_path / "pooled").exists()
-
-
-@pytest.mark.parametrize("case", OTHERS)
-def test_other_commands_refuse(case):
-    (command, *arguments), message = OTHERS[case][0].split(), OTHERS[case][1]
-    assert re.search(message, refused(f"experiments.{command}", arguments))
 
 
 def test_help_lists_every_field_of_the_configuration():
@@ -345,24 +299,18 @@ def test_help_lists_every_field_of_the_configuration():
 
 
 def test_flags_are_required():
-    assert "--config must have a value" in refused("experiments.train", ["--workdir=x"])
-    assert "--workdir must have a value" in refused("experiments.train", [f"--config={QUICKSTART}"])
-    assert "--workdir must have a value" in refused("experiments.evaluate", [])
+    assert "--config must have a value" in forked.refused("experiments.train", ["--workdir=x"])
+    assert "--workdir must have a value" in forked.refused("experiments.train", [f"--config={QUICKSTART}"])
+    assert "--workdir must have a value" in forked.refused("experiments.evaluate", [])
 
 
 def test_an_export_goes_to_a_disk(tmp_path):
     recorded(tmp_path)
-    line = refused("experiments.export", [f"--workdir={tmp_path}/run", "--output=gs://bucket/buyer"])
+    assert "--workdir=/nowhere holds no run" in forked.refused(
+        "experiments.export", ["--workdir=/nowhere", "--output=x"]
+    )
+    line = forked.refused("experiments.export", [f"--workdir={tmp_path}/run", "--output=gs://bucket/buyer"])
     assert re.search("--output=gs://bucket/buyer is in a bucket. Name a new folder of this machine, then `gcloud", line)
-
-
-def test_two_processes_cannot_train_in_one_folder(tmp_path):
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        line = refused("experiments.train", tiny_run.arguments(tmp_path))
-    assert re.search(f"--workdir={tmp_path}: another process is training there", line)
-    with folder.sole_use(tmp_path):
-        pass  # It was let go of.
 
 
 @pytest.mark.parametrize(

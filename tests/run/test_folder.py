@@ -37,3 +37,11 @@ def test_no_lock_is_left_behind(tmp_path):
         assert (tmp_path / ".lock").exists()
         raise ValueError("refused")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    with folder.sole_use(tmp_path), pytest.raises(ValueError, match=f"--workdir={tmp_path}: another process"):
+        with folder.sole_use(tmp_path):
+            pass
+    with folder.sole_use(tmp_path):
+        pass  # It was let go of.
