@@ -228,7 +228,7 @@ EVALUATION = {
     "no warm start": (
         started,
         [],
-        "warm_start is damaged: it has no SHA256SUMS. The training command makes it anew",
+        "warm_start is damaged: it has no CONTENTS.json. The training command makes it anew",
     ),
     "unknown catalogue": (
         started,
