@@ -22,6 +22,8 @@ def _outcome(rng, mean: float) -> Outcome:
         turns=one,
         mutual=one > 0,
         interventions=0 * one,
+        other_ratio=1 - ratio,
+        failed=one < 0,
         ratio=ratio,
         first_ratio=ratio,
         high_asks=0 * one,

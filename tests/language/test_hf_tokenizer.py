@@ -17,7 +17,7 @@ from tests.language import test_grammar, vocabularies
 
 VOCAB = 33_000  # Above all three.
 KINDS = ["qwen3", "gemma3", "mistral"]
-# Any text, and texts of what means something to the message format, to tokenizers or to their normalisers.
+# Any text, and texts of what means something to the message format, to tokenizers or to their normalizers.
 _PARTS = (
     r"<|im_end|> <end_of_turn> <think> </s> [INST] <0x41> \u2581 \u2047 \ufb01 \u00e9 \u3000 \0 Talk: $12.50 toys_3"
 )

@@ -61,11 +61,11 @@ def make(case: Case, seed: int = 0) -> "transformers.PreTrainedModel":
     config = "TextConfig" if case.family == "Gemma3" else "Config"
     config = getattr(transformers, case.family + config)(**case.settings, pad_token_id=None, eos_token_id=None)
     model = getattr(transformers, case.family + "ForCausalLM")(config).eval()
-    randomise(model, torch.Generator().manual_seed(seed))
+    randomize(model, torch.Generator().manual_seed(seed))
     return model
 
 
-def randomise(model: "torch.nn.Module", generator: "torch.Generator") -> None:
+def randomize(model: "torch.nn.Module", generator: "torch.Generator") -> None:
     with torch.no_grad():
         for weight in model.parameters():
             normal = torch.randn(weight.shape, generator=generator)

@@ -38,7 +38,7 @@ def test_of_a_multimodal_gemma_the_language_model_is_read_and_written(tmp_path):
     text = CASES["gemma3-7-layers"].settings
     config = transformers.Gemma3Config(text_config=text, vision_config=vision | {"image_size": 28})
     whole = transformers.Gemma3ForConditionalGeneration(config)
-    published.randomise(whole, torch.Generator().manual_seed(0))
+    published.randomize(whole, torch.Generator().manual_seed(0))
     folder = published.save(whole, tmp_path / "whole")
     alone = published.make(CASES["gemma3-7-layers"])
     alone.model.load_state_dict(whole.model.language_model.state_dict())

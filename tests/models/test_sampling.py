@@ -40,7 +40,7 @@ def _assert_follows(counts, probs):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 3.0])
-def test_log_probs_are_normalised_and_tempered(temperature):
+def test_log_probs_are_normalized_and_tempered(temperature):
     logits = _logits((3, 7, 50))
     got = sampling.log_probs(logits, temperature)
     scaled = np.asarray(logits, np.float64) / (temperature or 1)

@@ -20,7 +20,7 @@ SIZES = {"data": 2, "fsdp": 4, "tensor": 2, "expert": 4}
 
 def shapes(name: str) -> dict:
     """The weights of a preset with adapters and a critic, as shapes."""
-    config = presets.preset(name, layers=2, lora=LORA)
+    config = presets.preset(name, layers=2, lora=LORA, qkv_bias=True)
     make = lambda key: value_head.attach(transformer.init(key, config), config)
     return jax.eval_shape(make, jax.random.key(0))
 

@@ -278,7 +278,7 @@ def test_a_window_hides_what_is_before_it(batch):
     assert changed.tolist() == [2 <= t <= 2 + 2 * 3 for t in range(T)]
 
 
-def test_rematerialisation_saves_memory_and_changes_no_gradient(batch):
+def test_rematerialization_saves_memory_and_changes_no_gradient(batch):
     config = dataclasses.replace(CONFIG, layers=8)
     weights, results, memory = _random_weights(config), [], []
     for remat in ("none", "dots", "full"):

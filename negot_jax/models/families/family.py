@@ -14,6 +14,7 @@ from negot_jax.models.presets import RopeConfig
 
 _LAYER = "model.layers.{layer}."
 _NO_DEFAULT = object()
+MANY = 4096  # No model has more layers, or experts in one.
 
 ENDS = {
     "ends.embedding": "model.embed_tokens.weight",
@@ -89,10 +90,10 @@ class Settings:
             raise ValueError(f"{self.path} lacks {name}. Use the file that came with the checkpoint.")
         return default if value is None else value
 
-    def whole(self, name: str, default: Any = _NO_DEFAULT, least: int = 1) -> Any:
+    def whole(self, name: str, default: Any = _NO_DEFAULT, least: int = 1, most: int = 2**31 - 1) -> Any:
         value = self.get(name, default)
-        if value is not default and not (type(value) is int and least <= value < 2**31):
-            self.refuse(name, value, f"It must be a whole number from {least} on.")
+        if value is not default and not (type(value) is int and least <= value <= most):
+            self.refuse(name, value, f"It must be a whole number from {least} to {most}.")
         return value
 
     def number(self, name: str, default: Any = _NO_DEFAULT) -> Any:
@@ -152,7 +153,7 @@ def sizes(settings: Settings, kv_heads: Any = _NO_DEFAULT) -> dict[str, Any]:
     """The features that all families have. Sizes have no default, and neither do key-value heads unless given."""
     return {
         "vocab_size": settings.whole("vocab_size"),
-        "layers": settings.whole("num_hidden_layers"),
+        "layers": settings.whole("num_hidden_layers", most=MANY),
         "width": settings.whole("hidden_size"),
         "heads": settings.whole("num_attention_heads"),
         "kv_heads": settings.whole("num_key_value_heads", kv_heads),
@@ -179,7 +180,7 @@ def window(settings: Settings) -> dict[str, Any]:
     """The local layers of Qwen: `layer_types`, or those from `max_window_layers` on, and none unless they are used."""
     used = settings.flag("use_sliding_window", False)
     size, first = settings.whole("sliding_window", 4096), settings.whole("max_window_layers", 28, least=0)
-    layers = settings.whole("num_hidden_layers")
+    layers = settings.whole("num_hidden_layers", most=MANY)
     local = layer_types(settings, tuple(used and layer >= first for layer in range(layers)))
     if any(local) and not used:
         settings.refuse("layer_types", settings.values["layer_types"], "With use_sliding_window=false no layer slides.")

@@ -24,7 +24,7 @@ def _features(settings):
     for name in ("hidden_activation", "hidden_act"):  # The second is of older files, and read by nobody.
         settings.only(name, "gelu_pytorch_tanh")
     settings.values = _DEFAULTS | {name: value for name, value in settings.values.items() if value is not None}
-    layers = settings.whole("num_hidden_layers")
+    layers = settings.whole("num_hidden_layers", most=family.MANY)
     every = settings.whole("_sliding_window_pattern", settings.whole("sliding_window_pattern", 6))
     local = family.layer_types(settings, tuple((layer + 1) % every != 0 for layer in range(layers)))
     window = settings.whole("sliding_window", 4096)

@@ -8,7 +8,9 @@ def _features(settings):
     settings.pass_over("intermediate_size", "max_window_layers")  # Of dense layers; of Qwen3 without experts.
     features = family.llama_like(settings) | {
         "mlp": settings.whole("moe_intermediate_size"),
-        "experts": settings.whole("num_experts", settings.whole("num_local_experts", None)),
+        "experts": settings.whole(
+            "num_experts", settings.whole("num_local_experts", None, most=family.MANY), most=family.MANY
+        ),
         "active_experts": settings.whole("num_experts_per_tok"),
         "normalized_experts": settings.flag("norm_topk_prob", False),
         "qk_norm": True,
