@@ -295,9 +295,7 @@ def locate(path: str | os.PathLike) -> epath.Path:
         return path
     if re.search(r"[\\\ud800-\udfff]", name := str(path.absolute())):
         name = name.encode(errors="replace").decode()
-        raise CheckpointError(
-            f"{name} has a backslash, or a byte that is not UTF-8. Use another folder: see --workdir."
-        )
+        raise CheckpointError(f"{name} has a backslash, or a byte that is not UTF-8. Use another --workdir.")
     return _Literal(path.absolute())
 
 

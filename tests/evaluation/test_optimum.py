@@ -58,4 +58,4 @@ def test_what_is_saved(compared, tmp_path):
 
 def test_the_documentation_states_the_tolerance_of_the_fitted_buyer():
     text = (pathlib.Path(__file__).parents[2] / "docs/optimum.md").read_text()
-    assert f"differ by less than {100 * least_squares.INDIFFERENCE:g} %" in text
+    assert f"within {100 * least_squares.INDIFFERENCE:g} % of the best" in text

@@ -4,6 +4,7 @@ import dataclasses
 
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog, synthetic
+from negot_jax.game.personas import NEUTRAL
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import prompts, render
 from negot_jax.language import tokenizer as tokenizers
@@ -44,7 +45,7 @@ def tokenizer(products: Catalog) -> Tokenizer:
         prompts.rules(products, product, role, GAME.turns, LANGUAGE.prompts) + prompts.about(products, product)[:16]
         for product, role in rows
     ]
-    manners = (render.BUYER_TALK, render.SELLER_TALK["neutral"])
+    manners = (render.BUYER_TALK, NEUTRAL.talk)
     spoken = [f" {said}" for talk in manners for variants in talk.values() for said in variants]
     return tokenizers.train([*told, *spoken * 15], LANGUAGE.vocab_size, ["books_"])
 
