@@ -72,7 +72,9 @@ class Small:
 def small(tmp_path_factory) -> Small:
     products = world.catalog()
     words = world.tokenizer(products)
-    made = Small(world.program(words.vocab_size, iterations=LAST), world.tables(products, words), pathlib.Path())
+    learner = dataclasses.replace(world.LEARNER, minibatches=2)
+    program = world.program(words.vocab_size, config=learner, iterations=LAST)
+    made = Small(program, world.tables(products, words), pathlib.Path())
     made.train(tmp_path_factory.mktemp("compiled"))
     fetches, device_get, workdir = [], jax.device_get, tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
