@@ -111,7 +111,7 @@ def parse_mesh(value: str) -> MeshConfig:
 def build(config: Config, devices: list[jax.Device], prompt: int | None = None) -> Inputs:
     """The program of a configuration, for these chips.
 
-    Only sizes matter of the catalogue: if it would have to be downloaded, the generated one stands in for it.
+    Only sizes matter of the catalog: if it would have to be downloaded, the generated one stands in for it.
 
     Args:
       prompt: columns of a prompt; None for those of the longest one.

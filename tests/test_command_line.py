@@ -147,15 +147,15 @@ TRAINING = {
         "returned a NoneType, not a Conf",
     ),
     "unknown algorithm": (nothing, [f"--config={QUICKSTART}:pppo"], "No algorithm is called 'pppo'"),
-    "catalogue not there": (nothing, AMAZON, "data_dir='.*/data' is not a folder; give the folder that holds"),
-    "catalogue empty": (lambda folder: (folder / "data").mkdir(), AMAZON, "data_dir='.*/data' holds no .*json file"),
-    "catalogue of empty lists": (write("data/books.json", "[]"), AMAZON, "no product in any of books.json"),
-    "catalogue that is no JSON": (
+    "catalog not there": (nothing, AMAZON, "data_dir='.*/data' is not a folder; give the folder that holds"),
+    "catalog empty": (lambda folder: (folder / "data").mkdir(), AMAZON, "data_dir='.*/data' holds no .*json file"),
+    "catalog of empty lists": (write("data/books.json", "[]"), AMAZON, "no product in any of books.json"),
+    "catalog that is no JSON": (
         write("data/books.json", '[{"title": '),
         AMAZON,
         "books.json: not JSON",
     ),
-    "catalogue of something else": (
+    "catalog of something else": (
         write("data/books.json", '[{"title": "A"}]'),
         AMAZON,
         "books.json, row 0, field 'cat",

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: catalogue, dialect, tables, program."""
+"""From a configuration to the parts of a run: catalog, dialect, tables, program."""
 
 import dataclasses
 import functools
@@ -82,7 +82,7 @@ def assemble(
         size can then be built, though not trained, without its checkpoint.
 
     Raises:
-      ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
+      ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
     require_backend()
     if config.learner.role != "buyer":

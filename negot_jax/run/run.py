@@ -26,7 +26,7 @@ class Run:
     Attributes:
       workdir: its folder. config: its configuration. saved: its manifest, None before the first start.
       replaces: whether another run, which has trained nothing yet, gives way to it when training starts.
-      parts: catalogue, tables and program, built when first asked for. run_id: names it in its checkpoints.
+      parts: catalog, tables and program, built when first asked for. run_id: names it in its checkpoints.
     """
 
     def __init__(self, workdir: epath.Path, config: Config, saved: dict[str, Any] | None, replaces: bool = False):
@@ -133,7 +133,7 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
       workdir: the run's folder, local or gs://.
 
     Raises:
-      ValueError, TypeError: fields that do not fit one another, the catalogue, a checkpoint, or the run that is in the
+      ValueError, TypeError: fields that do not fit one another, the catalog, a checkpoint, or the run that is in the
         folder; or a file of the folder that is damaged.
     """
     workdir = folder.workdir(workdir)
