@@ -114,6 +114,16 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
     small.assert_same(tmp_path)
 
 
+def test_groups_that_earned_the_same_are_told_of_once(small, tmp_path, capsys, monkeypatch):
+    def flat(*args, step=train_step):
+        state, metrics = step(*args)
+        return state, metrics | {"grad_norm": (jnp.float32(0), jnp.float32(1))}
+
+    monkeypatch.setattr(loop.train_step, "train_step", flat)
+    small.train(tmp_path)
+    assert capsys.readouterr().out.count("iteration 0: no gradient") == 1
+
+
 def test_a_signal_while_it_compiles_is_obeyed_at_once(small, tmp_path):
     small.stop(tmp_path, 0)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([], {})
