@@ -55,7 +55,7 @@ class Run:
           profile: the first and the last iteration to trace into `profile/`.
 
         Raises:
-          ValueError: another process is training in the folder, or it cannot be written to.
+          FolderError: another process is training in the folder, or it cannot be written to.
           CheckpointError, NotFiniteError, OSError: as `training.loop.train`.
         """
         with folder.sole_use(self.workdir):
@@ -102,7 +102,8 @@ class Run:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
 
         Raises:
-          ValueError: the folder now holds another run, or is another one for each machine.
+          ValueError: the folder now holds another run.
+          FolderError: it is another one for each machine.
         """
         parts, inputs = self.parts, self.parts.inputs()
         facts = {"train": len(parts.train), "test": len(parts.test), "train_mutual": int(parts.train.mutual.sum())}
@@ -118,7 +119,7 @@ class Run:
             (self.workdir / folder.MARKER).unlink(missing_ok=True)
         distributed.wait("run recorded")
         if distributed.agree(not (self.workdir / manifest.FILE).exists()):
-            raise ValueError(
+            raise folder.FolderError(
                 f"--workdir={self.workdir}: not every process sees what the first has written there. All need the same "
                 "folder, such as one of a bucket, gs://bucket/run."
             )
