@@ -18,6 +18,7 @@ from negot_jax.evaluation.rows import Row
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
+from negot_jax.run import folder as folders
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import EVALUATED, PATHS, Config, flat, override, within
 from negot_jax.training import distributed, storage
@@ -94,7 +95,7 @@ def prepare(
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
     same = run.saved is None or run.saved["inputs"]["catalog"] == parts.catalog_digest
     name = _folder_name(overrides, None if same else parts.catalog_digest, every_checkpoint)
-    folder = run.workdir / name if output is None else epath.Path(output)
+    folder = run.workdir / name if output is None else folders.workdir(output, "--output")
     return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
 
 
