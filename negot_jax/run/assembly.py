@@ -140,9 +140,11 @@ def require_backend() -> None:
         raise ValueError("JAX_ENABLE_X64=1: runs are in float32 and int32, and nothing is tested in 64 bits. Unset it.")
     try:
         jax.devices()
-    except RuntimeError as error:
-        platforms = os.environ.get("JAX_PLATFORMS", "")
-        raise ValueError(f"JAX_PLATFORMS={platforms}: {error}. Unset it, or set JAX_PLATFORMS=cpu.") from error
+    except (RuntimeError, AssertionError) as error:  # JAX only asserts that it has found a device.
+        raise ValueError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {error or 'no device of it is here'}. Unset it, or "
+            "set JAX_PLATFORMS=cpu."
+        ) from error
 
 
 def with_absolute_paths(config: Config) -> Config:
