@@ -142,7 +142,7 @@ def require_backend() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX only asserts that it has found a device.
         raise ValueError(
-            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {error or 'no device of it is here'}. Unset it, or "
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {str(error) or 'there is no such device here'}. Unset it, or "
             "set JAX_PLATFORMS=cpu."
         ) from error
 
