@@ -10,7 +10,7 @@ import numpy as np
 from negot_jax.game import bargaining, rewards
 from negot_jax.game.buyers import Linear, Ramp
 from negot_jax.game.money import BP
-from negot_jax.game.play import episode
+from negot_jax.game.play import episodes
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import GameParams
 
@@ -32,7 +32,7 @@ def linear_rewards(
 
     def mean_reward(schedule: tuple[Array, Array]) -> Array:
         buyer = Ramp(*schedule, tick)
-        states = jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
+        states = episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
         return jnp.mean(jax.vmap(rewards.outcome, (0, None))(states, params).reward)
 
     return jax.lax.map(mean_reward, (starts_S, ends_S), batch_size=_BATCH)
