@@ -141,10 +141,8 @@ def require_backend() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX only asserts that it has found a device.
-        raise ValueError(
-            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {str(error) or 'there is no such device here'}. Unset it, or "
-            "set JAX_PLATFORMS=cpu."
-        ) from error
+        platforms, reason = os.environ.get("JAX_PLATFORMS", ""), str(error) or "there is no such device here"
+        raise ValueError(f"JAX_PLATFORMS={platforms}: {reason}. Unset it, or set JAX_PLATFORMS=cpu.") from error
 
 
 def with_absolute_paths(config: Config) -> Config:
