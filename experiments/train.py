@@ -38,6 +38,7 @@ def main() -> None:
     with cli.checking_input():
         profile = _window(_PROFILE.value)
         distributed.start(_DISTRIBUTED.value)
+        run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from negot_jax.game import bargaining
 from negot_jax.game.buyers import Buyer
-from negot_jax.game.play import episode
+from negot_jax.game.play import episodes
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation, Products
 from negot_jax.solvers import market
@@ -61,7 +61,7 @@ def _episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draw
     rows = jnp.tile(jnp.arange(params.products.price.shape[0]), draws)
     key_buyer, key_seller = jax.random.split(key)
     scenarios = bargaining.scenarios(params.products, rows, key_seller)
-    return jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
+    return episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
 
 
 def _play(

@@ -10,7 +10,7 @@ import numpy as np
 from negot_jax.game import bargaining, rewards
 from negot_jax.game.buyers import Linear, Ramp
 from negot_jax.game.money import BP
-from negot_jax.game.play import episode
+from negot_jax.game.play import episodes
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import GameParams
 
@@ -32,7 +32,7 @@ def linear_rewards(
 
     def mean_reward(schedule: tuple[Array, Array]) -> Array:
         buyer = Ramp(*schedule, tick)
-        states = jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
+        states = episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
         return jnp.mean(jax.vmap(rewards.outcome, (0, None))(states, params).reward)
 
     return jax.lax.map(mean_reward, (starts_S, ends_S), batch_size=_BATCH)
@@ -61,8 +61,8 @@ def tune_linear(
         return np.concatenate(parts).astype(np.float64)[: len(schedules_Sx2)]
 
     coarse = np.stack(np.triu_indices(21), axis=1) * 5
-    centre = coarse[means(coarse, 0).argmax()]
-    near = np.stack(np.meshgrid(*(np.arange(at - 5, at + 6) for at in centre), indexing="ij"), axis=-1).reshape(-1, 2)
+    center = coarse[means(coarse, 0).argmax()]
+    near = np.stack(np.meshgrid(*(np.arange(at - 5, at + 6) for at in center), indexing="ij"), axis=-1).reshape(-1, 2)
     left = near[(near[:, 0] >= 0) & (near[:, 1] <= 100) & (near[:, 0] <= near[:, 1])]
     total, played = np.zeros(len(left)), 0
     for keep, rounds in ((32, 1), (16, 2), (8, 4), (1, 8)):

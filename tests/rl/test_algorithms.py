@@ -44,8 +44,8 @@ def _episode_advantages(config, reward_B, mask, k1_BxN, values_BxN):
         else:
             members = slice(b // GROUP * GROUP, (b // GROUP + 1) * GROUP)
             returns = rewards[members].sum(axis=1)
-            centred = rewards[b].sum() - returns.mean()
-            advantages[b, mask[b]] = centred / (returns.std() + 1e-4) if config.scale == "group" else centred
+            centered = rewards[b].sum() - returns.mean()
+            advantages[b, mask[b]] = centered / (returns.std() + 1e-4) if config.scale == "group" else centered
     returns = advantages + values_BxN
     if config.scale == "batch":
         own = advantages[mask]
