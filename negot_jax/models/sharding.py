@@ -64,7 +64,7 @@ SPECS = {
     "value.kernel": P(None),
     "value.bias": P(),
 }
-CACHE = P(None, ROWS, None, TENSOR, None)  # Keys and values [layers, B, S, K, H].
+CACHE = P(ROWS, TENSOR, None, None)  # Keys [B, K, H, S] and values [B, K, S, H] of a layer.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +208,17 @@ def split_rows(tree, axis: int = 0):
     return jax.tree.map(lambda x: _constrain(x, P(*[None] * axis, ROWS)), tree)
 
 
-def split_cache(*caches: jax.Array) -> tuple[jax.Array, ...]:
-    """Inside a program: cuts keys or values [layers, B, S, K, H] by rows and heads; does nothing without a mesh."""
-    return tuple(_constrain(x, CACHE) for x in caches)
+def split_cache(x: jax.Array) -> jax.Array:
+    """Inside a program: cuts keys or values, of one layer or stacked, by rows and heads; does nothing without a mesh."""
+    return _constrain(x, P(*[None] * (x.ndim - len(CACHE)), *CACHE))
+
+
+def on_cpu() -> bool:
+    """Whether the program is for a CPU: the current mesh's, if there is one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.abstract_device is None:
+        return jax.default_backend() == "cpu"
+    return mesh.abstract_device.platform == "cpu"
 
 
 def _constrain(x: jax.Array, wanted: P) -> jax.Array:
