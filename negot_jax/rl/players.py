@@ -19,7 +19,8 @@ from negot_jax.models import sampling, transformer
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables
 
-_STAGES = 3
+_STAGE = 512  # Columns of a context for which a stage of its own pays.
+_STAGES = 3  # At most.
 
 
 @struct.dataclass
@@ -266,9 +267,13 @@ class LanguageModelPlayer(NamedTuple):
         return carry[3], carry[4]
 
 
-def stages(turns: int) -> list[range]:
-    """The turns of an episode in up to three stretches, for each of which the program is compiled once."""
-    size = -(-turns // _STAGES)
+def stages(turns: int, columns: int) -> list[range]:
+    """The turns of an episode in a few stretches, for each of which the program is compiled once.
+
+    columns: of the longest context. Of a short one, attending to columns that are not filled yet costs less than
+    another compilation.
+    """
+    size = -(-turns // min(-(-columns // _STAGE), _STAGES))
     return [range(first, min(first + size, turns)) for first in range(0, turns, size)]
 
 
