@@ -240,7 +240,7 @@ def _stacks(config: ModelConfig) -> list[tuple[int, int]]:
     An accelerator has one stack, whatever the depth, since it reads a layer of a cache in place. A CPU would copy the
     layer before it multiplies: there each layer of a shallow model is a stack of its own, and its cache an array.
     """
-    if sharding.on_cpu() and config.layers <= _SHALLOW:
+    if sharding.platform() == "cpu" and config.layers <= _SHALLOW:
         return [(layer, layer + 1) for layer in range(config.layers)]
     return [(0, config.layers)]
 
