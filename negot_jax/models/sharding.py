@@ -14,7 +14,7 @@ import itertools
 import math
 
 import jax
-from jax.experimental import mesh_utils
+from jax.experimental import layout, mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -64,7 +64,7 @@ SPECS = {
     "value.kernel": P(None),
     "value.bias": P(),
 }
-CACHE = P(None, ROWS, None, TENSOR, None)  # Keys and values [layers, B, S, K, H].
+CACHE = P(ROWS, TENSOR, None, None)  # Keys [B, K, H, S] and values [B, K, S, H] of a layer.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +208,25 @@ def split_rows(tree, axis: int = 0):
     return jax.tree.map(lambda x: _constrain(x, P(*[None] * axis, ROWS)), tree)
 
 
-def split_cache(*caches: jax.Array) -> tuple[jax.Array, ...]:
-    """Inside a program: cuts keys or values [layers, B, S, K, H] by rows and heads; does nothing without a mesh."""
-    return tuple(_constrain(x, CACHE) for x in caches)
+def split_cache(x: jax.Array) -> jax.Array:
+    """Inside a program: cuts keys or values, of one layer or stacked, by rows and heads; does nothing without a mesh.
+
+    On a TPU it also fixes the layout in memory. By itself the compiler chooses the one that new columns are written to
+    fastest, and copies the whole layer into another at every step, to read it.
+    """
+    wanted = P(*[None] * (x.ndim - len(CACHE)), *CACHE)
+    mesh = jax.sharding.get_abstract_mesh()
+    if platform() != "tpu" or mesh.empty:
+        return _constrain(x, wanted)
+    cut = fitted(mesh.shape, wanted, x.shape)
+    in_order = lambda part: layout.with_layout_constraint(part, layout.Layout(tuple(range(part.ndim))))
+    return jax.shard_map(in_order, in_specs=cut, out_specs=cut)(jax.lax.with_sharding_constraint(x, cut))
+
+
+def platform() -> str:
+    """What the program is compiled for, cpu, gpu or tpu: the current mesh's devices, if there is a mesh."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
 
 
 def _constrain(x: jax.Array, wanted: P) -> jax.Array:

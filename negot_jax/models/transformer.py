@@ -15,19 +15,28 @@ import functools
 from flax import nnx, struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from negot_jax.models import embedding, lora, moe, rope, sharding
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
 
+_NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
+_SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
+
 
 @struct.dataclass
 class Cache:
-    """The columns read so far: keys and values [layers, B, S, K, H]; valid_BxS: False where a column is padding."""
+    """The columns read so far, in the layouts that attention multiplies.
 
-    keys: jax.Array
-    values: jax.Array
+    keys: by stack of layers (see `_stacks`), [layers, B, K, H, S], or of a single layer [B, K, H, S]; values: likewise
+    [layers, B, K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
+    (`widen`) rather than begin with them all.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
     valid_BxS: jax.Array
 
 
@@ -90,23 +99,24 @@ class Attention(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         return rope.rotate(query, angles), rope.rotate(key, angles), value
 
-    def attend(self, query_BxTxNxH, keys_BxSxKxH, values_BxSxKxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
-        def stretch(start, end, span):
-            return jax.nn.dot_product_attention(
-                query_BxTxNxH[:, start:end],
-                keys_BxSxKxH[:, :span],
-                values_BxSxKxH[:, :span],
-                mask=mask_BxTxS[:, None, start:end, :span],
-                scale=self.scale,
-                implementation="xla",
-            )
+    def attend(self, query_BxTxNxH, keys_BxKxHxS, values_BxKxSxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
+        B, T, N, H = query_BxTxNxH.shape
+        K = keys_BxKxHxS.shape[1]
+        query_BxKxTxGxH = jnp.moveaxis(query_BxTxNxH.reshape(B, T, K, N // K, H), 1, 2)
 
-        if blocks:
-            parts = [stretch(start, end, end) for start, end in zip((0, *blocks[:-1]), blocks, strict=True)]
-            mixed = jnp.concatenate(parts, axis=1)
-        else:
-            mixed = stretch(0, None, None)
-        return linear(mixed, self.out, adapters.get("out"))
+        def stretch(start, end, span):
+            query = query_BxKxTxGxH[:, :, start:end].reshape(B, K, -1, H)
+            scores = jnp.matmul(query, keys_BxKxHxS[..., :span], preferred_element_type=jnp.float32) * self.scale
+            scores = scores.reshape(B, K, -1, N // K, scores.shape[-1])
+            visible = mask_BxTxS[:, None, start:end, None, :span]
+            weights = jax.nn.softmax(jnp.where(visible, scores, _NEVER)).astype(query.dtype)
+            mixed = jnp.matmul(weights.reshape(B, K, -1, scores.shape[-1]), values_BxKxSxH[:, :, :span])
+            return jnp.moveaxis(mixed.reshape(B, K, -1, N // K, H), 2, 1)
+
+        ends = blocks or (T,)
+        spans = blocks or (None,)
+        parts = [stretch(start, end, span) for start, end, span in zip((0, *ends[:-1]), ends, spans, strict=True)]
+        return linear(jnp.concatenate(parts, axis=1).reshape(B, T, N, H), self.out, adapters.get("out"))
 
 
 class Mlp(nnx.Module):
@@ -200,9 +210,39 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
 
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
-    shape = (config.layers, batch, columns, config.kv_heads, config.head_dim)
-    keys, values = sharding.split_cache(*[jnp.zeros(shape, config.dtype)] * 2)
-    return Cache(keys=keys, values=values, valid_BxS=jnp.zeros((batch, columns), bool))
+    def zeros(*columns_and_head):
+        shape = (batch, config.kv_heads, *columns_and_head)
+        shapes = [shape if last - first == 1 else (last - first, *shape) for first, last in _stacks(config)]
+        return tuple(sharding.split_cache(jnp.zeros(shape, config.dtype)) for shape in shapes)
+
+    H = config.head_dim
+    return Cache(zeros(H, columns), zeros(columns, H), valid_BxS=jnp.zeros((batch, columns), bool))
+
+
+def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
+    """The cache with each row repeated `group` times, and room for so many columns in all."""
+    room = columns - cache.valid_BxS.shape[1]
+
+    def widened(x, rows, axis):
+        padding = [(0, room if dimension == axis else 0) for dimension in range(-x.ndim, 0)]
+        return jnp.pad(jnp.repeat(x, group, axis=rows) if group > 1 else x, padding)
+
+    return Cache(
+        keys=tuple(sharding.split_cache(widened(keys, -4, -1)) for keys in cache.keys),
+        values=tuple(sharding.split_cache(widened(values, -4, -2)) for values in cache.values),
+        valid_BxS=widened(cache.valid_BxS, -2, -1),
+    )
+
+
+def _stacks(config: ModelConfig) -> list[tuple[int, int]]:
+    """The first and last layer, exclusive, of each stack of layers that is run in a loop.
+
+    An accelerator has one stack, whatever the depth, since it reads a layer of a cache in place. A CPU would copy the
+    layer before it multiplies: there each layer of a shallow model is a stack of its own, and its cache an array.
+    """
+    if sharding.platform() == "cpu" and config.layers <= _SHALLOW:
+        return [(layer, layer + 1) for layer in range(config.layers)]
+    return [(0, config.layers)]
 
 
 def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
@@ -232,7 +272,6 @@ def forward(
     valid_BxT: jax.Array,
     cache: Cache | None = None,
     cursor: jax.Array | int = 0,
-    span: int | None = None,
     blocks: tuple[int, ...] = (),
 ) -> tuple[jax.Array, Cache | None]:
     """Runs the trunk over new tokens.
@@ -243,8 +282,7 @@ def forward(
       config: static sizes. weights: from `init`. tokens_BxT: int32 ids.
       positions_BxT: int32, for RoPE: how many valid tokens come before each one in its row.
       valid_BxT: bool, False for padding. cache: columns read before, or None when these tokens are all there is.
-      cursor: the column at which tokens_BxT begin, one for all rows. span: static; only the first `span` cache columns
-      are attended to (they must include the new ones), which spares reading what is not filled yet. Default: all.
+      cursor: the column at which tokens_BxT begin, one for all rows.
       blocks: static ends of stretches of new tokens; each stretch attends to the columns up to its end alone, which
       without a cache spares about half of the attention, all of it masked anyway. Default: one stretch.
     Returns:
@@ -252,20 +290,12 @@ def forward(
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):
-        raise ValueError(
-            f"blocks={blocks} must end at the {T} new tokens and go without a cache; with one, give span instead."
-        )
+        raise ValueError(f"blocks={blocks} must end at the {T} new tokens and go without a cache.")
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
     x_BxTxD = sharding.split_rows(ends.embed(tokens_BxT, config.dtype))
-
-    if cache is None:
-        valid_BxS, columns = valid_BxT, T
-        carried = ()
-    else:
-        filled_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
-        columns = cache.keys.shape[2] if span is None else span
-        valid_BxS = filled_BxS[:, :columns]
-        carried = (cache.keys, cache.values)
+    valid_BxS = valid_BxT
+    if cache is not None:
+        valid_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
     views = _views(config, positions_BxT, valid_BxS, cursor)
 
     def layer(carry, scanned):
@@ -277,31 +307,41 @@ def forward(
         else:
             angles, mask_BxTxS = jax.tree.map(functools.partial(jnp.where, is_local), views[True], views[False])
         query, key, value = block.attention.project(block.attention_norm(x), angles, adapters)
+        keys, values = jnp.einsum("btkh->bkht", key), jnp.einsum("btkh->bkth", value)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
-            carried = sharding.split_cache(
-                *(
-                    jax.lax.dynamic_update_slice(whole, new[None], (index, 0, cursor, 0, 0))
-                    for whole, new in zip(carried, (key, value), strict=True)
-                )
+            at = (index,) * (carried[0].ndim - keys.ndim)
+            keys, values = keys[(None,) * len(at)], values[(None,) * len(at)]
+            carried = (
+                sharding.split_cache(jax.lax.dynamic_update_slice(carried[0], keys, (*at, 0, 0, 0, cursor))),
+                sharding.split_cache(jax.lax.dynamic_update_slice(carried[1], values, (*at, 0, 0, cursor, 0))),
             )
-            # In one slice: of two, the first would copy the layer's whole cache.
-            B, _, K, H = key.shape
-            key, value = (
-                jax.lax.dynamic_slice(whole, (index, 0, 0, 0, 0), (1, B, columns, K, H))[0] for whole in carried
-            )
-        x = block.add_attention(x, block.attention.attend(query, key, value, mask_BxTxS, blocks, adapters))
+            keys, values = (jax.lax.dynamic_index_in_dim(whole, index, 0, False) if at else whole for whole in carried)
+        x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
         return (sharding.split_rows(block.add_mlp(sharding.split_rows(x), adapters)), carried), None
 
     if config.remat != "none":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
-    scanned = (jnp.arange(config.layers), jnp.asarray(config.is_local), weights["blocks"], adapters)
-    (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
+    stacks, filled = _stacks(config), []
+    for number, (first, last) in enumerate(stacks):
+        local = np.array(config.is_local[first:last])
+        scanned = (np.arange(last - first), local, *(_part(x, first, last) for x in (weights["blocks"], adapters)))
+        carried = () if cache is None else (cache.keys[number], cache.values[number])
+        if last - first == 1:
+            (x_BxTxD, carried), _ = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
+        else:
+            (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
+        filled.append(carried)
     if cache is not None:
-        cache = Cache(keys=carried[0], values=carried[1], valid_BxS=filled_BxS)
+        cache = Cache(*zip(*filled, strict=True), valid_BxS=valid_BxS)
     return ends.norm(x_BxTxD), cache
+
+
+def _part(stacked, first: int, last: int):
+    """Some layers of weights."""
+    return jax.tree.map(lambda x: x if last - first == len(x) else x[first:last], stacked)
 
 
 def logits(config: ModelConfig, weights: Weights, hidden: jax.Array) -> jax.Array:

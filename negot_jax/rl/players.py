@@ -17,10 +17,10 @@ from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Stream
 from negot_jax.language import constrain, render
 from negot_jax.models import sampling, transformer
 from negot_jax.models.presets import ModelConfig
-from negot_jax.rl.layout import Layout
 from negot_jax.rl.tables import Tables
 
-_LONG = 2048  # Columns of a context.
+_STAGE = 512  # Columns of a context for which a stage of its own pays.
+_STAGES = 3  # At most.
 
 
 @struct.dataclass
@@ -58,13 +58,16 @@ class Player(Protocol):
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
         """Reads the prompts [P, C]; returns the memory of P * group rows."""
 
+    def make_room(self, tables: Tables, memory: object, last: int) -> object:
+        """Prepares the memory for the turns up to `last`, the end of a stage; see `stages`."""
+
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
     ) -> tuple[object, Message | Action]:
         """The messages of a turn [B], silent where the game is over; or actions [B], which `move` puts into words."""
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
-        """Reads what precedes its message of a turn; past the last turn it does nothing."""
+        """Reads what precedes its message of a turn; where no episode goes on, it does nothing."""
 
     def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
         """Forgets its message of a turn where regulation withdrew it."""
@@ -79,6 +82,9 @@ class ScriptedPlayer(NamedTuple):
 
     def begin(self, tables, prompt, group):
         return ()
+
+    def make_room(self, tables, memory, last):
+        return memory
 
     def speak(self, key, tables, memory, turn, state):
         return memory, self.act(state)
@@ -147,8 +153,7 @@ class LanguageModelPlayer(NamedTuple):
 
     per_scenario: draw from (scenario, turn), as an opponent does so that a group meets the same one, not per episode.
 
-    Prefill and decode are specialized per turn, so that they attend only to the columns filled so far. Beyond 2,048
-    columns one specialization serves three turns, to bound compile time and memory.
+    The cache grows from stage to stage, so that prefill and decode attend to few columns that are not filled yet.
     """
 
     role: int
@@ -160,39 +165,31 @@ class LanguageModelPlayer(NamedTuple):
 
     def begin(self, tables, prompt, group):
         """Prefills each prompt once and copies the cache to every member of the group."""
-        P, C = prompt.tokens.shape
-        cache = transformer.init_cache(P, C, self.config)
+        cache = transformer.init_cache(*prompt.tokens.shape, self.config)
         positions = jnp.cumsum(prompt.valid, axis=1) - 1
         hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
-
-        def widen(whole, batch_axis):
-            """Repeats rows by group and pads columns, the next axis, to the whole context."""
-            room = [(0, 0)] * whole.ndim
-            room[batch_axis + 1] = (0, tables.side(self.role).layout.columns - C)
-            return jnp.pad(jnp.repeat(whole, group, axis=batch_axis), room)
-
         return Memory(
-            cache=transformer.Cache(widen(cache.keys, 1), widen(cache.values, 1), widen(cache.valid_BxS, 0)),
+            cache=transformer.widen(cache, prompt.tokens.shape[1], group),
             seen_B=jnp.repeat(prompt.valid.sum(axis=1), group),
             hidden_BxD=jnp.repeat(hidden[:, -1], group, axis=0),
         )
 
-    def hear(self, tables, memory, turn, heard):
+    def make_room(self, tables, memory, last):
         layout = tables.side(self.role).layout
+        heard_next = self.role == BUYER and last + 1 < layout.turns  # The buyer hears its next turn within this one.
+        columns = layout.start(last + 1) if heard_next else layout.end(last)
+        return memory.replace(cache=transformer.widen(memory.cache, columns))
 
-        def read(span, memory):
+    def hear(self, tables, memory, turn, heard):
+        def read(memory):
             positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
-            cursor = layout.start(turn) - heard.tokens.shape[1]
+            cursor = tables.side(self.role).layout.start(turn) - heard.tokens.shape[1]
             hidden, cache = transformer.forward(
-                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor, span
+                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor
             )
             return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
-        first = 1 if self.role == BUYER else 0  # The buyer's first message follows its prompt.
-        sharing, last = _turns_sharing(layout, first)
-        reads = [functools.partial(read, layout.start(k)) for k in last]
-        which = jnp.where(turn < layout.turns, (turn - first) // sharing, len(reads))
-        return jax.lax.switch(which, [*reads, lambda memory: memory], memory)
+        return jax.lax.cond(heard.valid.any(), read, lambda memory: memory, memory)
 
     def withdraw(self, tables, memory, turn, withdrawn_B):
         layout, cache = tables.side(self.role).layout, memory.cache
@@ -203,12 +200,6 @@ class LanguageModelPlayer(NamedTuple):
         seen_B = memory.seen_B - slot_BxW.sum(axis=1) + kept_BxW.sum(axis=1)
         return memory.replace(cache=cache.replace(valid_BxS=valid_BxS), seen_B=seen_B)
 
-    def speak(self, key, tables, memory, turn, state):
-        layout = tables.side(self.role).layout
-        sharing, last = _turns_sharing(layout)
-        turns = [functools.partial(self._decode, key, tables, layout.end(k), turn, state) for k in last]
-        return jax.lax.switch(turn // sharing, turns, memory)
-
     def _uniforms(self, key, turn, state):
         """The two uniforms per row that draw the token of a column: column -> [2, B]."""
         if not self.per_scenario:
@@ -217,7 +208,7 @@ class LanguageModelPlayer(NamedTuple):
         keys_B = _scenario_keys(state, Stream.SPEECH, turn if self.role == SELLER else turns + turn)
         return lambda column: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, column), (2,)))(keys_B).T
 
-    def _decode(self, key, tables, span, turn, state, memory):
+    def speak(self, key, tables, memory, turn, state):
         """Samples until every row has ended its message or filled its slot."""
         side, B = tables.side(self.role), state.turn.size
         form, W = side.form, side.layout.message
@@ -262,7 +253,6 @@ class LanguageModelPlayer(NamedTuple):
                 talking_B[:, None],
                 memory.cache,
                 side.layout.start(turn) + column,
-                span,
             )
             memory = Memory(cache=cache, seen_B=memory.seen_B + talking_B, hidden_BxD=hidden[:, 0])
             return column + 1, talking_B & ~ended_B, follow, memory, message
@@ -277,10 +267,14 @@ class LanguageModelPlayer(NamedTuple):
         return carry[3], carry[4]
 
 
-def _turns_sharing(layout: Layout, first: int = 0) -> tuple[int, list[int]]:
-    """How many turns share one specialization, and the last turn of each such group, from turn `first` on."""
-    sharing = 1 if layout.columns < _LONG else 3
-    return sharing, [min(k + sharing, layout.turns) - 1 for k in range(first, layout.turns, sharing)]
+def stages(turns: int, columns: int) -> list[range]:
+    """The turns of an episode in a few stretches, for each of which the program is compiled once.
+
+    columns: of the longest context. Of a short one, attending to columns that are not filled yet costs less than
+    another compilation.
+    """
+    size = -(-turns // min(-(-columns // _STAGE), _STAGES))
+    return [range(first, min(first + size, turns)) for first in range(0, turns, size)]
 
 
 def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> constrain.Spellings:

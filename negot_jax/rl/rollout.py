@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Scenario
 from negot_jax.language import constrain, grammar, relay
-from negot_jax.rl.players import Chunk, Message, Player, scripted_seller, write
+from negot_jax.rl.players import Chunk, Message, Player, scripted_seller, stages, write
 from negot_jax.rl.tables import Tables
 
 
@@ -88,8 +88,16 @@ def rollout(
         seller, buyer, state, ask = move(jax.random.fold_in(key, turns + turn), tables, turn, seller, buyer, state)
         return ((buyer[1:], seller[1:]), state), (bid, ask)
 
-    carry = (tuple(seat[1:] for seat in seats), state)
-    (_, state), ((bids, heard_by_seller), (asks, heard_by_buyer)) = jax.lax.scan(play_turn, carry, jnp.arange(turns))
+    history = []
+    columns = max(side.layout.columns for side in (tables.buyer, tables.seller) if side)
+    for stage in stages(turns, columns):
+        seats = [seat._replace(memory=seat.player.make_room(tables, seat.memory, stage[-1])) for seat in seats]
+        carry = (tuple(seat[1:] for seat in seats), state)
+        (carried, state), exchanged = jax.lax.scan(play_turn, carry, jnp.arange(stage.start, stage.stop))
+        seats = [Seat(player, *own) for player, own in zip(players, carried, strict=True)]
+        history.append(exchanged)
+    exchanged = jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
+    (bids, heard_by_seller), (asks, heard_by_buyer) = exchanged
     said, heard = (bids, asks), (heard_by_buyer, heard_by_seller)
     dialogues = [
         opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *own)

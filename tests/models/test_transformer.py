@@ -23,7 +23,7 @@ OTHERS = {
 }
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
 
-forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames=("span", "blocks"))
+forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames="blocks")
 
 
 def _random_weights(config):
@@ -111,27 +111,39 @@ def test_forward_and_logits_equal_plain_numpy(weights, batch, whole):
         np.testing.assert_allclose(scores, hidden @ _named(weights)["ends.embedding"].T, atol=2e-4)
 
 
-@pytest.mark.parametrize(
-    "chunks, exact_span", [((6, 7, 1), True), ((9, 1, 1, 1, 1, 1), False)], ids=["spans", "decode"]
-)
-def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, exact_span):
-    cache, start = transformer.init_cache(B, COLUMNS, CONFIG), 0
+@pytest.mark.parametrize("shallow", [0, CONFIG.layers], ids=["in a loop", "unrolled"])
+@pytest.mark.parametrize("chunks, grows", [((6, 7, 1), True), ((9, 1, 1, 1, 1, 1), False)], ids=["grows", "decode"])
+def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, grows, shallow, monkeypatch):
+    """Also where the cache begins with the columns of the first chunk alone, and layers are stacked or apart."""
+    monkeypatch.setattr(transformer, "_SHALLOW", shallow)
+    read = jax.jit(functools.partial(transformer.forward, CONFIG))  # A new one, which the depth is not compiled into.
+    cache, start = transformer.init_cache(B, chunks[0] if grows else COLUMNS, CONFIG), 0
     for size in chunks:
         end = start + size
         part = (x[:, start:end] for x in batch)
-        span = end if exact_span else None
-        hidden, cache = forward(CONFIG, weights, *part, cache, jnp.int32(start), span=span)
+        hidden, cache = read(weights, *part, transformer.widen(cache, end) if grows else cache, jnp.int32(start))
         valid = batch[2][:, start:end]
         np.testing.assert_allclose(hidden[valid], whole[:, start:end][valid], **TOLERANCE)
         start = end
+    assert len(cache.keys) == (CONFIG.layers if shallow else 1)
     assert (cache.valid_BxS[:, :T] == batch[2]).all() and not cache.valid_BxS[:, T:].any()
+
+
+def test_a_widened_cache_repeats_rows_by_group(weights, batch):
+    """What each member of a group would have read."""
+    read = lambda group: transformer.forward(
+        CONFIG, weights, *(jnp.repeat(x, group, axis=0) for x in batch), transformer.init_cache(B * group, T, CONFIG)
+    )[1]
+    ours, theirs = transformer.widen(read(1), COLUMNS, group=2), transformer.widen(read(2), COLUMNS)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **TOLERANCE), ours, theirs)
 
 
 def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
     """Columns after the new ones are in the future, whatever they hold."""
     tokens, positions, valid = batch
     cache = transformer.init_cache(B, COLUMNS, CONFIG)
-    cache = dataclasses.replace(cache, keys=cache.keys + 1, values=cache.values + 9, valid_BxS=~cache.valid_BxS)
+    other = jax.tree.map(lambda x: x + 9, (cache.keys, cache.values))
+    cache = transformer.Cache(*other, valid_BxS=~cache.valid_BxS)
     hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
     np.testing.assert_allclose(hidden[valid[:, :9]], whole[:, :9][valid[:, :9]], **TOLERANCE)
 
@@ -205,7 +217,7 @@ def test_gradients_are_finite_with_padding_rows(weights, batch):
 def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, whole):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     hidden, cache = forward(config, weights, *batch, transformer.init_cache(B, COLUMNS, config), jnp.int32(0))
-    assert hidden.dtype == cache.keys.dtype == cache.values.dtype == jnp.bfloat16
+    assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(hidden[batch[2]].astype(np.float32), whole[batch[2]], atol=0.15)
     assert transformer.logits(config, weights, hidden).dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
@@ -263,7 +275,7 @@ def test_other_architectures_read_alike_in_any_pieces(name, batch):
     cache = transformer.init_cache(B, COLUMNS, config)
     for start, end in ((0, 6), (6, 10), (10, 14)):
         part = (x[:, start:end] for x in batch)
-        hidden, cache = forward(config, weights, *part, cache, jnp.int32(start), span=end)
+        hidden, cache = forward(config, weights, *part, cache, jnp.int32(start))
         np.testing.assert_allclose(hidden[valid[:, start:end]], whole[:, start:end][valid[:, start:end]], **TOLERANCE)
 
 

@@ -158,8 +158,8 @@ def test_prompt_prefill_is_shared_without_a_trace(world):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), shared, alone)
 
 
-def test_turns_of_a_long_context_share_what_is_compiled(world, monkeypatch):
-    """Four turns, three of them together: the same messages, though more columns are attended to than are filled."""
+def test_stages_of_a_long_context_change_nothing(world, monkeypatch):
+    """Four turns, two a stage or all at once: the same messages, whatever columns are not filled yet."""
     game = dataclasses.replace(small.GAME, turns=4)
     built = world.catalog, Own(world.tokenizer), game, small.LANGUAGE
     tables = build_tables(*built, token_grammar=world.constrained.grammar)
@@ -172,9 +172,10 @@ def test_turns_of_a_long_context_share_what_is_compiled(world, monkeypatch):
         # A new function each time, since what is compiled for one is kept.
         return jax.jit(lambda: rollout.rollout(jax.random.key(4), tables, scenarios, 4, buyer).buyer)()
 
-    apart = play()
-    monkeypatch.setattr(players, "_LONG", 0)
     together = play()
+    monkeypatch.setattr(players, "_STAGE", 1)
+    assert len(players.stages(4, tables.buyer.layout.columns)) == 2
+    apart = play()
     assert (apart.sampled_BxKxW[:, 1:].any(axis=(1, 2))).mean() > 0.5
     np.testing.assert_array_equal(apart.tokens_BxT, together.tokens_BxT)
     np.testing.assert_allclose(apart.log_probs_BxKxW, together.log_probs_BxKxW, atol=1e-4)
