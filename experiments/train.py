@@ -37,6 +37,7 @@ def main() -> None:
     with cli.checking_input():
         profile = _window(_PROFILE.value)
         distributed.start(_DISTRIBUTED.value)
+        run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
     cache.keep_compiled(_CACHE.value)
     with _only_first_prints(), cli.preemptible(workdir):

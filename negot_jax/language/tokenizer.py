@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers trained on a catalogue and on the game's own phrases.
+"""SentencePiece tokenizers trained on a catalog and on the game's own phrases.
 
 Everything downstream works on token ids; what a token means to the grammar is its byte string (`token_bytes`).
 """
@@ -136,7 +136,7 @@ def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:
     """A tokenizer of at most `vocab_size` tokens, with byte fallback and every digit apart.
 
-    Text passes unchanged: no normalisation, no dummy prefix, white space kept; so decode(encode(x)) == x.
+    Text passes unchanged: no normalization, no dummy prefix, white space kept; so decode(encode(x)) == x.
 
     Args:
       whole: strings that are one token each wherever they stand, besides the message format's own phrases.

@@ -63,7 +63,7 @@ def told_asks(
     types = belief.make_types(seller, products, turns, utility, step, betas=8, reciprocities=1)
     rules = Rules(seller.walk, seller.insult, discount)
     value_S = _told(key, types, rules, jnp.array(seller.reciprocity), samples) * jnp.sum(types.prior_K)
-    # Neighbouring quantiles differ by little but their noise.
+    # Neighboring quantiles differ by little but their noise.
     error = jnp.sqrt(jnp.mean(jnp.square(value_S[::2] - value_S[1::2])) / 2 / samples)
     return float(jnp.mean(value_S)), float(error)
 

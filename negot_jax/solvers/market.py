@@ -1,6 +1,6 @@
 """The prior: equally likely products that share one list price and budget.
 
-Before the first message the buyer knows its list price P0 and budget B. `catalog.normalize` scales a catalogue to one
+Before the first message the buyer knows its list price P0 and budget B. `catalog.normalize` scales a catalog to one
 P0, so the prior is the distribution of cost / P0, whatever P0 is.
 """
 
@@ -28,7 +28,7 @@ class Unit:
         if not 0 < self.budget <= self.price <= MAX_LIST_PRICE:
             raise ValueError(
                 f"a market of list price {self.price} and budget {self.budget} cents cannot be solved: it needs "
-                f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalize the catalogue first"
+                f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalize the catalog first"
             )
 
     def spoken(self, price: Array, obs: Observation) -> Array:
@@ -77,7 +77,7 @@ def unit(products: Products) -> Unit:
         if values.size != 1:
             raise ValueError(
                 f"products.{name} has {values.size} values from {values[0]} to {values[-1]}, but a market has one; "
-                "normalize the catalogue first"
+                "normalize the catalog first"
             )
         shared[name] = int(values[0])
     return Unit(**shared)

@@ -61,8 +61,8 @@ def tune_linear(
         return np.concatenate(parts).astype(np.float64)[: len(schedules_Sx2)]
 
     coarse = np.stack(np.triu_indices(21), axis=1) * 5
-    centre = coarse[means(coarse, 0).argmax()]
-    near = np.stack(np.meshgrid(*(np.arange(at - 5, at + 6) for at in centre), indexing="ij"), axis=-1).reshape(-1, 2)
+    center = coarse[means(coarse, 0).argmax()]
+    near = np.stack(np.meshgrid(*(np.arange(at - 5, at + 6) for at in center), indexing="ij"), axis=-1).reshape(-1, 2)
     left = near[(near[:, 0] >= 0) & (near[:, 1] <= 100) & (near[:, 0] <= near[:, 1])]
     total, played = np.zeros(len(left)), 0
     for keep, rounds in ((32, 1), (16, 2), (8, 4), (1, 8)):

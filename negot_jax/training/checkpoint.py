@@ -129,7 +129,7 @@ def read(path: str | os.PathLike, target: State, run_id: str) -> State:
             )
     if facts["run_id"] != run_id:
         raise CheckpointError(
-            f"{path} belongs to another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalogue "
+            f"{path} belongs to another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalog "
             "and tokenizer. Restore with those it was saved with, or use another --workdir."
         )
     reason = state = None

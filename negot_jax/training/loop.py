@@ -117,6 +117,8 @@ class _Training:
         if self.writer:
             self.writer.write(iteration, scalars)
         require_progress(iteration, scalars, self.config.max_skipped_updates)
+        if scalars.get("grad_norm") == 0 and self.scalars.get("grad_norm") != 0 and distributed.is_first():
+            print(f"iteration {iteration}: no gradient; every episode of each group earned the same.")
         self.scalars = scalars
 
     def save(self, done: int, state: TrainState) -> None:

@@ -15,7 +15,7 @@ CONTROL = {tokens.PAD, tokens.UNKNOWN, tokens.BOS, tokens.EOT, tokens.BUYER_TURN
 CATALOG = synthetic.load(40)
 TOKENIZER = tokens.train([*CATALOG.titles, *CATALOG.descriptions, *CATALOG.features], 500, whole=["toys-games_"])
 
-# Any text, and texts made of what means something to the format, to SentencePiece or to its normalisers.
+# Any text, and texts made of what means something to the format, to SentencePiece or to its normalizers.
 special = (
     "<pad> <unk> <bos> <eot> <buyer> <seller> </s> <0x41> \u2581 \u2047 \u2585 \ufb01 \u2460 e\u0301 \u00e9 \u3000 \0 "
 )
