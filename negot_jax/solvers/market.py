@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from negot_jax.game import buyers
-from negot_jax.game.types import Action, Observation, Products
+from negot_jax.game.history import offers_made
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Observation, Products
 
 MAX_LIST_PRICE = 46_340  # Its square is the largest that int32 holds.
 
@@ -47,9 +48,14 @@ class Unit:
         part = jnp.floor(rest / obs.price.astype(jnp.float32) * self.price + 1e-2)
         return whole * self.price + part.astype(jnp.int32)
 
-    def heard_ask(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: the smallest price of the market that is spoken as `price`."""
-        return self.heard(price - 1, obs) + 1
+    def recall(self, obs: Observation) -> tuple[Array, Array]:
+        """The buyer's offers and the seller's asks by turn, int32[T] each, in prices of the market.
+
+        An offer maps to the largest price that is spoken as it or less, an ask to the smallest that is spoken as it.
+        """
+        own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
+        heard_T, heard_asks_T = self.heard(own_T, obs), self.heard(asks_T - 1, obs) + 1
+        return jnp.where(own_T == NONE, NONE, heard_T), jnp.where(asks_T == NONE, NONE, heard_asks_T)
 
 
 def make(price: int, budget: int, costs: ArrayLike) -> Products:
@@ -61,8 +67,12 @@ def make(price: int, budget: int, costs: ArrayLike) -> Products:
 
 def uniform(low: float, high: float, value: float, count: int = 1_000) -> Products:
     """`count` costs spread evenly over [low, high] of the list price, $100.00; the budget is `value` of it."""
-    costs = 10_000 * (low + (high - low) * (np.arange(count) + 0.5) / count)
-    return make(10_000, round(10_000 * value), np.ceil(costs).astype(int))
+    return make(10_000, round(10_000 * value), np.ceil(10_000 * midpoints(low, high, count)).astype(int))
+
+
+def midpoints(low: float, high: float, count: int) -> np.ndarray:
+    """The middles of `count` equal parts of [low, high]."""
+    return low + (high - low) * (np.arange(count) + 0.5) / count
 
 
 def unit(products: Products) -> Unit:

@@ -38,6 +38,11 @@ def of_reward(reward: Reward) -> Utility:
     return utility
 
 
+def of_each(utility: Utility, prices_NxM: Array, products: Products) -> Array:
+    """float32[N, M]: the utility of each product at prices of its own."""
+    return jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(prices_NxM, products)
+
+
 def unsupported(reward: Reward, products: Products) -> str | None:
     """Why the solvers cannot optimize a reward, or None.
 
