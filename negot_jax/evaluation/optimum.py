@@ -97,8 +97,8 @@ def compare(
     rungs = best.buyer.ladder() if isinstance(best.buyer, BestResponse) else None
     if rungs is None:
         say_of("searching the best ladder")
-        rungs = ladders.tune_ladder(keys[1], problem).offers
-    ladder = ladders.Ladder(jnp.asarray(rungs), problem.unit)
+        rungs = ladders.tune_ladder(keys[1], problem).offers[0]
+    ladder = ladders.single(rungs, problem.unit)
     say_of("searching the best linear schedule")
     linear, _ = schedules.tune_linear(seller, problem.params, keys[1], draws=4)
     reading = ladder

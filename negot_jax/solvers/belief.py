@@ -26,12 +26,12 @@ LEAST = 1e-6  # Lower bound of an ask's probability: rounding at other list pric
 
 @struct.dataclass
 class Types:
-    """The types, their prior, the worth of a deal with each, and the rules that all types share.
+    """The types, their prior, the worth of a deal with each, and the rules that they share.
 
-    top_K: each cell's largest floor; its smallest is above the top of the cell before. floor_K: its middle.
+    top_K: the cell's largest floor; its smallest is above the top of the cell before. floor_K: its middle.
     conceded_TxR: alpha_t. reciprocity_R: w. prior_K: the probability of the cell; R are equally likely.
     worth_JxK: the mean utility of a deal at price J given the cell. spread: the noise's standard deviation.
-    unit: the list price and budget. tick: to which asks are read: the seller's, or the grid's if that is wider.
+    unit: the list price and budget. tick: asks are read to it; the seller's, or the grid's if that is wider.
     walk, insult: see `sellers.Stochastic`. discount: per completed round.
     """
 
@@ -55,15 +55,15 @@ class Types:
         return self.unit.price
 
     def covered(self, worth: Array) -> Array:
-        """float32[J, K]: `worth` (it broadcasts) where price J is at least all floors of the cell, else 0."""
+        """float32[J, K]: `worth` (it broadcasts) where price J covers every floor of the cell, else 0."""
         return jnp.where(self.top_K <= self.prices_J[:, None], worth, 0)
 
 
 @struct.dataclass
 class History:
-    """The state before an offer. belief: float32[K, R].
+    """What the buyer knows before an offer. belief: float32[K, R].
 
-    cap: the last ask, or the list price. last: the buyer's last offer, 0 for none. Both are cents.
+    cap: the last ask, or the list price, cents. last: the buyer's last offer, cents, 0 if there is none.
     """
 
     belief: Array

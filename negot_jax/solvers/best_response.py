@@ -9,16 +9,9 @@ from negot_jax.game.buyers import Buyer
 from negot_jax.game.rewards import REWARDS
 from negot_jax.game.sellers import Seller, Stochastic
 from negot_jax.game.types import Products
-from negot_jax.solvers import (
-    backward_induction,
-    belief,
-    information_relaxation,
-    ladders,
-    least_squares,
-    market,
-    utilities,
-)
+from negot_jax.solvers import backward_induction, belief, information_relaxation, ladders, least_squares, market
 from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import unsuitable
 
 # Default grids in cents of a list price of $100.00: of the exact solver, the buyer of noisy asks, and the upper bound.
 EXACT_STEP, READING_STEP, BOUND_STEP = 1, 200, 100
@@ -49,7 +42,7 @@ def unsupported(seller: Seller, products: Products, reward: str = "paper", step:
       products, step: as for `solve`.
       reward: a key of `rewards.REWARDS`.
     """
-    return _unsolvable(seller, products, step) or utilities.unsupported(REWARDS[reward], products)
+    return _unsolvable(seller, products, step) or unsuitable(REWARDS[reward], products)
 
 
 def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | None:
@@ -83,7 +76,7 @@ def solve(key: Array, problem: Problem, *, step: int | None = None) -> Solution:
         value, clairvoyant, buyer = backward_induction.solve(problem, step=step or EXACT_STEP)
         return Solution(value, 0.0, value, 0.0, clairvoyant, True, buyer)
     key_fit, key_play, key_bound = jax.random.split(key, 3)
-    buyer = least_squares.solve(key_fit, problem, step=step or READING_STEP)
+    buyer = least_squares.solve(key_fit, problem, step or READING_STEP)
     lower = ladders.mean_utility(key_play, buyer, problem)
-    upper = information_relaxation.told_asks(key_bound, problem, step=step or BOUND_STEP)
+    upper = information_relaxation.told_asks(key_bound, problem, step or BOUND_STEP)
     return Solution(*lower, *upper, information_relaxation.clairvoyant(problem), False, buyer)

@@ -42,7 +42,7 @@ def clairvoyant(problem: Problem) -> float:
     return float(jnp.mean(jnp.where(floor_NxM <= np.asarray(problem.products.budget)[:, None], worth_NxM, 0)))
 
 
-def told_asks(key: Array, problem: Problem, *, step: int = 100, samples: int = 256) -> tuple[float, float]:
+def told_asks(key: Array, problem: Problem, step: int, *, samples: int = 256) -> tuple[float, float]:
     """The mean utility of the buyer who is told the early asks in advance, and its standard error.
 
     Args:

@@ -8,6 +8,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from negot_jax.game import bargaining, play
 from negot_jax.game.buyers import Buyer
@@ -19,20 +20,8 @@ from negot_jax.solvers.utilities import of_each
 
 
 @struct.dataclass
-class Ladder:
-    """A buyer whose offers do not depend on the asks. offers: int32[T], prices in `unit`."""
-
-    offers: Array
-    unit: market.Unit = struct.field(pytree_node=False)
-
-    def act(self, key: Array, obs: Observation, turns: int) -> Action:
-        del key, turns
-        return self.unit.propose(self.offers[obs.turn], obs)
-
-
-@struct.dataclass
-class ByFirstAsk:
-    """A buyer that reads only the first ask, which selects the ladder it follows.
+class Ladders:
+    """A buyer that follows a ladder of offers, which the first ask selects; it reads no other ask.
 
     offers: int32[C, T], prices in `unit`; the first one, made before any ask, is the same in all ladders.
     cuts: int32[C - 1], prices in `unit`, rising: ladder c is for first asks in [cuts[c - 1], cuts[c]).
@@ -43,9 +32,15 @@ class ByFirstAsk:
     unit: market.Unit = struct.field(pytree_node=False)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        del key, turns
         ask = self.unit.heard(obs.prices[0, SELLER], obs)
         chosen = jnp.sum((self.cuts <= ask) & (obs.turn > 0))
-        return Ladder(self.offers[chosen], self.unit).act(key, obs, turns)
+        return self.unit.propose(self.offers[chosen, obs.turn], obs)
+
+
+def single(offers_T: ArrayLike, unit: market.Unit) -> Ladders:
+    """A buyer that reads no asks: one ladder, int32[T], prices in `unit`."""
+    return Ladders(jnp.asarray(offers_T, jnp.int32)[None], jnp.zeros(0, jnp.int32), unit)
 
 
 def episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> GameState:
@@ -75,13 +70,13 @@ def mean_utility(key: Array, buyer: Buyer, problem: Problem, *, draws: int = 4) 
 
     Only deals count, so the buyer must not overshoot.
     """
-    play_all = _utilities_of_data if isinstance(buyer, Ladder | ByFirstAsk) else _utilities_of_static
+    play_all = _utilities_of_data if isinstance(buyer, Ladders) else _utilities_of_static
     worth_DxN = np.asarray(play_all(key, buyer, problem, draws), np.float64)
     error = np.sqrt(worth_DxN.var(axis=0, ddof=1).mean() / worth_DxN.size) if draws > 1 else np.nan
     return float(worth_DxN.mean()), float(error)
 
 
-def tune_ladder(key: Array, problem: Problem, *, draws: int = 2, step: int = 100) -> Ladder:
+def tune_ladder(key: Array, problem: Problem, *, draws: int = 2, step: int = 100) -> Ladders:
     """The best buyer that does not read asks, by coordinate ascent on the game.
 
     All products share one list price and budget. `step`: of the price grid, cents.
@@ -89,29 +84,27 @@ def tune_ladder(key: Array, problem: Problem, *, draws: int = 2, step: int = 100
     unit, turns = problem.unit, problem.turns
     rising = np.linspace(unit.budget / 2, unit.budget, turns).astype(np.int32) // step * step
     alike = np.zeros((draws, problem.products.price.size), int)
-    start = ByFirstAsk(rising[None], np.zeros(0, np.int32), unit)
-    _, buyer = _ascend(key, problem, start, alike, range(turns), step)
-    return Ladder(jnp.asarray(buyer.offers[0]), unit)
+    return _ascend(key, problem, single(rising, unit), alike, range(turns), step)[1]
 
 
 def tune_by_first_ask(
-    key: Array, ladder: Ladder, problem: Problem, *, draws: int = 4, step: int = 100, classes: int = 16
-) -> ByFirstAsk:
+    key: Array, ladder: Ladders, problem: Problem, *, draws: int = 4, step: int = 100, classes: int = 16
+) -> Ladders:
     """The best buyer found that reads only the first ask: like `tune_ladder`, except for the first offer.
 
-    The first offer is the given ladder's, half of it, or nothing (which is never a deal), whichever earns most. First
-    asks are divided into classes of about equally many episodes, each with a ladder of its own. More classes read the
-    ask more precisely but leave fewer episodes to choose each ladder from.
+    The first offer is that of `ladder`, a single one, or half of it, or nothing (which is never a deal), whichever
+    earns most. First asks are divided into classes of about equally many episodes, each with a ladder of its own. More
+    classes read the ask more precisely but leave fewer episodes to choose each ladder from.
     """
 
-    def tuned(share: float) -> tuple[float, ByFirstAsk]:
-        start = ladder.replace(offers=ladder.offers.at[0].set(int(share * ladder.offers[0])))
+    def tuned(share: float) -> tuple[float, Ladders]:
+        start = ladder.replace(offers=ladder.offers.at[:, 0].set(int(share * ladder.offers[0, 0])))
         asks = np.asarray(_first_asks(key, start, problem, draws))
         spoken = asks[asks != NONE] if (asks != NONE).any() else np.zeros(1)
         cuts = np.unique(np.quantile(spoken, np.arange(1, classes) / classes).astype(np.int32))
-        offers = np.tile(np.asarray(start.offers, np.int32), (cuts.size + 1, 1))
+        offers = np.tile(start.offers, (cuts.size + 1, 1))
         chosen = np.searchsorted(cuts, asks, side="right")
-        return _ascend(key, problem, ByFirstAsk(offers, cuts, ladder.unit), chosen, range(1, problem.turns), step)
+        return _ascend(key, problem, Ladders(offers, cuts, ladder.unit), chosen, range(1, problem.turns), step)
 
     return max(map(tuned, (1.0, 0.5, 0.0)), key=lambda found: found[0])[1]
 
@@ -123,7 +116,7 @@ def _first_asks(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array
 
 
 @functools.partial(jax.jit, static_argnames="draws")
-def _tried(key: Array, buyer: ByFirstAsk, offers_SxCxT: Array, problem: Problem, draws: int) -> Array:
+def _tried(key: Array, buyer: Ladders, offers_SxCxT: Array, problem: Problem, draws: int) -> Array:
     """Utilities [S, draws, N] of the buyer with each set of ladders, all on the same episodes."""
 
     def worth(offers_CxT: Array) -> Array:
@@ -133,8 +126,8 @@ def _tried(key: Array, buyer: ByFirstAsk, offers_SxCxT: Array, problem: Problem,
 
 
 def _ascend(
-    key: Array, problem: Problem, buyer: ByFirstAsk, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
-) -> tuple[float, ByFirstAsk]:
+    key: Array, problem: Problem, buyer: Ladders, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
+) -> tuple[float, Ladders]:
     """The mean utility and an improved buyer; each ladder is improved on the episodes that select it.
 
     Tries every price of the grid for one offer at a time, from the last turn to the first, until none gains. Starts
@@ -163,4 +156,4 @@ def _ascend(
     nothing[:, turns] = 0
     (best, offers), (other, others) = climb(np.array(buyer.offers)), climb(nothing)
     offers = np.where((other > best)[:, None], others, offers)
-    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=offers)
+    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=jnp.asarray(offers))

@@ -168,7 +168,7 @@ class ReadingBuyer:
         return jax.lax.fori_loop(0, self.types.turns, hear, belief.start(self.types))
 
 
-def solve(key: Array, problem: Problem, *, step: int = 100, samples: int = 4_096) -> ReadingBuyer:
+def solve(key: Array, problem: Problem, step: int, *, samples: int = 4_096) -> ReadingBuyer:
     """A good buyer against a stochastic seller.
 
     Args:

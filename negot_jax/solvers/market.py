@@ -32,14 +32,14 @@ class Unit:
                 f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalize the catalog first"
             )
 
-    def spoken(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: a price of the market scaled to the list price in `obs`, rounded up, within the budget."""
-        whole, rest = obs.price // self.price, obs.price % self.price
-        return jnp.minimum(whole * price - -(rest * price) // self.price, obs.private)
-
     def propose(self, price: Array, obs: Observation) -> Action:
-        """OFFER of a price of the market, or DEAL at a standing ask that is no higher."""
-        return buyers.propose(self.spoken(price, obs), obs)
+        """OFFER of a price of the market, or DEAL at a standing ask that is no higher.
+
+        The price is spoken at the scale of the list price in `obs`: rounded up, and within the budget.
+        """
+        whole, rest = obs.price // self.price, obs.price % self.price
+        spoken = whole * price - -(rest * price) // self.price
+        return buyers.propose(jnp.minimum(spoken, obs.private), obs)
 
     def heard(self, price: Array, obs: Observation) -> Array:
         """int32 cents: the largest price of the market that is spoken as `price` or less."""

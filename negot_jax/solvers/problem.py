@@ -1,4 +1,4 @@
-"""The problem that the solvers of this package take."""
+"""What the solvers solve: one seller, one prior, one utility."""
 
 from flax import struct
 
@@ -10,10 +10,10 @@ from negot_jax.solvers.utilities import Utility
 
 @struct.dataclass
 class Problem:
-    """A scripted seller, and what a buyer wants from it. Products and discount are data, the rest is static under jit.
+    """A scripted seller and what the buyer wants from it. Under jit, products and discount are data, the rest static.
 
-    products: the prior; all rows are equally likely. turns: the turn limit. utility: the buyer's, of a deal.
-    discount: factor in (0, 1] per completed round before the deal.
+    products: the prior, with equally likely rows. turns: the turn limit. utility: what a deal is worth to the buyer.
+    discount: a factor in (0, 1] for each completed round before the deal.
     """
 
     seller: Seller = struct.field(pytree_node=False)
@@ -28,5 +28,5 @@ class Problem:
 
     @property
     def unit(self) -> market.Unit:
-        """The list price and budget that all products share, if they do: see `market.unit`. Not under jit."""
+        """The list price and budget that all products share: see `market.unit`. Not under jit."""
         return market.unit(self.products)

@@ -43,7 +43,7 @@ def of_each(utility: Utility, prices_NxM: Array, products: Products) -> Array:
     return jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(prices_NxM, products)
 
 
-def unsupported(reward: Reward, products: Products) -> str | None:
+def unsuitable(reward: Reward, products: Products) -> str | None:
     """Why the solvers cannot optimize a reward, or None.
 
     They need one that is 0 without a deal and, with a deal, depends on the price alone and does not rise with it.

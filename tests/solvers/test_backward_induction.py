@@ -137,7 +137,7 @@ def test_no_ladder_earns_more(market, solved, offers, name):
     problem = Problem(sellers.make(name), market, 6, REWARD)
     if name not in solved:
         solved[name], *_ = backward_induction.solve(problem)
-    assert earned(ladders.Ladder(jnp.array(offers), problem.unit), problem) <= solved[name] + 1e-5
+    assert earned(ladders.single(offers, problem.unit), problem) <= solved[name] + 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(problem):
 
 def test_it_reads_the_first_ask_and_no_other():
     unit = market.Unit(10_000, 8_000)
-    buyer = ladders.ByFirstAsk(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
+    buyer = ladders.Ladders(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
 
     def offer(turn: int, asks: list[int]) -> int:
         """At a list price of $200.00."""

@@ -65,7 +65,7 @@ def heard(products):
     seller, params = sellers.make("neutral", tick=50), GameParams(products)
     types = belief.make_types(problem(seller, products), 100)
     buyer = least_squares.ReadingBuyer(types, jnp.zeros((6, 28)))
-    ladder = ladders.Ladder(jnp.array([3_600, 4_000, 3_600, 5_000, 3_600, 3_600]), types.unit)
+    ladder = ladders.single([3_600, 4_000, 3_600, 5_000, 3_600, 3_600], types.unit)
     drawn = scenarios(products, 12)
     states, _ = play(jax.random.key(0), _Static(ladder), seller, drawn, params)
 
@@ -85,7 +85,7 @@ def heard(products):
 class _Static:
     """A buyer of arrays, static under jit."""
 
-    buyer: ladders.Ladder
+    buyer: ladders.Ladders
 
     def act(self, *args):
         return self.buyer.act(*args)
