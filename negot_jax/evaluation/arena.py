@@ -22,6 +22,7 @@ from negot_jax.rl import players, rollout
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen, Program
 from negot_jax.solvers import best_response, schedules, utilities
+from negot_jax.solvers.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Arena:
         """The best buyer against the scripted seller, in the configured reward."""
         rules = self.train.params
         utility = utilities.of_reward(rewards.REWARDS[rules.reward])
-        return best_response.solve(key, self.train.script, self.prior, rules.turns, utility)
+        return best_response.solve(key, Problem(self.train.script, self.prior, rules.turns, utility))
 
     def play_policies(self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
         """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
