@@ -23,15 +23,11 @@ from tensorflow_datasets.core.download import util as download_util
 from negot_jax import cache
 from negot_jax.catalog import rows
 from negot_jax.catalog.types import Catalog, digest, from_rows
+from negot_jax.catalog.words import SHARES
 
 _COMMIT = "834ad9066d0627f0332504d5fa6d236706f2402b"
 _FILES = f"https://raw.githubusercontent.com/TianXiaSJTU/AmazonPriceHistory/{_COMMIT}/data/AmazonHistoryPrice"
 _DIGEST = "9977127821e0fb66"  # Of the catalog that these files make.
-_CATEGORIES = (
-    *("automotive", "baby-products", "beauty", "books", "electronics", "health-personal-care", "home-kitchen"),
-    *("industrial-scientific", "movies-tv", "music", "other", "patio-lawn-garden", "pet-supplies", "software"),
-    *("sports-outdoors", "tools-home-improvement", "toys-games", "video-games"),
-)
 _TEXTS = ("title", "description", "features", "category", "codename")
 
 
@@ -89,7 +85,7 @@ class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in _CATEGORIES})
+        paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in SHARES})
         return {"products": self._generate_examples(_read(paths))}
 
     def _generate_examples(self, products):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 import csv
-import difflib
 import io
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from negot_jax.catalog.rows import SHORT, Row, parse_json, parse_list, read_text
 from negot_jax.catalog.types import Catalog, budget_of, from_rows
+from negot_jax.config import nearest
 
 COLUMNS = ("title", "price", "cost", "lowest_price", "budget", "category", "description", "features")
 CATEGORY = "other"  # Of a product that names none.
@@ -47,9 +47,8 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
     row = Row(raw, file, index)
     for name in raw:
         if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0)[0]
             raise ValueError(
-                f"{file}, row {index}: unknown column {SHORT.repr(name)}; did you mean {near!r}? "
+                f"{file}, row {index}: unknown column {SHORT.repr(name)}; did you mean {nearest(name, COLUMNS)!r}? "
                 f"Known: {', '.join(COLUMNS)}"
             )
     if row.has("cost") and row.has("lowest_price"):
