@@ -55,12 +55,12 @@ class _Lines(tqdm.tqdm):
         self.disable = True
 
 
-class Bar:
-    """Counts steps on stderr, of many processes on the first one's. A context manager.
+class Bar(contextlib.AbstractContextManager):
+    """Counts steps on stderr; of many processes, only the first one's shows. A context manager.
 
     Args:
       name: what is being done.
-      total: how many steps; None shows the time alone.
+      total: how many steps; None for a phase, such as "compiling train_step", which shows its time alone.
       done: steps that an earlier start has done.
     """
 
@@ -96,9 +96,6 @@ class Bar:
             _active.remove(self)
             self._bar.close()
 
-    def __enter__(self) -> "Bar":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -109,15 +106,8 @@ class Bar:
 
 
 @contextlib.contextmanager
-def working(name: str) -> Iterator[None]:
-    """Says that a long phase is under way, such as "compiling train_step", and for how long it has been."""
-    with Bar(name):
-        yield
-
-
-@contextlib.contextmanager
 def phases() -> Iterator[Callable[[str], None]]:
-    """Yields `say`, to be called as each phase of some work begins; the phase then shows as in `working`."""
+    """Yields `say`, to be called as each phase of some work begins; it shows the phase as a `Bar` without a total."""
     with contextlib.ExitStack() as current:
 
         def say(name: str) -> None:

@@ -100,15 +100,9 @@ class Tokenizer:
             )
         return np.array([ids[character.encode()] for character in text], np.int32)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the model. Whenever the process dies, the whole file is there or none."""
-        temporary = epath.Path(f"{path}.tmp")
-        temporary.write_bytes(self.model)
-        temporary.replace(path)
-
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """Reads what `save` wrote. Errors name the file."""
+    """Reads the file of a `model`. Errors name the file."""
     try:
         return Tokenizer(epath.Path(path).read_bytes())
     except ValueError as error:

@@ -176,7 +176,7 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
             checkpointer.save(path, args=_items(state, run_id), force=True)
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints in one folder, by iteration: the last `keep` of them, and the best.
 
     Damaged ones are put aside, with one line each. All processes of a run make the same calls.
@@ -259,9 +259,6 @@ class Checkpoints:
         with _tensorstore_errors(self.directory):
             self._manager.wait_until_finished()
         self._finish_deleting()
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

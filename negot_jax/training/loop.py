@@ -129,7 +129,7 @@ class _Training:
             raise NotFiniteError(_unfinished(done - 1, self.scalars, self.checkpoints.latest))
 
 
-class _Profiler:
+class _Profiler(contextlib.AbstractContextManager):
     """Traces iterations from dispatch to completion. A context manager. window: first and last, None for none."""
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
@@ -147,9 +147,6 @@ class _Profiler:
         elif self._running and iteration > self._window[1]:
             jax.block_until_ready(state)
             self.__exit__()
-
-    def __enter__(self) -> "_Profiler":
-        return self
 
     def __exit__(self, *_) -> None:
         self._trace.close()

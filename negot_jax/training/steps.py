@@ -71,6 +71,6 @@ def run(job: Job, state: State, steps: range, every: int, came: Callable[[], boo
 
 @contextlib.contextmanager
 def starting(name: str) -> Iterator[None]:
-    """A long phase before there is anything to save: told of, and left at once on a signal unless others would wait."""
-    with progress.working(name), preemption.prompt() if jax.process_count() == 1 else contextlib.nullcontext():
+    """Shows a long phase before there is anything to save; a signal ends it at once unless others would wait."""
+    with progress.Bar(name), preemption.prompt() if jax.process_count() == 1 else contextlib.nullcontext():
         yield

@@ -76,14 +76,13 @@ def _download(path: epath.Path, target: pathlib.Path) -> None:
         shutil.copyfileobj(source, file, 2**24)
 
 
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file so that, whenever the process or the machine dies, the whole old or new one is there."""
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file so that, whenever the process or the machine dies, the whole old or new one is there."""
+    content = content.encode() if isinstance(content, str) else content
     if is_remote(path):  # An object appears once it is whole.
-        epath.Path(path).write_text(text)
+        epath.Path(path).write_bytes(content)
         return
-    temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with cache.replacing(pathlib.Path(path)) as part, part.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
