@@ -15,7 +15,7 @@ import jinja2
 from jinja2 import sandbox
 
 from negot_jax import hub
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
+from negot_jax.language.tokenizer import Tokenizer
 
 
 class Control(str):
@@ -62,7 +62,7 @@ _OPENS_A_THOUGHT = re.compile(r"[<\[]\|?(\w*(?:think|thought|reason)\w*)\|?[>\]]
 _NOT_THINKING = "Use an instruct model, or one that can be told not to think (enable_thinking=false in its template)."
 
 
-def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatFormat:
+def infer(folder: str | pathlib.Path, tokenizer: Tokenizer) -> ChatFormat:
     """The chat format of the checkpoint in a folder: of its template, or, where it has none, by its control tokens.
 
     Raises:
@@ -95,7 +95,7 @@ def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatForm
     return form
 
 
-def encode(tokenizer: PublishedTokenizer, pieces: Iterable[Control | str]) -> list[int]:
+def encode(tokenizer: Tokenizer, pieces: Iterable[Control | str]) -> list[int]:
     """The token ids of control tokens and texts in a row; texts beside each other are one."""
     ids, text = [], ""
     for piece in (*pieces, Control()):
@@ -112,7 +112,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return hub.read_json(path) if path.exists() else {}
 
 
-def _special(names: dict[str, Any], name: str, tokenizer: PublishedTokenizer) -> str:
+def _special(names: dict[str, Any], name: str, tokenizer: Tokenizer) -> str:
     """A special token's content; Gemma's first token has to be there even where no file names it."""
     token = names.get(name)
     token = token.get("content") if isinstance(token, dict) else token
@@ -165,9 +165,7 @@ def _render(template: jinja2.Template, special: dict[str, str], said: Sequence[s
         raise ValueError(f"{error}. Use one for plain messages of user and assistant.") from error
 
 
-def _split(
-    template: jinja2.Template, special: dict[str, str], tokenizer: PublishedTokenizer
-) -> tuple[ChatFormat, bool]:
+def _split(template: jinja2.Template, special: dict[str, str], tokenizer: Tokenizer) -> tuple[ChatFormat, bool]:
     """The format, and whether the template leaves thoughts out of what the assistant said."""
 
     def texts(count, system):
@@ -199,7 +197,7 @@ def _split(
     return form, _THOUGHT not in thought
 
 
-def _pieces(text: str, tokenizer: PublishedTokenizer) -> Pieces:
+def _pieces(text: str, tokenizer: Tokenizer) -> Pieces:
     names = sorted(tokenizer.controls, key=len, reverse=True)
     if not names or not text:
         return (text,)

@@ -11,7 +11,6 @@ from typing import Protocol
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import chat
 from negot_jax.language import tokenizer as tokens
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
 from negot_jax.language.tokenizer import Tokenizer
 
 
@@ -22,7 +21,7 @@ class Dialect(Protocol):
     closes: whether a message that its cap has cut off is closed by that token before anything else is written.
     """
 
-    tokenizer: Tokenizer | PublishedTokenizer
+    tokenizer: Tokenizer
     end: int
     closes: bool
 
@@ -64,7 +63,7 @@ _OPEN = "You speak first."
 class Chat:
     """The model is the assistant; the rules are the system message; the other side and the environment are the user."""
 
-    tokenizer: PublishedTokenizer
+    tokenizer: Tokenizer
     form: chat.ChatFormat
     closes = True
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.language.grammar import Parsed
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
 from negot_jax.language.tokenizer import Tokenizer
 
 
@@ -29,7 +28,7 @@ class Relay:
         return self.talk_H.size + message + 1 + self.action_J.size + 1
 
 
-def build(tokenizer: Tokenizer | PublishedTokenizer, end: int) -> Relay:
+def build(tokenizer: Tokenizer, end: int) -> Relay:
     """end: the token that ends a message."""
     return Relay(
         talk_H=jnp.array(tokenizer.encode("Talk:"), jnp.int32),
