@@ -54,11 +54,7 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
     if row.has("cost") and row.has("lowest_price"):
         raise row.error("lowest_price", "wanted beside 'cost', which means the same: keep one of them")
     price = row.price("price")
-    return {
-        "title": row.title(),
-        "description": row.text("description"),
-        "features": row.text("features"),
-        "category": row.category(CATEGORY),
+    return row.texts(CATEGORY) | {
         "price": price,
         "cost": row.price("lowest_price" if row.has("lowest_price") else "cost", most=price),
         "budget": row.price("budget", most=price) if row.has("budget") else budget_of(price),

@@ -164,11 +164,8 @@ def _write(folder: pathlib.Path, config: ModelConfig, weights: transformer.Weigh
     for path in itertools.chain.from_iterable(map(original.glob, _COPIED)):
         if path.name != stored.INDEX:
             shutil.copyfile(path, folder / path.name)
-    settings = hf_config.text_settings(original)
-    if config.layers < hf_config.read(original).layers:
-        settings = hf_config.first_layers(settings, config.layers)
-    settings = {name: value for name, value in settings.items() if name != "torch_dtype"}
-    _write_json(folder / "config.json", settings | {"dtype": str(leaves["ends.embedding"].dtype)})
+    dtype = str(leaves["ends.embedding"].dtype)
+    _write_json(folder / "config.json", hf_config.text_settings(original, config.layers, dtype))
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:
