@@ -36,7 +36,7 @@ class LaunchError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-    """A slice and how it is requested. The queued resource and its node share one name.
+    """A slice and how it is requested, by the flags of `launch.tpu`. The queued resource and its node share one name.
 
     queued: request a queued resource, which waits for capacity; otherwise a TPU VM, which fails without capacity.
     accelerator_type, runtime_version: as gcloud names them; needed to create it.

@@ -159,13 +159,11 @@ def _plain(settings: dict, added: list[dict], bytes_of: Callable[[str], bytes]) 
         return not (token.get("lstrip") or token.get("rstrip")) and (SPACE in own or bytes_of(own) == own.encode())
 
     def without_prefix(step):
+        if isinstance(step, list):
+            return [without_prefix(part) for part in step if not _is_prefix(part)]
         if not isinstance(step, dict):
             return step
-        step = {name: value for name, value in step.items() if name not in ("normalizers", "pretokenizers")} | {
-            name: [without_prefix(part) for part in value if not _is_prefix(part)]
-            for name, value in step.items()
-            if name in ("normalizers", "pretokenizers") and isinstance(value, list)
-        }
+        step = {name: without_prefix(value) for name, value in step.items()}
         if step.get("type") in ("ByteLevel", "Metaspace") and "add_prefix_space" in step:
             step["add_prefix_space"] = False
         if step.get("type") == "Metaspace":
