@@ -33,6 +33,11 @@ from negot_jax.training.loop import NotFiniteError
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
 
+CACHE_HELP = (
+    "Folder, or gs://bucket/folder, of compiled programs, for the next start; by default in the user's cache folder, "
+    "and with --compilation_cache= nowhere."
+)
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -10,7 +10,7 @@ With --every_checkpoint the earlier checkpoints are rows as well, and points of 
 from absl import flags
 
 from experiments import cli
-from negot_jax import run
+from negot_jax import cache, run
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
@@ -20,10 +20,12 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
         "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
     )
     _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
+    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
     _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report, with one seller at most.")
 
 
 def main() -> None:
+    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         if _OUTPUT.value is not None and len(_SELLERS.value) > 1:
             raise ValueError(

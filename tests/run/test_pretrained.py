@@ -8,8 +8,10 @@ import subprocess
 import pytest
 import tokenizers
 
+from experiments.configs import smollm2_135m
 from negot_jax import cache
 from negot_jax.models import hf_config
+from negot_jax.run import config as configs
 from negot_jax.run import pretrained
 from tests.language import vocabularies
 from tests.models import published
@@ -79,6 +81,14 @@ def test_a_checkpoint_agrees_with_transformers_or_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(pretrained, "_logits", lambda *arguments: exact(*arguments) * 1.01)
     with pytest.raises(ValueError, match=f"{tmp_path}: .* Remove the folder"):
         pretrained.check(tmp_path, "Why?", tokens=8)
+
+
+@pytest.mark.parametrize("method", ["lora", "scripted", "full"])
+def test_the_configuration_is_one(method):
+    config = configs.load(smollm2_135m.get_config(method))
+    assert (config.model.lora.rank > 0) == (method != "full")
+    assert (config.seller.model == "scripted") == (method == "scripted")
+    assert config.game.persona.manner
 
 
 @pytest.mark.slow
