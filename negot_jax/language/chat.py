@@ -7,6 +7,7 @@ one. A template that cannot be split, or that has the model think aloud, is refu
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import itertools
 import pathlib
 import re
 from typing import Any
@@ -96,15 +97,11 @@ def infer(folder: str | pathlib.Path, tokenizer: Tokenizer) -> ChatFormat:
 
 
 def encode(tokenizer: Tokenizer, pieces: Iterable[Control | str]) -> list[int]:
-    """The token ids of control tokens and texts in a row; texts beside each other are one."""
-    ids, text = [], ""
-    for piece in (*pieces, Control()):
-        if not isinstance(piece, Control):
-            text += piece
-            continue
-        ids += tokenizer.encode(text) if text else []
-        ids += [tokenizer.control(piece)] if piece else []
-        text = ""
+    """The token ids of a sequence of control tokens and texts; adjacent texts are encoded as one."""
+    ids = []
+    for kind, group in itertools.groupby(pieces, type):
+        run = list(group)
+        ids += map(tokenizer.control, run) if kind is Control else tokenizer.encode("".join(run))
     return ids
 
 

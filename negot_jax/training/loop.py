@@ -126,7 +126,16 @@ class _Training:
         if not _first_bad(self.scalars):
             self.checkpoints.save(done, state, {"reward": self.scalars["reward"]})
         elif done == self.config.iterations:
-            raise NotFiniteError(_unfinished(done - 1, self.scalars, self.checkpoints.latest))
+            latest = self.checkpoints.latest
+            saved = (
+                f"the latest checkpoint is {latest}; experiments.evaluate reports on it"
+                if latest
+                else "nothing is saved"
+            )
+            raise NotFiniteError(
+                f"iteration {done - 1}, the last, is not saved. First quantity that is not finite: "
+                f"{_first_bad(self.scalars)}. What came before stays: {saved}."
+            )
 
 
 class _Profiler(contextlib.AbstractContextManager):
@@ -168,11 +177,3 @@ def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_u
             f"(training.max_skipped_updates={max_skipped_updates}). First bad quantity: {bad}. The same command would "
             "end here again: change the configuration, such as optimizer.learning_rate, and use another --workdir."
         )
-
-
-def _unfinished(iteration: int, scalars: Mapping[str, float], latest: int | None) -> str:
-    saved = f"the latest checkpoint is {latest}; experiments.evaluate reports on it" if latest else "nothing is saved"
-    return (
-        f"iteration {iteration}, the last, is not saved. First quantity that is not finite: {_first_bad(scalars)}. "
-        f"What came before stays: {saved}."
-    )
