@@ -1,4 +1,4 @@
-"""Says what a command is doing: a bar on a terminal, elsewhere a line every 15 seconds. Never a reason to fail."""
+"""Shows what a command is doing: a bar on a terminal, otherwise a line every 15 seconds. It never raises."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -15,7 +15,7 @@ _active: list["Bar"] = []  # The innermost one speaks.
 
 
 class Tolerant:
-    """A text stream that goes on into nothing once nobody takes its output: a reader that is gone, a full disk."""
+    """A text stream that discards its output once it cannot be written: the reader has exited, or the disk is full."""
 
     def __init__(self, stream: TextIO | None):
         self._stream = stream or open(os.devnull, "w")  # Python has None for a stream that was closed, `2>&-`.
@@ -43,7 +43,7 @@ class Tolerant:
 
 
 class _Lines(tqdm.tqdm):
-    """A bar where there is no terminal: a whole line each time."""
+    """A bar without a terminal: each update prints a whole line."""
 
     @staticmethod
     def status_printer(file: TextIO):
@@ -84,7 +84,7 @@ class Bar(contextlib.AbstractContextManager):
         threading.Thread(target=self._beat, daemon=True).start()
 
     def update(self, scalars: Mapping[str, float] | None = None, shown: Sequence[str] = ()) -> None:
-        """Counts a step, and shows those of its scalars beside the count."""
+        """Counts a step and shows the scalars named in `shown` beside the count."""
         if scalars is not None:
             told = {name: f"{scalars[name]:.3g}" for name in shown if name in scalars}
             self._bar.set_postfix(told, refresh=False)

@@ -34,7 +34,7 @@ def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
       vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes.
 
     Raises:
-      ValueError: there is none, it is damaged, of an unknown kind, or does not let texts pass unchanged.
+      ValueError: it is missing, damaged, of an unknown kind, or changes texts.
     """
     path = find(folder)
     return (from_json if path.suffix == ".json" else from_sentencepiece)(path, vocab_size)
@@ -51,7 +51,7 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
 def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text.
 
-    A text passes as its normalizer leaves it, which may compose characters (Unicode's NFC), as Qwen's does.
+    The normalizer may compose characters (Unicode's NFC), as Qwen's does.
     """
     path = pathlib.Path(path)
     settings = hub.read_json(path)
@@ -113,7 +113,7 @@ def _fitting(size: int, vocab_size: int, path: pathlib.Path) -> int:
 
 
 def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
-    """What a library reads; whatever it raises is an error of the file. (Panics of Rust are no `Exception`.)"""
+    """Calls a library; whatever it raises becomes an error about the file. (A Rust panic is not an `Exception`.)"""
     try:
         return read()
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -123,7 +123,7 @@ def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
 
 
 def _probed(path: pathlib.Path, tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, if a text passes it unchanged."""
+    """Returns the tokenizer if it leaves a text unchanged; raises ValueError otherwise."""
     ids = _attempt(path, lambda: tokenizer.encode(_PROBE))
     if (read := tokenizer.decode(ids)) != _PROBE:
         at = len(os.path.commonprefix([read, _PROBE]))
@@ -149,9 +149,9 @@ def _added_tokens(settings: dict, path: pathlib.Path) -> list[dict]:
 
 
 def _plain(settings: dict, added: list[dict], bytes_of: Callable[[str], bytes]) -> dict:
-    """Settings with which a text is encoded whole and by rule: nothing put before it, cut off, or drawn at random.
+    """Settings that encode a whole text deterministically: no prefix, no truncation, no dropout.
 
-    An added token that the decoder would not give back as it stands is never encoded to: as a special one it is text.
+    An added token that the decoder would not reproduce is marked as special, so that no text is encoded to it.
     """
 
     def encodes(token):
@@ -186,7 +186,7 @@ def _is_prefix(step: Any) -> bool:
 
 
 def _decoder(settings: Any, path: pathlib.Path) -> Callable[[str], bytes]:
-    """What turns a piece into bytes, by the settings of the tokenizer's decoder."""
+    """Returns the function that turns a piece into bytes, given the settings of the tokenizer's decoder."""
     steps = settings.get("decoders") if isinstance(settings, dict) and settings.get("type") == "Sequence" else settings
     steps = steps if isinstance(steps, list) else [steps]
     kinds = [step.get("type") if isinstance(step, dict) else None for step in steps]
@@ -203,7 +203,7 @@ def _decoder(settings: Any, path: pathlib.Path) -> Callable[[str], bytes]:
 
 
 def _alphabet() -> dict[str, int]:
-    """The bytes by the characters that spell them: Latin-1's visible ones themselves, the rest from U+0100 on."""
+    """The byte of each character: visible Latin-1 characters stand for themselves, the rest start at U+0100."""
     visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -213,7 +213,7 @@ _ALPHABET = _alphabet()
 
 
 def _byte_level(piece: str) -> bytes:
-    """A piece with a character that spells no byte stands for itself."""
+    """The bytes that a piece spells; a piece with any other character stands for itself."""
     try:
         return bytes(_ALPHABET[character] for character in piece)
     except KeyError:
@@ -227,7 +227,7 @@ def _byte_fallback(piece: str) -> bytes:
 
 
 def _cut(pieces: list[str], encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
-    """Encodes a text that spells one of these pieces in two halves, so that it does not become that token."""
+    """Wraps `encode` to split a text within each of these pieces, so that no text becomes one of these tokens."""
     if not pieces:
         return encode
     spelled = re.compile("|".join(map(re.escape, pieces)))

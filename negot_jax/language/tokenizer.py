@@ -60,7 +60,7 @@ class Tokenizer:
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
-        """For each character, the id of the token that is exactly it (int32); an error names one that has none."""
+        """Returns the ids, int32[len(text)], of the tokens that are exactly one character each. Raises ValueError."""
         ids = {piece: token for token, piece in reversed(list(enumerate(self.token_bytes)))}
         missing = [character for character in text if character.encode() not in ids]
         if missing:
@@ -106,7 +106,7 @@ def from_model(model: bytes) -> Tokenizer:
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """Reads the file of a `model`. Errors name the file."""
+    """Reads a file that holds a `model`. Errors name the file."""
     try:
         return from_model(epath.Path(path).read_bytes())
     except ValueError as error:
@@ -124,7 +124,7 @@ def piece_bytes(processor: sentencepiece.SentencePieceProcessor, token: int) -> 
 
 
 def spelling_out_spaces(encode: Callable[[str], list[int]], token_bytes: Sequence[bytes]) -> Callable[[str], list[int]]:
-    """Encodes a visible space in a text by its bytes, as the library would take it for a space.
+    """Wraps `encode` to encode a visible space by its bytes, which SentencePiece would take for a plain space.
 
     Raises:
       ValueError: there are no tokens for these bytes.
@@ -142,13 +142,13 @@ def spelling_out_spaces(encode: Callable[[str], list[int]], token_bytes: Sequenc
 
 
 def widened(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
-    """The same tokenizer with a larger vocabulary, whose further tokens have no bytes."""
+    """Returns the tokenizer with a larger vocabulary; the added tokens have no bytes."""
     unused = [b""] * (vocab_size - tokenizer.vocab_size)
     return dataclasses.replace(tokenizer, token_bytes=(*tokenizer.token_bytes, *unused))
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of token ids as one array, int32[rows, L], padded on the right to the longest."""
+    """Stacks rows of token ids into int32[rows, L], padded on the right to the longest."""
     padded = np.full((len(rows), max(map(len, rows))), PAD, np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids
@@ -156,12 +156,12 @@ def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` tokens, with byte fallback and every digit apart.
+    """Trains a tokenizer of at most `vocab_size` tokens, with byte fallback and one token per digit.
 
-    Text passes unchanged: no normalization, no dummy prefix, white space kept; so decode(encode(x)) == x.
+    There is no normalization and no dummy prefix, and white space is kept, so decode(encode(x)) == x.
 
     Args:
-      whole: strings that are one token each wherever they stand, besides the message format's own phrases.
+      whole: strings that always become a single token, besides the phrases of the message format.
     """
     sink = io.BytesIO()
     try:

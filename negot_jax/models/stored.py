@@ -1,4 +1,4 @@
-"""Tensors as safetensors files hold them, by their headers alone, and the digest of a checkpoint's content."""
+"""Tensors in safetensors files, located by their headers alone, and the digest of a checkpoint's content."""
 
 from collections.abc import Callable
 import hashlib
@@ -25,7 +25,7 @@ _STRIDE = 16 * 2**20
 
 
 class Stored(NamedTuple):
-    """A tensor in a file; nothing of it is read yet."""
+    """A tensor in a file, not read yet. offset, nbytes: where its data is."""
 
     file: pathlib.Path
     dtype: str
@@ -34,15 +34,15 @@ class Stored(NamedTuple):
     nbytes: int
 
     def read(self) -> np.ndarray:
-        # Mapped for this tensor alone: a mapping of the whole file would keep in memory all that was read through it.
+        # One mapping per tensor: a mapping of the whole file would keep everything read through it in memory.
         return np.memmap(self.file, TYPES[self.dtype], mode="r", offset=self.offset, shape=self.shape)
 
 
 def find(folder: pathlib.Path, rename: Callable[[str], str | None] = lambda name: name) -> dict[str, Stored]:
-    """All tensors of a checkpoint, by the names that `rename` gives them; those that it gives None are left out.
+    """Returns the tensors of a checkpoint by the names that `rename` gives them, without those it maps to None.
 
     Raises:
-      ValueError: files that are missing, cut off, or no safetensors.
+      ValueError: a file is missing, cut off, or not a safetensors file.
     """
     found = {}
     for path in _files(folder):
@@ -56,10 +56,10 @@ def find(folder: pathlib.Path, rename: Callable[[str], str | None] = lambda name
 
 
 def digest(folder: str | pathlib.Path) -> str:
-    """What a checkpoint is, wherever it lies: 16 hex digits.
+    """Returns 16 hex digits that identify a checkpoint's content, wherever it is stored.
 
-    Of the configuration, tokenizer and chat template all bytes count; of weights the headers and, in large files, a
-    page in the middle of every tensor and one every 16 MiB, so that 60 GB take seconds.
+    They cover every byte of the configuration, tokenizer and chat template; of the weights, they cover the headers and,
+    in large files, a page in the middle of every tensor and one every 16 MiB, so that 60 GB take seconds.
     """
     folder = pathlib.Path(folder)
     whole = hashlib.sha256()
