@@ -42,7 +42,7 @@ def parse_price(text: Any) -> int | None:
 
 
 class Row:
-    """A product as it was read, whose fields are checked as they are asked for. Every method raises RowError."""
+    """A product as read from a file. Fields are checked on access; every method raises RowError."""
 
     def __init__(self, raw: Any, file: str, index: int):
         if not isinstance(raw, dict):
@@ -69,7 +69,7 @@ class Row:
         return value
 
     def texts(self, category: str = "") -> dict[str, str]:
-        """Title, description, features and category, by default the one given."""
+        """Title, description, features and category. category: the default for a row without one."""
         texts = {name: self.text(name) for name in ("title", "description", "features")}
         texts["category"] = self.text("category", category)
         if not texts["title"].strip():

@@ -1,7 +1,7 @@
 """Renders scripted messages to tokens inside the compiled program, from templates and real prices.
 
-A template is a row of token ids in which two negative marks stand for a price and the product's codename. Rendering
-expands each mark to its tokens with one gather per column; nothing leaves the device.
+A template is a row of token ids in which negative marks stand for a price and the product's codename. Rendering expands
+each mark to its tokens with one gather per column; nothing leaves the device.
 """
 
 from flax import struct
