@@ -63,13 +63,17 @@ def _processor() -> str:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path beside `path` to write, and renames it to `path` when the block ends, so that no reader, nor
-    another writer, meets half a file. If the block raises, `path` is left alone and nothing remains beside it."""
+    """Yields a path beside `path`, for a file or a folder, and renames it to `path` when the block ends.
+
+    No reader or other writer sees half of it. If the block raises, `path` is left alone and nothing remains beside it.
+    A folder replaces only an empty one.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield part
         os.replace(part, path)
     finally:
+        shutil.rmtree(part, ignore_errors=True)
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -63,7 +63,7 @@ def recorded(folder: pathlib.Path, trained: bool = True, **overrides) -> None:
     tokenizer = tokenizers.train(["some words to train on"] * 9, 512)
     inputs = {"tokenizer": manifest.digest(tokenizer.model)}
     (folder / "run/warm_start" if trained else folder / "run").mkdir(parents=True)
-    tokenizer.save(folder / "run/tokenizer.model")
+    (folder / "run/tokenizer.model").write_bytes(tokenizer.model)
     manifest.record_start(folder / "run", tiny_run.config(**overrides), inputs, {})
 
 

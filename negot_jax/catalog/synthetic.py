@@ -1,8 +1,8 @@
-"""The generated catalog: products of our own making, with prices like those of AmazonHistoryPrice.
+"""The generated catalog: invented products, with prices like those of AmazonHistoryPrice.
 
-Nothing to download and nothing to license, so it is the default. The price and the cost/price ratio follow Beta
-distributions fitted to the quantiles of the 930 real products (log price: root mean square error .09; ratio: .009),
-tied by their rank correlation. The words are drawn apart from the prices and say nothing of them.
+It needs no download and no license, so it is the default. The price and the cost/price ratio follow Beta distributions
+fitted to the quantiles of the 930 real products (log price: root mean square error .09; ratio: .009), with their rank
+correlation. The words are drawn independently of the prices.
 """
 
 import numpy as np

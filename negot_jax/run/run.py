@@ -16,7 +16,7 @@ from negot_jax.run import config as configs
 from negot_jax.run import export as exporting
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
-from negot_jax.training import distributed
+from negot_jax.training import distributed, storage
 from negot_jax.training.metrics import METRICS, read_csv
 
 
@@ -115,7 +115,7 @@ class Run:
                 manifest.require_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)
             if self.config.model.checkpoint is None and not (path := self.workdir / assembly.TOKENIZER).exists():
-                parts.dialect.tokenizer.save(path)
+                storage.write_atomically(path, parts.dialect.tokenizer.model)
             (self.workdir / folder.MARKER).unlink(missing_ok=True)
         distributed.wait("run recorded")
         if distributed.agree(not (self.workdir / manifest.FILE).exists()):
