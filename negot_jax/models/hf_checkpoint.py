@@ -1,7 +1,7 @@
-"""Checkpoints of the Hugging Face Hub, read into a model's weights and written back.
+"""Reads checkpoints of the Hugging Face Hub into a model's weights, and writes them back.
 
-Tensors go from the files into the arrays that stack the layers one at a time, and these may be cut over a mesh: besides
-them the host holds one tensor, and of experts those of one layer.
+Tensors are copied one at a time from the files into the arrays that stack the layers, which may be sharded over a mesh.
+Besides these arrays the host holds one tensor, or the experts of one layer.
 """
 
 import functools
@@ -35,8 +35,8 @@ class _Source(NamedTuple):
     """Where a weight comes from.
 
     tensors: by the name of each stored tensor, its index in the weight: (), (layer,) or (layer, expert).
-    shape: of one such tensor here. inputs: how many of its axes are contracted with a layer's input; None for an
-    embedding, which is stored as it is here.
+    shape: of one such tensor in this project. inputs: how many of its axes are contracted with a layer's input; None
+    for an embedding, whose layout is the same in both.
     """
 
     tensors: dict[str, tuple[int, ...]]
@@ -59,11 +59,11 @@ class _Source(NamedTuple):
 
 
 def check(folder: str | pathlib.Path, config: ModelConfig) -> None:
-    """Refuses a folder whose weights `load` could not read. Only headers are read, so it takes no time.
+    """Raises ValueError for a folder whose weights `load` could not read. Reads headers only, which takes no time.
 
     Raises:
-      ValueError: files that are missing or damaged; tensors that are missing, not known, of another shape or of an
-        unsupported type, by their names.
+      ValueError: a file is missing or damaged; or tensors, which are named, are missing, unknown, of another shape or
+        of an unsupported type.
     """
     _checked(pathlib.Path(folder), config)
 
@@ -77,10 +77,10 @@ def load(
     """The weights of the checkpoint in a folder, without adapters.
 
     Args:
-      config: of the folder, by `hf_config.read`; how it computes (dtype, remat, lora) may be changed, and of fewer
-      layers the first ones are read.
-      shardings: a pytree of shardings like the weights; None takes those of the table on the current mesh, and without
-      a mesh the default device. The axis of layers is whole on every device.
+      config: the folder's, by `hf_config.read`; dtype, remat and lora may be changed, and with fewer layers only the
+        first ones are read.
+      shardings: a pytree of shardings like the weights; None takes those of `sharding` on the current mesh, or the
+        default device without a mesh. The layer axis is never sharded.
       dtype: type of the weights; None keeps the stored one.
 
     Raises:
@@ -114,24 +114,25 @@ def load(
 
 
 def largest_tensor(folder: str | pathlib.Path) -> int:
-    """Bytes of the largest tensor that is stored in a folder."""
+    """Returns the size in bytes of the largest stored tensor."""
     return max(tensor.nbytes for tensor in stored.find(pathlib.Path(folder), hf_config.family(folder).rename).values())
 
 
 def save(
     folder: str | pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: str | pathlib.Path
 ) -> None:
-    """Writes a checkpoint that `transformers` loads, adapters merged into their matrices.
+    """Writes a checkpoint that `transformers` loads, with adapters merged into their matrices.
 
-    It is written beside the folder and renamed when it is whole: a folder of that name is a whole checkpoint.
+    It is written beside the folder and renamed at the end, so a folder of that name is always a whole checkpoint.
 
     Args:
-      folder: where to; new or empty. config: of the weights. weights: on devices of this process.
-      original: the folder that the model was loaded from; its configuration and tokenizer files are copied. Of a
-      multimodal model the language model is written, as a model of its own.
+      folder: new or empty. config: of the weights. weights: on devices of this process.
+      original: the folder that the model was loaded from; its configuration and tokenizer files are copied. Only the
+        language model of a multimodal one is written, as a text model.
 
     Raises:
-      ValueError: the folder is not empty. OSError: it cannot be written, for instance since the disk is full.
+      ValueError: the folder is not empty.
+      OSError: it cannot be written, for example because the disk is full.
     """
     folder, original = pathlib.Path(folder), pathlib.Path(original)
     if folder.exists() and any(folder.iterdir()):
@@ -142,7 +143,7 @@ def save(
             part.mkdir()
             _write(part, config, weights, original)
             for path in part.iterdir():
-                path.chmod(part.stat().st_mode & 0o666)  # As the user's umask says, however `original` may be read.
+                path.chmod(part.stat().st_mode & 0o666)  # By the user's umask, whatever the modes in `original`.
     except safetensors.SafetensorError as error:
         raise OSError(f"{folder} cannot be written: {error}. Is the disk full?") from error
 
@@ -179,7 +180,7 @@ def _shapes(config: ModelConfig) -> transformer.Weights:
 
 
 def _sources(config: ModelConfig, family: Family) -> dict[str, _Source]:
-    """By a weight's name, where it comes from."""
+    """Returns the source of each weight, by its name."""
     sources = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
         weight = sharding.leaf_name(path)
@@ -194,7 +195,7 @@ def _sources(config: ModelConfig, family: Family) -> dict[str, _Source]:
 
 
 def _checked(folder: pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Source], dict[str, Stored]]:
-    """Where each weight comes from, and the tensors that there are, which are those that there should be."""
+    """Returns the source of each weight and the stored tensors. Raises ValueError unless they fit each other."""
     family = hf_config.family(folder)
     sources = _sources(config, family)
     found = stored.find(folder, family.rename)
@@ -226,7 +227,7 @@ def _checked(folder: pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Sour
 
 
 def _place(source: _Source, pieces: list[Stored], shape: tuple[int, ...], sharding: jax.sharding.Sharding) -> jax.Array:
-    """One tensor, or a layer's experts as one, cut over the devices; each process reads what its devices hold."""
+    """Shards one tensor, or a layer's stacked experts, over devices; each process reads what its devices hold."""
     tensors = [source.here(tensor.read()) for tensor in pieces]
 
     def part(index):
@@ -249,7 +250,7 @@ def _insert(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Array:
 def _shards(
     sources: dict[str, _Source], leaves: dict[str, jax.Array]
 ) -> list[dict[str, tuple[_Source, jax.Array, tuple[int, ...]]]]:
-    """File by file, the tensors to write by name: what they are, the weight that holds them, and where in it."""
+    """Returns, for each file, the tensors to write by name: their source, the weight that holds them, and the index."""
     shards, size = [{}], 0
     for weight, source in sources.items():
         for name, at in source.tensors.items():

@@ -1,7 +1,7 @@
-"""`config.json` of a Hugging Face checkpoint, read as a `ModelConfig`.
+"""Reads the `config.json` of a Hugging Face checkpoint as a `ModelConfig`.
 
-A family's file knows its settings. What is left out of the file takes the value that the `transformers` library gives
-it. A setting that would change the numbers, and that nobody read, is refused by its name.
+Each family's module knows its settings. A missing setting takes the default of the `transformers` library. A setting
+that no module reads is refused by name if it could change the numbers.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ def read(folder: str | pathlib.Path) -> ModelConfig:
     """The architecture of the checkpoint in a folder; its stored type becomes the type of activations.
 
     Raises:
-      ValueError: a setting or a model type that is not supported, named with its value; or there is no such file.
+      ValueError: the file is missing, or a setting or the model type is not supported.
     """
     family, whole, values = _parts(folder)
     settings = Settings(_path(folder), values)
@@ -42,7 +42,7 @@ def family(folder: str | pathlib.Path) -> Family:
 
 
 def text_settings(folder: str | pathlib.Path, layers: int, dtype: str) -> dict[str, Any]:
-    """The settings, as `transformers` reads them, of the language model alone: its first layers, stored as `dtype`."""
+    """The settings, as `transformers` reads them, of the first layers of the language model, stored as `dtype`."""
     family, _, values = _parts(folder)
     values = {name: value for name, value in values.items() if name != "torch_dtype"}
     values |= {"num_hidden_layers": layers, "dtype": dtype}

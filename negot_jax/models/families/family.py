@@ -70,9 +70,9 @@ _MULTIPLIER = re.compile("scal|multiplier|factor|ratio")  # Neutral at 1.
 
 
 class Settings:
-    """The settings of a `config.json`, read by name and type. What nobody reads is judged in the end, by `finish`.
+    """The settings of a `config.json`, read by name and type. `finish` checks those that nobody read.
 
-    Absent and null are one: the default, or an error if there is none.
+    A null counts as absent: it takes the default, or is an error if there is none.
     """
 
     def __init__(self, path: pathlib.Path, values: dict[str, Any]):
@@ -112,16 +112,16 @@ class Settings:
         return value
 
     def only(self, name: str, supported: Any) -> None:
-        """Refuses any other value than this one, which is the default as well."""
+        """Refuses any value but this one, which is also the default."""
         if (value := self.get(name, supported)) != supported:
             self.refuse(name, value, f"Use a checkpoint with {supported!r}.")
 
     def pass_over(self, *names: str) -> None:
-        """Takes note of settings that have no effect in this family."""
+        """Marks settings that have no effect in this family as read."""
         self._read.update(names)
 
     def finish(self) -> None:
-        """Refuses a setting that nobody read, if it may change what the model computes."""
+        """Refuses a setting that nobody read if it may change what the model computes."""
         for name, value in self.values.items():
             if name in self._read or not value or _HARMLESS.search(name) or not _OF_THE_FORWARD_PASS.search(name):
                 continue
@@ -134,11 +134,11 @@ class Family:
     """One architecture of the Hub.
 
     Attributes:
-      model_type, architecture: what `config.json` calls it.
-      features: what its settings say of a model, as fields of `ModelConfig`.
-      tensors: by the name of a weight, that of the stored tensor, with {layer} and {expert} where there are many.
-      rename: from a tensor's name in a file to that in `tensors`; None for a tensor that is no part of the model.
-      nested: the setting that holds those of the language model, where there is more than that.
+      model_type, architecture: its names in `config.json`.
+      features: turns settings into fields of `ModelConfig`.
+      tensors: maps a weight's name to the stored tensor's, with {layer} and {expert} where there are many.
+      rename: maps a tensor's name in a file to that in `tensors`; None for a tensor outside the model.
+      nested: the setting that holds those of the language model in a multimodal one.
     """
 
     model_type: str
