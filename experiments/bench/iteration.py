@@ -16,6 +16,7 @@ import jax
 
 from experiments import cli
 from experiments.bench import timing, work
+from negot_jax.models import sharding
 from negot_jax.rl import rollout, train_step
 from negot_jax.run.config import Config, override
 
@@ -29,7 +30,12 @@ if __name__ == "__main__":
 
 
 def measure(config: Config, repeats: int) -> dict:
-    """Seconds of compilation and of an iteration, and the work that was done."""
+    """Seconds of compilation and of an iteration, and the work that was done; on the configuration's mesh."""
+    with jax.set_mesh(sharding.make(config.mesh)):
+        return _measure(config, repeats)
+
+
+def _measure(config: Config, repeats: int) -> dict:
     program, state, tables, frozen = work.build(config)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""All benchmarks, in a quarter of an hour on two idle cores: `make bench`.
+"""All benchmarks: `make bench`.
 
   python -m experiments.bench.report [--output=runs/bench]
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from negot_jax.language.automaton import Tag
+from negot_jax.models import sharding
 from negot_jax.rl.tables import Side, Tables
 from negot_jax.rl.train_step import Frozen, Program
 from negot_jax.rl.updates import TrainState
@@ -35,11 +36,14 @@ SMALL = {
 
 
 def build(config: Config) -> tuple[Program, TrainState, Tables, Frozen]:
-    """The arguments of `train_step` for a configuration, with tables under which every episode has its full length."""
+    """The arguments of `train_step` for a configuration, with tables under which every episode has its full length.
+
+    On the current mesh.
+    """
     parts = assembly.assemble(config, print_line=lambda line: None)
-    whole, seller = weights.init_buyer(parts), weights.init_seller(parts)
-    state = parts.program.init_state(jax.random.fold_in(parts.key, 2), whole)
-    return parts.program, state, full_length(parts.train_tables), Frozen(opponent=seller)
+    whole, seller = sharding.place((weights.init_buyer(parts), weights.init_seller(parts)))
+    state = sharding.place(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
+    return parts.program, state, sharding.place(full_length(parts.train_tables)), Frozen(opponent=seller)
 
 
 def full_length(tables: Tables) -> Tables:
