@@ -5,16 +5,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKDIR ?= runs/quickstart
+MODEL ?= checkpoints/smollm2-135m
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # With libtpu, which the tests compile by, jax would look for a TPU.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: quickstart test slow lint format clean
+.PHONY: quickstart pretrained bench test slow lint format clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --workdir=$(WORKDIR)
+
+pretrained: $(INSTALLED)
+	$(BIN)/python -m experiments.pretrained --output=$(MODEL)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m experiments.bench.report --output=runs/bench
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile

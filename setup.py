@@ -2,6 +2,9 @@
 
 from setuptools import find_packages, setup
 
+# The converter of `experiments.pretrained`, and the reference that it is checked by.
+PRETRAINED = ["accelerate", "gguf", "torch", "transformers"]
+
 setup(
     name="negot_jax",
     version="0.1.0",
@@ -34,7 +37,9 @@ setup(
     ],
     extras_require={
         "tpu": ["gcsfs", "jax[tpu]"],  # gcsfs for workdirs in a bucket.
+        "pretrained": PRETRAINED,
         "test": [
+            *PRETRAINED,
             "hypothesis",
             "libtpu",  # The compiler that `launch.compile_check` uses.
             "mistral-common",
@@ -42,8 +47,6 @@ setup(
             "pytest-xdist",
             "ruff",
             "tensorboard",
-            "torch",
-            "transformers",
         ],
     },
 )

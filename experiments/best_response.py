@@ -4,7 +4,7 @@
   python -m experiments.best_response --seller=floor --turns=3 --cost="uniform(0, 1)" --value=1 \
       --utility=surplus_per_price --grid=20
 
-The prior is the training products of a catalogue, or a distribution of cost over list price. docs/optimum.md says what
+The prior is the training products of a catalog, or a distribution of cost over list price. docs/optimum.md says what
 each row means and how far it can be trusted. With --output, best_response.json and best_response.png (values against
 the number of turns) are written there. Several sellers get a table each, then one for all.
 """
@@ -58,7 +58,7 @@ def make_setting() -> optimum.Setting:
         prior = optimum.uniform_prior(_COST.value, 0.8 if _VALUE.value is None else _VALUE.value)
         return optimum.Setting(prior, prior, *options)
     if _VALUE.value is not None:
-        raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalogue has its own budgets")
+        raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalog has its own budgets")
     train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value))
     prior = catalogs.products(catalogs.normalize(train))
     return optimum.Setting(prior, prior if _PRICES.value == "normalized" else catalogs.products(train), *options)
@@ -70,10 +70,10 @@ if __name__ == "__main__":
     _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer maximizes.")
     _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
     _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalogue's JSON files.")
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalog's JSON files.")
     _PRICES = flags.DEFINE_enum("prices", "normalized", ["normalized", "dollars"], "Prices to play at.")
     _GRID = flags.DEFINE_list("grid", [], "Step of the price grid, cents of $100; several show its error: 400,200,100.")
-    _COST = flags.DEFINE_string("cost", None, "A prior of cost over list price instead of a catalogue: uniform(0, 1).")
+    _COST = flags.DEFINE_string("cost", None, "A prior of cost over list price instead of a catalog: uniform(0, 1).")
     _VALUE = flags.DEFINE_float("value", None, "With --cost: budget over list price, 0.8 if not given.")
     _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot; solves for fewer turns as well.")
     cli.run(main)

@@ -11,24 +11,32 @@ import contextlib
 import errno
 import functools
 import io
+import itertools
 import logging as standard_logging
 import os
 import re
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 from etils import epath
+from ml_collections import config_flags
 
 from negot_jax import config as door
 from negot_jax import progress
 from negot_jax.run import config as configs
-from negot_jax.run.folder import MARKER
+from negot_jax.run.folder import MARKER, FolderError
 from negot_jax.training import distributed, preemption
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
+
+CACHE_HELP = (
+    "Folder, or gs://bucket/folder, of compiled programs, for the next start; by default in the user's cache folder, "
+    "and with --compilation_cache= nowhere."
+)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,13 +45,12 @@ class InputError(Exception):
     """Something that a command was given is wrong; the message names it and the way out."""
 
 
-def run(main: Callable[..., None], config: type | None = None, names: bool = False) -> None:
+def run(main: Callable[[], None], config: type | None = None) -> None:
     """Runs a command: its whole `if __name__ == "__main__"`.
 
     Args:
       main: reads the flags, checks its input within `checking_input`, then works.
       config: the class of the `--config` flag, where there is one.
-      names: whether arguments that are no options are passed to `main`; else they are refused.
     """
     sys.unraisablehook = _unraisable
     # A standard stream that was closed, `2>&-`, leaves its number to the next file, and libraries write there.
@@ -51,8 +58,8 @@ def run(main: Callable[..., None], config: type | None = None, names: bool = Fal
         pass
     os.close(number)
     try:
-        parse = functools.partial(_parse, config, names)
-        app.run(lambda argv: guard(functools.partial(main, *argv[1:])), flags_parser=parse)
+        parse = functools.partial(_parse, config)
+        app.run(lambda argv: guard(main), flags_parser=parse)
     except BaseException as error:
         distributed.leave(error)
         raise
@@ -70,7 +77,7 @@ def guard(main: Callable[[], None]) -> None:
         _fail(
             f"{error}. Make room, then the same command goes on from what is saved." if error.errno in _FULL else error
         )
-    except (InputError, CheckpointError, NotFiniteError) as error:
+    except (InputError, FolderError, CheckpointError, NotFiniteError) as error:
         _fail(error)
 
 
@@ -118,6 +125,17 @@ def _leave(code: int, told: str | None) -> None:
     os._exit(code)
 
 
+def define_overrides(config: type, help: str) -> Callable[[], dict[str, Any]]:
+    """Defines --config.x.y=v for the fields of a configuration class. Returns what gives the ones that are set."""
+    try:
+        _check_config(config, sys.argv[1:])  # ConfigDict's flags answer an unknown field by a traceback.
+    except InputError as error:
+        _fail(error)
+    config_flags.DEFINE_config_dict("config", door.to_config_dict(config()), help)
+    flags.FLAGS["config"].default_as_str = "the run's"
+    return lambda: config_flags.get_override_values(flags.FLAGS["config"])
+
+
 def _unraisable(what: "sys.UnraisableHookArgs") -> None:
     """As Python's, but silent about writes that are under way when their save has failed, which is told already."""
     if str(what.exc_value) != "Event loop is closed":
@@ -128,12 +146,12 @@ def _fail(error: object) -> None:
     sys.exit(f"error: {' '.join(str(error).split())}")
 
 
-def _parse(config: type | None, names: bool, argv: list[str]) -> list[str]:
+def _parse(config: type | None, argv: list[str]) -> list[str]:
     try:
         if config is not None:
             _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
         rest = flags.FLAGS(argv)
-        if rest[1:] and not names:
+        if rest[1:]:
             raise InputError(f"unexpected arguments {' '.join(rest[1:])}: options are written --name=value")
         return rest
     except (flags.Error, InputError) as error:
@@ -143,7 +161,7 @@ def _parse(config: type | None, names: bool, argv: list[str]) -> list[str]:
 def _check_config(config: type, arguments: list[str]) -> None:
     """Finds what is wrong with --config and the names of --config.x.y, which `config_flags` answers by tracebacks."""
     with checking_input():
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in itertools.pairwise([*arguments, ""]):
             if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
                 door.require_field(config, override[1])
             elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):

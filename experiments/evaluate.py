@@ -8,31 +8,30 @@ With --every_checkpoint the earlier checkpoints are rows as well, and points of 
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import cli
-from negot_jax import config as door
-from negot_jax import run
+from negot_jax import cache, run
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _CONFIG = config_flags.DEFINE_config_dict(
-        "config", door.to_config_dict(run.Config()), "Fields to set otherwise than the run: --config.x.y=v."
-    )
+    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
+    flags.declare_key_flag("config")
     _SELLERS = flags.DEFINE_multi_string(
         "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
     )
     _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
+    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
     _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report, with one seller at most.")
 
 
 def main() -> None:
+    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         if _OUTPUT.value is not None and len(_SELLERS.value) > 1:
             raise ValueError(
                 f"--output={_OUTPUT.value} holds one report, but --seller is given {len(_SELLERS.value)} times."
             )
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        overrides = _overrides()
         if _SELLERS.value and "game.seller" in overrides:
             raise ValueError("--seller and --config.game.seller say the same thing. Give one of them.")
         buyer = run.open(_WORKDIR.value)
@@ -44,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, run.Config)
+    cli.run(main)

@@ -7,26 +7,23 @@ Adapters are merged into their matrices; weights are written in the type that th
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import cli
-from negot_jax import config as door
 from negot_jax import run
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _CONFIG = config_flags.DEFINE_config_dict(
-        "config", door.to_config_dict(run.Config()), "The mesh, or where the checkpoint is now: --config.x.y=v."
-    )
+    _overrides = cli.define_overrides(run.Config, "The mesh, or where the checkpoint is now: --config.x.y=v.")
+    flags.declare_key_flag("config")
     _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
 
 
 def main() -> None:
     with cli.checking_input():
-        buyer = run.open(_WORKDIR.value, config_flags.get_override_values(flags.FLAGS["config"]))
+        buyer = run.open(_WORKDIR.value, _overrides())
         export = buyer.prepare_export(_OUTPUT.value)
     print(f"The buyer after {export()} iterations is in {_OUTPUT.value}")
 
 
 if __name__ == "__main__":
-    cli.run(main, run.Config)
+    cli.run(main)

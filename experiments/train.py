@@ -11,12 +11,11 @@ import re
 import sys
 
 from absl import flags
-import jax
 from ml_collections import config_flags
 
 from experiments import cli
+from negot_jax import cache, run
 from negot_jax import config as door
-from negot_jax import run
 from negot_jax.training import distributed
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
@@ -29,7 +28,7 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _DISTRIBUTED = flags.DEFINE_bool(
         "distributed", False, "One of several processes, which find each other: on every worker of a TPU slice."
     )
-    _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder, or gs://bucket/folder, of compiled programs.")
+    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
     flags.mark_flags_as_required(["config", "workdir"])
 
@@ -38,9 +37,9 @@ def main() -> None:
     with cli.checking_input():
         profile = _window(_PROFILE.value)
         distributed.start(_DISTRIBUTED.value)
+        run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
-    if _CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    cache.keep_compiled(_CACHE.value)
     with _only_first_prints(), cli.preemptible(workdir):
         with cli.checking_input():
             buyer = run.build(_CONFIG.value, workdir)

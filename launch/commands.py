@@ -1,7 +1,7 @@
-"""The commands that a run on Cloud TPU needs, as argument lists. Nothing runs here.
+"""Builds the commands that a run on Cloud TPU needs, as argument lists. Nothing runs here.
 
-Flags are those of gcloud's GA commands. What runs on the workers is a single string, as a remote shell reads it. The
-home folder of a worker gets `negot_jax/`: the code, its environment `.venv`, and the state of the run, `.launch`.
+Flags are those of gcloud's GA commands. A command for the workers is one string, which a remote shell reads. The home
+folder of a worker gets `negot_jax/`: the code, its environment `.venv`, and the state of the run, `.launch`.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ RUNTIME_VERSIONS = {
     "v6e": "v2-alpha-tpuv6e",
 }
 
-# A connection to a machine that was taken away ends after 90 seconds, not after hours; gcloud then retries ten times.
+# A connection to a preempted machine ends after 90 seconds rather than hours; gcloud then retries ten times.
 _ALIVE = ("-oServerAliveInterval=30", "-oServerAliveCountMax=3", "-oConnectTimeout=15")
 _SSH, _SCP = ([f"--{name}-flag={option}" for option in _ALIVE] for name in ("ssh", "scp"))
 
@@ -36,10 +36,10 @@ class LaunchError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-    """A slice and how it is requested. The queued resource and its node share one name.
+    """A slice and how it is requested, by the flags of `launch.tpu`. The queued resource and its node share one name.
 
-    queued: request a queued resource, which waits for capacity; otherwise a TPU VM, which fails without capacity.
-    accelerator_type, runtime_version: as gcloud names them; needed to create it.
+    queued: whether to request a queued resource, which waits for capacity, or a TPU VM, which fails without capacity.
+    accelerator_type, runtime_version: gcloud's names; required to create the slice.
     """
 
     name: str
@@ -61,7 +61,7 @@ def runtime_version(accelerator_type: str) -> str:
     """The software version that a slice boots, such as v2-alpha-tpuv5 for v5p-128.
 
     Raises:
-      LaunchError: not an accelerator type, or one whose runtime version is unknown here.
+      LaunchError: the accelerator type or its runtime version is unknown here.
     """
     generation = re.fullmatch(r"(\w+)-[1-9]\d*", accelerator_type)
     if generation is None or generation[1] not in RUNTIME_VERSIONS:
@@ -73,7 +73,7 @@ def runtime_version(accelerator_type: str) -> str:
 
 
 def has_many_workers(accelerator_type: str) -> bool:
-    """Whether such a slice has several workers: above 8 cores (up to v5p) or 8 chips (v5litepod and v6e)."""
+    """Whether a slice has several workers: more than 8 cores (up to v5p) or 8 chips (v5litepod and v6e)."""
     size = accelerator_type.rpartition("-")[2]
     return size.isdigit() and int(size) > 8
 
@@ -112,10 +112,10 @@ def upload(tpu: Tpu, files: Sequence[str]) -> list[str]:
 
 
 def fetch(tpu: Tpu, workdir: str, output: str) -> list[str]:
-    """Copies a run's folder, from its bucket or from worker 0, into an existing folder.
+    """Copies a run's folder from its bucket or from worker 0 into an existing folder.
 
     Raises:
-      LaunchError: a path on the worker with characters that some versions of scp pass to a shell there.
+      LaunchError: a path on the worker has characters that some versions of scp pass to a shell there.
     """
     if workdir.startswith("gs://"):
         return ["gcloud", "storage", "cp", workdir, output, "--recursive", f"--project={tpu.project}", "--quiet"]
@@ -131,15 +131,15 @@ def pack(folder: str, names: Sequence[str]) -> list[str]:
 
 
 def install() -> str:
-    """Unpacks and installs the uploaded files on a worker. Changes nothing while a run is going on there.
+    """Unpacks and installs the uploaded files on a worker, unless a run is in progress there.
 
-    uv brings Python 3.11, as images of TPU VMs differ in their Python.
+    uv brings Python 3.11, because images of TPU VMs differ in their Python.
     """
     python = ".venv/bin/python"
     steps = [
         f"mv {ENVIRONMENT} {FOLDER}/.launch/environment.json",
         f"cd {FOLDER}",
-        "rm -rf experiments launch negot_jax",  # So that files deleted from the code disappear there too.
+        "rm -rf experiments launch negot_jax",  # Files deleted from the code must disappear there too.
         f"tar -xzf ../{ARCHIVE}",
         "PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv",
         f"{{ test -x {python} || python3 -m uv venv --quiet --python=3.11 --seed .venv; }}",
@@ -158,7 +158,7 @@ def on_worker(*arguments: str) -> str:
 
 
 def trains_alone(command: Sequence[str]) -> bool:
-    """Whether this is a training command without --distributed, which every worker would run for itself."""
+    """Whether this is a training command without --distributed: every worker would train on its own."""
     together = any(re.fullmatch("--?distributed(=.*)?", argument) for argument in command)
     return "experiments.train" in command and not together
 

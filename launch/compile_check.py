@@ -111,7 +111,7 @@ def parse_mesh(value: str) -> MeshConfig:
 def build(config: Config, devices: list[jax.Device], prompt: int | None = None) -> Inputs:
     """The program of a configuration, for these chips.
 
-    Only sizes matter of the catalogue: if it would have to be downloaded, the generated one stands in for it.
+    Only sizes matter of the catalog: if it would have to be downloaded, the generated one stands in for it.
 
     Args:
       prompt: columns of a prompt; None for those of the longest one.
@@ -196,7 +196,7 @@ def measure(inputs: Inputs) -> tuple[dict[str, Any], str]:
     own, chip = inputs.program, CHIPS[inputs.mesh.devices.flat[0].device_kind]
     whole = inputs.state.weights if not own.model.lora.rank else (inputs.state.weights, inputs.frozen.base)
     sides = {name: side for name in ("buyer", "seller") if (side := getattr(inputs.tables, name))}
-    models = (own.model, own.seller and own.seller.model)
+    models = (own.model, None if own.scripted else own.opponent.model)
     players = [(model, side.layout) for model, side in zip(models, sides.values(), strict=False)]
     collectives = hlo.tally(text, mesh)
     return dict(

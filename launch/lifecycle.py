@@ -19,7 +19,7 @@ from launch.commands import LaunchError, Tpu
 
 Result = TypeVar("Result")
 
-PREEMPTED = os.EX_TEMPFAIL  # 75: how experiments.train ends when the same command will go on.
+PREEMPTED = os.EX_TEMPFAIL  # 75: the exit code of experiments.train when the same command will resume.
 _READY = ("ACTIVE", "READY")
 _TAKEN = ("FAILED", "PREEMPTED", "SUSPENDED", "TERMINATED")  # For good, with its disks.
 _DELETED = ("ABSENT", "DELETING")  # By hand: a preempted slice is still listed. ABSENT is our word.
@@ -34,12 +34,12 @@ class CommandFailed(LaunchError):
 
 
 class Preempted(Exception):
-    """The slice was taken away, or the run on it was asked to leave."""
+    """The slice was preempted, or the run on it was asked to leave."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A slice, and how its commands run; a dry run prints them instead, as if all went well."""
+    """A slice, and how its commands run; a dry run prints them instead and assumes that each succeeds."""
 
     tpu: Tpu
     poll_seconds: float
@@ -75,10 +75,10 @@ class Session:
         time.sleep(self.poll_seconds)
 
     def require_alive(self, state: str) -> None:
-        """Raises LaunchError if the slice, in this state, was not preempted and will not become ready by itself."""
+        """Raises LaunchError if a slice in this state was not preempted and will not become ready on its own."""
         if state in _HALTED:
             raise LaunchError(f"{self.tpu.name} is {state}, and will not become ready. Start it again, or delete it.")
-        # Capacity is taken away from spot slices alone; others are suspended when the time they were given is over.
+        # Only spot slices are preempted; others are suspended when their time is over.
         if state in _SUSPENDED and not self.tpu.spot:
             raise LaunchError(
                 f"{self.tpu.name} is {state}: its time is over, or it was suspended by hand. The run goes on from its "
@@ -86,7 +86,7 @@ class Session:
             )
 
     def require_ready(self) -> None:
-        """Explains a failure on a worker: raises Preempted, or LaunchError if the slice was deleted or has ended."""
+        """After a failure on a worker, raises Preempted, or LaunchError if the slice was deleted or has ended."""
         if (state := self.state()) in _DELETED:
             raise LaunchError(f"{self.tpu.name} was deleted")
         self.require_alive(state)
@@ -102,7 +102,7 @@ class Session:
             raise
 
     def persist(self, action: Callable[[], Result]) -> Result:
-        """Retries what only a lost connection can fail. Raises as `require_ready` does, or LaunchError in the end."""
+        """Retries an action that only a lost connection can fail. Raises as `require_ready` does, or LaunchError."""
         for _ in range(_PATIENCE):
             try:
                 return action()
@@ -114,10 +114,10 @@ class Session:
 
 
 def create(session: Session) -> None:
-    """Waits until the slice is ready; requests it if there is none, or only the remains of one.
+    """Waits until the slice is ready; requests it if it does not exist or has been preempted.
 
     Raises:
-      Preempted: it was taken away before it was ready.
+      Preempted: it was preempted before it was ready.
       LaunchError: it will not become ready.
     """
     tpu, created, seen = session.tpu, False, None
@@ -157,7 +157,7 @@ def run(session: Session, command: list[str]) -> None:
     """Starts a command on every worker, unless it is running there, and follows it to its end.
 
     Raises:
-      Preempted: the slice was taken away, or a worker was asked to leave.
+      Preempted: the slice was preempted, or a worker was asked to leave.
       LaunchError: the command failed.
     """
     remote = lambda worker, *arguments: commands.ssh(session.tpu, commands.on_worker(*arguments), worker)
@@ -182,7 +182,7 @@ def up(session: Session, names: list[str], command: list[str], max_restarts: int
             if restart == max_restarts:
                 raise
             print(f"preempted: {error}. Restart {restart + 1} of {max_restarts}.", file=sys.stderr)
-            session.wait()  # A machine that was asked to leave stays for a little longer.
+            session.wait()  # A preempted machine still exists for a short while.
 
 
 def logs(session: Session, worker: int) -> None:

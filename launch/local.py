@@ -1,4 +1,4 @@
-"""Runs a command as several processes on this machine, each with its own CPU devices, like the hosts of a TPU slice.
+"""Runs a command as several processes on this machine, each with its own CPU devices, like hosts of a TPU slice.
 
   python -m launch.local --processes=2 --devices_per_process=4 -- python -m experiments.train --workdir=DIR ...
 
@@ -25,10 +25,10 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     _PROCESSES = flags.DEFINE_integer("processes", 2, "Number of processes.", lower_bound=1)
     _DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices of each.", lower_bound=1)
 
-_GRACE = 20  # Seconds for the others to end after one was preempted: they leave together.
-_LAST_WORDS = 2  # The same after a failure: most know what is wrong, and the rest would wait forever.
-_LINES = 20  # Of a failed process's output that are printed.
-_NOISE = b"[Gloo]"  # Starts the lines in which the collectives report their connections.
+_GRACE = 20  # Seconds for the other processes to end after one was preempted.
+_LAST_WORDS = 2  # The same after a failure: those that have not noticed by then would wait forever.
+_LINES = 20  # Printed lines of a failed process's output.
+_NOISE = b"[Gloo]"  # Prefix of the lines in which the collectives report their connections.
 
 
 def environment(given: Mapping[str, str], process: int, processes: int, devices: int, port: int) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _wait(started: list[subprocess.Popen]) -> int | None:
 
 
 def _end(started: list[subprocess.Popen]) -> None:
-    """Waits for all to end, then kills the rest: a process that waits for a dead peer obeys nothing else."""
+    """Waits for all to end, then kills the rest: a process that waits for a dead peer obeys no other signal."""
     preempted = any(process.poll() == os.EX_TEMPFAIL for process in started)
     if preempted:
         _send(started, signal.SIGTERM)  # It may have reached one process alone, before there was anything to save.

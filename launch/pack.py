@@ -2,8 +2,8 @@
 
   python -m launch.pack FOLDER [NAME ...]
 
-FOLDER gets negot_jax.tar.gz, the code, and negot_jax.env, the environment variables of those names as JSON, which only
-its owner can read. Only what is listed here travels: no configuration of git or of an editor, no data, no runs.
+FOLDER gets negot_jax.tar.gz, the code, and negot_jax.env, the named environment variables as JSON, which only its owner
+can read. Only the files listed here are packed: no git or editor configuration, no data, no runs.
 """
 
 import json
@@ -26,7 +26,7 @@ def main(folder: str, *names: str) -> None:
         for name in _CODE:
             archive.add(_ROOT / name, name, filter=lambda entry: None if "__pycache__" in entry.name else entry)
     path = target / commands.ENVIRONMENT
-    path.unlink(missing_ok=True)  # Its mode is set where it is made.
+    path.unlink(missing_ok=True)  # The mode applies only to a new file.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump({name: os.environ[name] for name in names}, file)
 

@@ -26,6 +26,7 @@ The run outlives the connection: the same line follows it again. --dry_run print
 would run if all went well, and runs none. The values of the --env variables appear in no command and no output.
 """
 
+import dataclasses
 import os
 import re
 import shutil
@@ -41,11 +42,11 @@ _NAME = flags.DEFINE_string("name", None, "Name of the slice.")
 _PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
 _ZONE = flags.DEFINE_string("zone", None, "Zone where the project has quota for the type, such as us-east5-a.")
 _TYPE = flags.DEFINE_string("accelerator_type", None, "Type and size, such as v5p-128. For create and up.")
-_RUNTIME = flags.DEFINE_string("runtime_version", None, "Software of the TPU VM; by default the usual one of its type.")
-_QUEUED = flags.DEFINE_bool("queued", True, "Queue for capacity; otherwise create a TPU VM at once, or fail.")
+flags.DEFINE_string("runtime_version", None, "Software of the TPU VM; by default the usual one of its type.")
+flags.DEFINE_bool("queued", True, "Queue for capacity; otherwise create a TPU VM at once, or fail.")
 _SPOT = flags.DEFINE_bool("spot", False, "Capacity that costs less and can be taken away.")
 _RESERVED = flags.DEFINE_bool("reserved", False, "Capacity that the project has reserved.")
-_ACCOUNT = flags.DEFINE_string("service_account", None, "E-mail of the workers' account; else the project's default.")
+flags.DEFINE_string("service_account", None, "E-mail of the workers' account; else the project's default.")
 _ENV = flags.DEFINE_multi_string("env", [], "Name of an environment variable of this machine that COMMAND needs.")
 _RESTARTS = flags.DEFINE_integer("max_restarts", 20, "Preemptions that `up` restarts after.", lower_bound=0)
 _WORKER = flags.DEFINE_integer("worker", 0, "Worker that `logs` follows.", lower_bound=0)
@@ -68,17 +69,9 @@ _SUBCOMMANDS = {
 def main(argv: list[str], command: list[str]) -> None:
     subcommand = " ".join(argv[1:])
     _check(subcommand, command)
-    tpu = Tpu(
-        name=_NAME.value,
-        project=_PROJECT.value,
-        zone=_ZONE.value,
-        queued=_QUEUED.value,
-        accelerator_type=_TYPE.value,
-        runtime_version=_RUNTIME.value or (_TYPE.value and commands.runtime_version(_TYPE.value)),
-        spot=_SPOT.value,
-        reserved=_RESERVED.value,
-        service_account=_ACCOUNT.value,
-    )
+    tpu = Tpu(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Tpu)})
+    if tpu.accelerator_type and not tpu.runtime_version:
+        tpu = dataclasses.replace(tpu, runtime_version=commands.runtime_version(tpu.accelerator_type))
     _SUBCOMMANDS[subcommand](Session(tpu, _POLL.value, _DRY_RUN.value), command)
 
 

@@ -5,8 +5,8 @@
   python -m launch.worker result             waits for its end and prints how it ended
   python -m launch.worker status             prints whether it is running, or how it ended
 
-State lives in `.launch` in the current folder. A file lock marks a running command: unlike a process id, it means
-nothing else after a reboot. Only the standard library is used.
+State lives in `.launch` in the current folder. A file lock marks a running command: unlike a process id, it is
+void after a reboot. Only the standard library is used.
 """
 
 import collections
@@ -22,9 +22,9 @@ import subprocess
 import sys
 import time
 
-LOST = "lost"  # It neither runs nor ended: its machine was restarted or taken away.
-_GRACE = 300  # Seconds for a worker to end after worker 0 did; jax misses its peers after 100.
-_LINES = 100  # Of an existing log that `follow` starts with.
+LOST = "lost"  # The command neither runs nor has ended: its machine was restarted or taken away.
+_GRACE = 300  # Seconds for a worker to end after worker 0 did; jax notices lost peers after 100.
+_LINES = 100  # Last lines of an existing log that `follow` starts with.
 
 _STATE = pathlib.Path(".launch")
 _ENVIRONMENT, _LOCK, _RUNNING = _STATE / "environment.json", _STATE / "lock", _STATE / "running.json"
@@ -32,7 +32,7 @@ _EXIT, _LOG = _STATE / "exit", _STATE / "log"
 
 
 def start(*command: str) -> None:
-    """Starts a command in a session of its own. Idempotent, as gcloud repeats what a lost connection cut off."""
+    """Starts a command in its own session. Idempotent, because gcloud repeats it after a lost connection."""
     _STATE.mkdir(exist_ok=True)
     with _LOCK.open("a") as lock:
         if not _acquire(lock):
@@ -88,9 +88,9 @@ def follow() -> None:
 
 
 def result(grace: float = _GRACE) -> None:
-    """Prints `[result HOST CODE]`. A command that does not end in time is killed: it waits for a dead peer.
+    """Prints `[result HOST CODE]`. A command that does not end in time waits for a dead peer, and is killed.
 
-    In brackets, as the output of many workers is one stream, in which lines may run into each other.
+    The brackets delimit a result, because lines of many workers may run into each other in one stream.
     """
     end = time.monotonic() + grace
     while _is_running() and time.monotonic() < end:

@@ -7,12 +7,16 @@ import atexit
 from collections.abc import Iterator
 import contextlib
 import functools
+import hashlib
 import os
 import pathlib
+import platform
 import secrets
 import shutil
 import sys
 import tempfile
+
+import jax
 
 
 def folder(name: str) -> pathlib.Path:
@@ -32,19 +36,44 @@ def folder(name: str) -> pathlib.Path:
             with tempfile.TemporaryFile(dir=path):  # `os.access` would call a read-only disk writable to root.
                 return path
     path = _temporary(root) / name
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def keep_compiled(where: str | None) -> None:
+    """Keeps what this process compiles, so that another start of the same program compiles nothing.
+
+    Args:
+      where: a folder, local or gs://; "" for nowhere; None for JAX_COMPILATION_CACHE_DIR, or else the user's cache.
+    """
+    if where == "" or (where is None and jax.config.jax_compilation_cache_dir):
+        return
+    jax.config.update("jax_compilation_cache_dir", where or str(folder(f"compiled/{_processor()}")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # By default, only what took a second.
+
+
+def _processor() -> str:
+    """Names this kind of processor. A home can be shared by machines, and a CPU's code runs only on its own kind."""
+    kind = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        kind += "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return hashlib.sha256(kind.encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path beside `path` to write, and renames it to `path` when the block ends, so that no reader, nor
-    another writer, meets half a file. If the block raises, `path` is left alone and nothing remains beside it."""
+    """Yields a path beside `path`, for a file or a folder, and renames it to `path` when the block ends.
+
+    No reader or other writer sees half of it. If the block raises, `path` is left alone and nothing remains beside it.
+    A folder replaces only an empty one.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield part
         os.replace(part, path)
     finally:
+        shutil.rmtree(part, ignore_errors=True)
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -1,4 +1,4 @@
-"""Files of a checkpoint's folder. A damaged one is an error that names it and says how to get it whole."""
+"""Reads the files of a checkpoint's folder. An error names the damaged file and says how to repair it."""
 
 import json
 import pathlib
@@ -8,21 +8,21 @@ _AGAIN = "Download it again."
 
 
 def require_folder(folder: str | pathlib.Path) -> None:
-    """Refuses a folder that does not exist; the name of a repository on the Hub gets the command that downloads it."""
+    """Raises ValueError unless the folder exists. For a repository on the Hub it says how to download it."""
     folder = pathlib.Path(folder)
     if folder.is_dir():
         return
     name = str(folder)
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         raise ValueError(
-            f"{name} is no folder. If it is a repository of the Hub, download it first: "
+            f"{name} is no folder. If it is a repository on the Hub, download it first: "
             f"hf download {name} --local-dir checkpoints/{folder.name}"
         )
     raise ValueError(f"{name} holds no checkpoint: {'not a folder' if folder.exists() else 'there is no such folder'}.")
 
 
 def require_content(path: pathlib.Path) -> None:
-    """Refuses a file that stands for another one: a git-lfs pointer, a web page, nothing at all."""
+    """Raises ValueError for a placeholder of a file: a git-lfs pointer, a web page, or an empty file."""
     try:
         with open(path, "rb") as file:
             head = file.read(512).lstrip().lower()

@@ -1,4 +1,4 @@
-"""Says what a command is doing: a bar on a terminal, elsewhere a line every 15 seconds. Never a reason to fail."""
+"""Shows what a command is doing: a bar on a terminal, otherwise a line every 15 seconds. It never raises."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -15,7 +15,7 @@ _active: list["Bar"] = []  # The innermost one speaks.
 
 
 class Tolerant:
-    """A text stream that goes on into nothing once nobody takes its output: a reader that is gone, a full disk."""
+    """A text stream that discards its output once it cannot be written: the reader has exited, or the disk is full."""
 
     def __init__(self, stream: TextIO | None):
         self._stream = stream or open(os.devnull, "w")  # Python has None for a stream that was closed, `2>&-`.
@@ -43,7 +43,7 @@ class Tolerant:
 
 
 class _Lines(tqdm.tqdm):
-    """A bar where there is no terminal: a whole line each time."""
+    """A bar without a terminal: each update prints a whole line."""
 
     @staticmethod
     def status_printer(file: TextIO):
@@ -55,12 +55,12 @@ class _Lines(tqdm.tqdm):
         self.disable = True
 
 
-class Bar:
-    """Counts steps on stderr, of many processes on the first one's. A context manager.
+class Bar(contextlib.AbstractContextManager):
+    """Counts steps on stderr; of many processes, only the first one's shows. A context manager.
 
     Args:
       name: what is being done.
-      total: how many steps; None shows the time alone.
+      total: how many steps; None for a phase, such as "compiling train_step", which shows its time alone.
       done: steps that an earlier start has done.
     """
 
@@ -84,7 +84,7 @@ class Bar:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def update(self, scalars: Mapping[str, float] | None = None, shown: Sequence[str] = ()) -> None:
-        """Counts a step, and shows those of its scalars beside the count."""
+        """Counts a step and shows the scalars named in `shown` beside the count."""
         if scalars is not None:
             told = {name: f"{scalars[name]:.3g}" for name in shown if name in scalars}
             self._bar.set_postfix(told, refresh=False)
@@ -96,9 +96,6 @@ class Bar:
             _active.remove(self)
             self._bar.close()
 
-    def __enter__(self) -> "Bar":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -109,15 +106,8 @@ class Bar:
 
 
 @contextlib.contextmanager
-def working(name: str) -> Iterator[None]:
-    """Says that a long phase is under way, such as "compiling train_step", and for how long it has been."""
-    with Bar(name):
-        yield
-
-
-@contextlib.contextmanager
 def phases() -> Iterator[Callable[[str], None]]:
-    """Yields `say`, to be called as each phase of some work begins; the phase then shows as in `working`."""
+    """Yields `say`, to be called as each phase of some work begins; it shows the phase as a `Bar` without a total."""
     with contextlib.ExitStack() as current:
 
         def say(name: str) -> None:

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
-# Tests compile much and run little, and code that is less optimised compiles faster.
+# Tests compile much and run little, and code that is less optimized compiles faster.
 _QUICK = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _QUICK))
 

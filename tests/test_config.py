@@ -27,7 +27,7 @@ class Train:
     constrained: bool = config.field(True, "Whether decoding follows the grammar.")
     optimizer: Optimizer = config.field(Optimizer(learning_rate=0.5), "The buyer's optimizer.")
     critic: Optimizer | None = config.field(None, "The critic's optimizer.")
-    data_dir: Optional[str] = config.field(None, "Where the catalogue lies.")  # noqa: UP045, both spellings work
+    data_dir: Optional[str] = config.field(None, "Where the catalog lies.")  # noqa: UP045, both spellings work
 
 
 optimizers = st.builds(
@@ -105,7 +105,7 @@ def test_fields_are_known_by_their_path(path):
     ("path", "near"),
     [
         ("iteration", "iterations"),
-        ("optimiser.clip", "optimizer.clip"),
+        ("optimizer.clip", "optimizer.clip"),
         ("optimizer.learning_rat", "optimizer.learning_rate"),
         ("learning_rate", "critic.learning_rate"),
         ("iterations.x", "iterations"),
@@ -132,7 +132,7 @@ def test_help_lists_every_field_by_path_with_type_default_and_help():
         *nested,
         "The critic's optimizer.",
         *nested,
-        "Where the catalogue lies.",
+        "Where the catalog lies.",
     ]
     assert lines[::2] == [
         "iterations: int = 10",

@@ -59,7 +59,7 @@ def own_entries():
 
 @pytest.fixture(scope="module")
 def world():
-    """A configuration, a catalogue, a tokenizer and the grammar's tables."""
+    """A configuration, a catalog, a tokenizer and the grammar's tables."""
     config = tiny_run.config(language__message_tokens=64, evaluation__best_response=True)
     catalog = catalogs.normalize(synthetic.load(size=12))
     tokenizer = tokens.train([*catalog.titles, *catalog.descriptions], 450)

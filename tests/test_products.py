@@ -2,6 +2,7 @@
 
 import json
 
+from negot_jax import run
 from tests import forked, tiny_run
 
 EXAMPLE = tiny_run.ROOT / "docs/products.csv"
@@ -18,14 +19,13 @@ def test_the_example_file_trains(tmp_path):
     assert json.loads((tmp_path / "run/report/evaluation.json").read_text())["settings"]["products"] == 2
 
 
-def test_budgets_that_the_report_cannot_solve_for_are_refused_before_training(tmp_path):
+def test_budgets_that_the_report_cannot_solve_for_are_told_of_before_training(tmp_path, capsys):
     rows = [{"title": f"Lamp {i}", "price": "50", "cost": "20", "budget": str(40 + i)} for i in range(6)]
     (tmp_path / "own.json").write_text(json.dumps(rows))
-    flags = [*tiny_run.arguments(tmp_path / "run"), "--config.evaluation.best_response=True"]
-    own = ["--config.catalog.name=file", f"--config.catalog.data_dir={tmp_path}/own.json", "--config.catalog.test=2"]
-    code, _, err = forked.run("experiments.train", [*flags, *own])
-    assert code == 1 and not (tmp_path / "run/manifest.json").exists()
-    assert err.startswith("error: evaluation.best_response=True ") and "budget column" in err
+    own = {"catalog.name": "file", "catalog.data_dir": str(tmp_path / "own.json"), "catalog.test": 2}
+    config = tiny_run.overridden({**own, "evaluation.best_response": True})
+    run.build(config, tmp_path / "run").prepare_evaluation()
+    assert "no best response in the report: " in capsys.readouterr().out
 
 
 def test_too_large_a_test_set_is_the_only_thing_said(tmp_path):

@@ -21,7 +21,7 @@ def test_a_bar_shows_the_chosen_metrics(capsys):
 def test_the_innermost_phase_speaks_while_it_lasts(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS", 0.05)
     with progress.Bar("training", 3):
-        with progress.working("compiling train_step"):
+        with progress.Bar("compiling train_step"):
             time.sleep(0.4)
         inner = capsys.readouterr().err.splitlines()
         time.sleep(0.4)

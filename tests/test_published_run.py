@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from experiments.configs import gemma3_27b, paper_30b, qwen3_4b
+from experiments.configs import gemma3_27b, paper_30b, qwen3_4b, smollm2_135m
 from negot_jax import run
 from negot_jax.game.types import BUYER
 from negot_jax.models import sharding
@@ -33,6 +33,8 @@ OVERRIDES = {
     "language.decoding": "constrained",
     "seller.message_tokens": TOKENS,
     "model.dtype": "float32",
+    "warm_start.steps": 0,
+    "algorithm.importance_cap": 2.0,
     "learner.scenarios": 4,
     "learner.group": 2,
     "learner.micro_batches": 2,
@@ -44,6 +46,7 @@ CASES = {
     "moe-lora": ("qwen3-moe-8", vocabularies.qwen3, paper_30b, "lora"),
     "gemma3-full": ("gemma3-7-layers", vocabularies.gemma3, gemma3_27b, "full"),
     "qwen3-lora": ("qwen3-tied-6-heads", vocabularies.qwen3, qwen3_4b, "lora"),
+    "llama-lora": ("llama-scaled-rope", vocabularies.qwen3, smollm2_135m, "lora"),
 }
 
 

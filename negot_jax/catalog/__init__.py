@@ -1,11 +1,11 @@
 """Products to bargain over: where they come from, their private numbers, and their split."""
 
 from collections.abc import Callable
-import difflib
 import os
 
 from negot_jax.catalog import synthetic, user_file
 from negot_jax.catalog.types import Catalog, describe, digest, normalize, one_budget, products, split
+from negot_jax.config import require_known
 
 __all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "one_budget", "products", "split"]
 
@@ -23,10 +23,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | 
       FileNotFoundError: there is nothing to read at `data_dir`.
       ConnectionError: the download failed.
     """
-    if name not in CATALOGS:
-        nearest = difflib.get_close_matches(name, CATALOGS, n=1, cutoff=0)[0]
-        raise ValueError(f"catalog {name!r} is unknown; did you mean {nearest!r}? Known: {', '.join(CATALOGS)}")
-    return CATALOGS[name](data_dir, cache_dir)
+    return CATALOGS[require_known("catalog", name, CATALOGS)](data_dir, cache_dir)
 
 
 def _generated(data_dir, cache_dir) -> Catalog:

@@ -22,17 +22,12 @@ from tensorflow_datasets.core.download import util as download_util
 
 from negot_jax import cache
 from negot_jax.catalog import rows
-from negot_jax.catalog.types import Catalog, digest, from_rows
+from negot_jax.catalog.types import TEXTS, Catalog, digest, from_rows
+from negot_jax.catalog.words import SHARES
 
 _COMMIT = "834ad9066d0627f0332504d5fa6d236706f2402b"
 _FILES = f"https://raw.githubusercontent.com/TianXiaSJTU/AmazonPriceHistory/{_COMMIT}/data/AmazonHistoryPrice"
 _DIGEST = "9977127821e0fb66"  # Of the catalog that these files make.
-_CATEGORIES = (
-    *("automotive", "baby-products", "beauty", "books", "electronics", "health-personal-care", "home-kitchen"),
-    *("industrial-scientific", "movies-tv", "music", "other", "patio-lawn-garden", "pet-supplies", "software"),
-    *("sports-outdoors", "tools-home-improvement", "toys-games", "video-games"),
-)
-_TEXTS = ("title", "description", "features", "category", "codename")
 
 
 def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None = None) -> Catalog:
@@ -81,7 +76,7 @@ class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description="Real products with their list price (P0) and the seller's cost (C), both in cents.",
             features=tfds.features.FeaturesDict(
-                {name: tfds.features.Text() for name in _TEXTS}
+                {name: tfds.features.Text() for name in TEXTS}
                 | {name: tfds.features.Scalar(np.int64, doc="US cents") for name in ("price", "cost")}
             ),
             homepage="https://github.com/TianXiaSJTU/AmazonPriceHistory",
@@ -89,7 +84,7 @@ class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in _CATEGORIES})
+        paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in SHARES})
         return {"products": self._generate_examples(_read(paths))}
 
     def _generate_examples(self, products):
@@ -139,4 +134,4 @@ def _download(folder: Path) -> None:
 
 def _built(folder: Path) -> Catalog:
     source = _builder(folder).as_data_source(split="products")
-    return from_rows(row | {name: row[name].decode() for name in _TEXTS} for row in source)
+    return from_rows(row | {name: row[name].decode() for name in TEXTS} for row in source)

@@ -42,7 +42,7 @@ def parse_price(text: Any) -> int | None:
 
 
 class Row:
-    """A product as it was read, whose fields are checked as they are asked for. Every method raises RowError."""
+    """A product as read from a file. Fields are checked on access; every method raises RowError."""
 
     def __init__(self, raw: Any, file: str, index: int):
         if not isinstance(raw, dict):
@@ -68,15 +68,15 @@ class Row:
             raise self.error(field, f"a text that UTF-8 can encode: {half}") from error
         return value
 
-    def title(self) -> str:
-        if not (title := self.text("title")).strip():
+    def texts(self, category: str = "") -> dict[str, str]:
+        """Title, description, features and category. category: the default for a row without one."""
+        texts = {name: self.text(name) for name in ("title", "description", "features")}
+        texts["category"] = self.text("category", category)
+        if not texts["title"].strip():
             raise self.error("title", "a non-empty text")
-        return title
-
-    def category(self, default: str = "") -> str:
-        if not _CATEGORY.fullmatch(category := self.text("category", default)):
+        if not _CATEGORY.fullmatch(texts["category"]):
             raise self.error("category", "a category of lower-case letters, digits and hyphens, such as 'home-kitchen'")
-        return category
+        return texts
 
     def price(self, field: str, most: int = MAX_PRICE) -> int:
         """A price in cents, at most `most`."""
@@ -96,13 +96,9 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
       RowError: a field is missing or malformed, or the lowest price is above the highest.
     """
     row = Row(raw, file, index)
-    category, highest = row.category(), row.price("highest_price")
-    return {
-        "title": row.title(),
-        "description": row.text("description"),
-        "features": row.text("features"),
-        "category": category,
-        "codename": f"{category}_{index + 1}",
+    texts, highest = row.texts(), row.price("highest_price")
+    return texts | {
+        "codename": f"{texts['category']}_{index + 1}",
         "price": max(row.price("list_price"), highest),
         "cost": row.price("lowest_price", most=highest),
     }

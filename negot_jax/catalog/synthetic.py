@@ -1,8 +1,8 @@
-"""The generated catalogue: products of our own making, with prices like those of AmazonHistoryPrice.
+"""The generated catalog: invented products, with prices like those of AmazonHistoryPrice.
 
-Nothing to download and nothing to license, so it is the default. The price and the cost/price ratio follow Beta
-distributions fitted to the quantiles of the 930 real products (log price: root mean square error .09; ratio: .009),
-tied by their rank correlation. The words are drawn apart from the prices and say nothing of them.
+It needs no download and no license, so it is the default. The price and the cost/price ratio follow Beta distributions
+fitted to the quantiles of the 930 real products (log price: root mean square error .09; ratio: .009), with their rank
+correlation. The words are drawn independently of the prices.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ _NO_DESCRIPTION, _NO_FEATURES = 0.105, 0.147
 
 
 def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
-    """The generated catalogue of `size` products, ordered by category; a function of its arguments alone.
+    """The generated catalog of `size` products, ordered by category; a function of its arguments alone.
 
     The marginal distributions are stratified: whatever the seed, prices, ratios and categories have their quantiles.
 
@@ -29,7 +29,7 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
       ValueError: `size` is below 1.
     """
     if size < 1:
-        raise ValueError(f"size={size}: a catalogue needs at least one product")
+        raise ValueError(f"size={size}: a catalog needs at least one product")
     rng = np.random.default_rng(seed)
     price, cost = _prices(rng, size)
     rows, titles, counts = [], set(), dict.fromkeys(SHARES, 0)
@@ -67,7 +67,7 @@ def _as_marked(rng: np.random.Generator, dollars: np.ndarray) -> np.ndarray:
 
 
 def _categories(size: int) -> list[str]:
-    """One category a product, in the real catalogue's shares."""
+    """One category a product, in the real catalog's shares."""
     bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())
     names = list(SHARES)
     return [names[i] for i in np.searchsorted(bounds, (np.arange(size) + 0.5) / size)]

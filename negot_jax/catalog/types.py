@@ -13,6 +13,14 @@ from negot_jax.game.types import Products
 TEST_PRODUCTS = 128  # Of 930, which leaves the paper's 802 for training.
 MIN_SCALE = 100  # One dollar: the benchmark's smallest denominator of the reward.
 NORMALIZED_PRICE = 10_000  # The list price after `normalize`: $100.00, so that a dollar is one percent of it.
+# A row's texts, and the columns of a catalog that hold them.
+TEXTS = {
+    "title": "titles",
+    "description": "descriptions",
+    "features": "features",
+    "category": "categories",
+    "codename": "codenames",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,26 +84,10 @@ def from_rows(rows: Iterable[Mapping]) -> Catalog:
 
     `price` (P0), `cost` (C) and, if a row has it, `budget` (B) are integer cents; by default B follows from P0.
     """
-    rows = list(rows)
-
-    def texts(name):
-        return tuple(row[name] for row in rows)
-
-    def cents(name):
-        return np.array([row[name] for row in rows], dtype=np.int64)
-
     rows = [{"budget": budget_of(row["price"])} | dict(row) for row in rows]
-    return Catalog(
-        titles=texts("title"),
-        descriptions=texts("description"),
-        features=texts("features"),
-        categories=texts("category"),
-        codenames=texts("codename"),
-        price=cents("price"),
-        budget=cents("budget"),
-        cost=cents("cost"),
-        scale=np.maximum(np.abs(cents("budget") - cents("cost")), MIN_SCALE),
-    )
+    texts = {column: tuple(row[name] for row in rows) for name, column in TEXTS.items()}
+    cents = {name: np.array([row[name] for row in rows], dtype=np.int64) for name in ("price", "budget", "cost")}
+    return Catalog(**texts, **cents, scale=np.maximum(np.abs(cents["budget"] - cents["cost"]), MIN_SCALE))
 
 
 def digest(catalog: Catalog) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 import csv
-import difflib
 import io
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from negot_jax.catalog.rows import SHORT, Row, parse_json, parse_list, read_text
 from negot_jax.catalog.types import Catalog, budget_of, from_rows
+from negot_jax.config import nearest
 
 COLUMNS = ("title", "price", "cost", "lowest_price", "budget", "category", "description", "features")
 CATEGORY = "other"  # Of a product that names none.
@@ -47,19 +47,14 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
     row = Row(raw, file, index)
     for name in raw:
         if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0)[0]
             raise ValueError(
-                f"{file}, row {index}: unknown column {SHORT.repr(name)}; did you mean {near!r}? "
+                f"{file}, row {index}: unknown column {SHORT.repr(name)}; did you mean {nearest(name, COLUMNS)!r}? "
                 f"Known: {', '.join(COLUMNS)}"
             )
     if row.has("cost") and row.has("lowest_price"):
         raise row.error("lowest_price", "wanted beside 'cost', which means the same: keep one of them")
     price = row.price("price")
-    return {
-        "title": row.title(),
-        "description": row.text("description"),
-        "features": row.text("features"),
-        "category": row.category(CATEGORY),
+    return row.texts(CATEGORY) | {
         "price": price,
         "cost": row.price("lowest_price" if row.has("lowest_price") else "cost", most=price),
         "budget": row.price("budget", most=price) if row.has("budget") else budget_of(price),

@@ -1,4 +1,4 @@
-"""The words of the generated catalogue. Brands are invented."""
+"""The words of the generated catalog. Brands are invented."""
 
 # Products in each category of AmazonHistoryPrice.
 SHARES = {

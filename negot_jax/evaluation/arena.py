@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from negot_jax import progress
 from negot_jax.config import field
 from negot_jax.evaluation import rows
 from negot_jax.evaluation.rows import Row
@@ -21,6 +22,7 @@ from negot_jax.rl import players, rollout
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen, Program
 from negot_jax.solvers import best_response, schedules, utilities
+from negot_jax.solvers.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +92,21 @@ class Arena:
         config = self.config
         key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
         drawn = scenarios(self.test.params, config.episodes, key_scenarios)
-        outcomes, trajectories = {}, {}
-        for row, own in weights.items():
-            outcomes[row], trajectories[row] = self.play_language_model(own, drawn, key_buyers)
+        outcomes, trajectories, solution = {}, {}, None
         scripted = {Row("scripted", spec): buyers.make(spec) for spec in config.buyers}
-        tuned = self.tune_linear(key_tuning)
-        scripted[rows.tuned(tuned)] = tuned
-        solution = None
-        if self.unsolvable() is None:
-            solution = self.solve(jax.random.fold_in(key, 3))
-            scripted[rows.BEST_RESPONSE] = solution.buyer
-        played = self.play_policies(list(scripted.values()), drawn, key_buyers)
+        with progress.phases() as say:
+            for row, own in weights.items():
+                say(f"playing {row.label}")
+                outcomes[row], trajectories[row] = self.play_language_model(own, drawn, key_buyers)
+            say("tuning the linear schedule")
+            tuned = self.tune_linear(key_tuning)
+            scripted[rows.tuned(tuned)] = tuned
+            if self.unsolvable() is None:
+                say("solving for the best response")
+                solution = self.solve(jax.random.fold_in(key, 3))
+                scripted[rows.BEST_RESPONSE] = solution.buyer
+            say("playing the scripted buyers")
+            played = self.play_policies(list(scripted.values()), drawn, key_buyers)
         return Played(outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution)
 
     def unsolvable(self) -> str | None:
@@ -115,7 +121,7 @@ class Arena:
         """The best buyer against the scripted seller, in the configured reward."""
         rules = self.train.params
         utility = utilities.of_reward(rewards.REWARDS[rules.reward])
-        return best_response.solve(key, self.train.script, self.prior, rules.turns, utility)
+        return best_response.solve(key, Problem(self.train.script, self.prior, rules.turns, utility))
 
     def play_policies(self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
         """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.

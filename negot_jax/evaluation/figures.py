@@ -13,7 +13,7 @@ from negot_jax.evaluation.statistics import Summary
 # Okabe and Ito's palette, told apart by color-blind readers; line styles tell the levels apart once more.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _LEVELS = (("#009E73", "--"), ("#CC79A7", ":"), ("#E69F00", "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
-_GREY = "#666666"
+_GRAY = "#666666"
 _REWARD = "reward, surplus over |budget − cost|"
 
 _PANELS = {
@@ -108,7 +108,7 @@ def _curve(axis: Axes, iteration: np.ndarray, values: np.ndarray | None) -> None
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """The centred running mean over a twentieth of the curve, of the finite values alone."""
+    """The centered running mean over a twentieth of the curve, of the finite values alone."""
     window = np.ones(2 * (len(values) // 40) + 1)
     finite = np.isfinite(values)
 
@@ -120,5 +120,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _tidy(axis: Axes) -> None:
-    axis.grid(color=_GREY, alpha=0.25, linewidth=0.6)
+    axis.grid(color=_GRAY, alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)

@@ -17,9 +17,10 @@ import numpy as np
 from negot_jax.catalog.types import MIN_SCALE
 from negot_jax.evaluation import figures
 from negot_jax.game.sellers import Seller
-from negot_jax.game.types import GameParams, Products
+from negot_jax.game.types import Products
 from negot_jax.solvers import best_response, ladders, market, schedules
 from negot_jax.solvers.backward_induction import BestResponse
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
 
 FILES = ("best_response.json", "best_response.png")
@@ -84,29 +85,29 @@ def compare(
 ) -> tuple[Rows, list[best_response.Solution]]:
     """The rows of a seller, and the solutions on each grid of prices (cents), the last of which is in the rows."""
     keys = jax.random.split(jax.random.key(0), 3)
-    worth, options = UTILITIES[setting.utility], dict(discount=setting.discount)
-    params, played = GameParams(setting.prior, turns), GameParams(setting.played, turns)
+    problem = Problem(seller, setting.prior, turns, UTILITIES[setting.utility], setting.discount)
+    played = problem.replace(products=setting.played)
     say_of = lambda what: say(f"{turns} turn{'s' * (turns > 1)}: {what}")
 
     solutions = []
     for grid in grids:
         say_of("solving" + (f" on a grid of {grid} cents" if grid else ""))
-        solutions.append(best_response.solve(keys[0], seller, setting.prior, turns, worth, step=grid, **options))
+        solutions.append(best_response.solve(keys[0], problem, step=grid))
     best = solutions[-1]
     rungs = best.buyer.ladder() if isinstance(best.buyer, BestResponse) else None
     if rungs is None:
         say_of("searching the best ladder")
-        rungs = ladders.tune_ladder(keys[1], seller, params, worth, **options).offers
-    ladder = ladders.Ladder(jnp.asarray(rungs), market.unit(setting.prior))
+        rungs = ladders.tune_ladder(keys[1], problem).offers[0]
+    ladder = ladders.single(rungs, problem.unit)
     say_of("searching the best linear schedule")
-    linear, _ = schedules.tune_linear(seller, params, keys[1], draws=4)
+    linear, _ = schedules.tune_linear(seller, problem.params, keys[1], draws=4)
     reading = ladder
     if turns > 1:  # No ask comes before the only offer.
         say_of("searching the best ladder by first ask")
-        reading = ladders.tune_by_first_ask(keys[1], ladder, seller, params, worth, **options)
+        reading = ladders.tune_by_first_ask(keys[1], ladder, problem)
 
     say_of("playing the buyers")
-    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, seller, played, worth, **options))
+    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, played))
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
     fixed = dataclasses.replace(earned(ladder), offers=shares)
     # Classes of first asks may have been tuned on too few episodes, and the fitted buyer is not always the best one.

@@ -130,37 +130,37 @@ def step(
     overshoots = valid & is_buyer & (action.price > state.scenario.budget)
 
     illegal_seller = End.SELLER_ILLEGAL if params.regulation == "end" else End.ONGOING
-    end = jnp.select(
-        [~valid, overshoots, matches, action.kind == Kind.QUIT],
-        [
-            jnp.where(is_buyer, malformed, illegal_seller),
-            End.OVERSHOOT,
-            End.DEAL,
-            jnp.where(is_buyer, End.BUYER_QUIT, End.SELLER_QUIT),
-        ],
-        End.ONGOING,
-    )
+    end = jnp.where(action.kind == Kind.QUIT, jnp.where(is_buyer, End.BUYER_QUIT, End.SELLER_QUIT), End.ONGOING)
+    end = jnp.where(matches, End.DEAL, end)
+    end = jnp.where(overshoots, End.OVERSHOOT, end)
+    end = jnp.where(valid, end, jnp.where(is_buyer, malformed, illegal_seller))
     last_message = ~is_buyer & (turn == params.turns - 1)
     end = jnp.where(last_message & (end == End.ONGOING), End.TURN_LIMIT, end).astype(jnp.int32)
     done = end != End.ONGOING
 
-    # Masks, not indexed updates: batched, those are scatters, which accelerators run row by row.
-    mine_2 = jnp.arange(2) == player
-    here_Tx2 = (jnp.arange(params.turns) == turn)[:, None] & mine_2
-    offers = jnp.where(mine_2 & valid & (action.kind == Kind.OFFER), action.price, state.offers)
-    offers = jnp.where(~mine_2 & valid & (action.kind == Kind.REJECT), NONE, offers)
+    counts = valid & ~over
+
+    def offer_of(role: int) -> Array:
+        offers = counts & (player == role) & (action.kind == Kind.OFFER)
+        rejected = counts & (player != role) & (action.kind == Kind.REJECT)
+        return jnp.where(offers, action.price, jnp.where(rejected, NONE, state.offers[role]))
+
+    # A mask, not an indexed update: batched, that is a scatter, which accelerators run row by row.
+    here_Tx2 = ~over & (jnp.arange(params.turns) == turn)[:, None] & (jnp.arange(2) == player)
     played = dict(
         # After the end, turn and player stay at the message that ended it.
         turn=jnp.where(done, turn, turn + (player == SELLER)),
         player=jnp.where(done, player, 1 - player),
-        offers=offers,
-        kinds=jnp.where(here_Tx2, action.kind, state.kinds),
-        prices=jnp.where(here_Tx2, action.price, state.prices),
         end=end,
         deal_price=jnp.where(end == End.DEAL, standing, NONE),
         interventions=state.interventions + intervened,
     )
-    state = state.replace(**{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()})
+    state = state.replace(
+        offers=jnp.stack([offer_of(BUYER), offer_of(SELLER)]),
+        kinds=jnp.where(here_Tx2, action.kind, state.kinds),
+        prices=jnp.where(here_Tx2, action.price, state.prices),
+        **{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()},
+    )
     reward = jnp.where(over, 0.0, rewards.rewards(state, params))
     info = {
         "action": jax.tree.map(lambda said: jnp.where(over, NONE, said), action),

@@ -18,6 +18,8 @@ def offers_made(view: GameState | Observation, role: int) -> Array:
 
 def last_offer(offers_T: Array, before: Array | int) -> Array:
     """int32 cents: the latest offer made in a turn before `before`, standing or not; `NONE` without one."""
-    turns = jnp.arange(offers_T.shape[0])
-    latest = jnp.max(jnp.where((offers_T != NONE) & (turns < before), turns, -1))
-    return jnp.max(jnp.where(turns == latest, offers_T, NONE))
+    # Not by reductions, which a CPU does not vectorize over a batch.
+    last = jnp.int32(NONE)
+    for turn, offer in enumerate(offers_T):
+        last = jnp.where((offer != NONE) & (turn < before), offer, last)
+    return last

@@ -1,28 +1,49 @@
 """Whole episodes of one scripted policy against another."""
 
+from collections.abc import Callable
 import functools
 
 import jax
 from jax import Array
+import jax.numpy as jnp
 
 from negot_jax.game import rewards, sellers
 from negot_jax.game.bargaining import observe, reset_to, step
 from negot_jax.game.buyers import Buyer
-from negot_jax.game.types import BUYER, GameParams, GameState, Outcome, Scenario
+from negot_jax.game.types import BUYER, SELLER, Action, End, GameParams, GameState, Outcome, Scenario
+
+# Where a state has its batch axis between messages. Turn and player have none: all games that go on share them. The
+# batch comes last in the history, and the two offers are arrays of their own. So a CPU vectorizes over the batch, and a
+# message is written in place.
+_CARRIED = GameState(
+    scenario=0, turn=None, player=None, offers=0, kinds=2, prices=2, end=0, deal_price=0, interventions=0
+)
 
 
-def episode(key: Array, buyer: Buyer, seller: sellers.Seller, scenario: Scenario, params: GameParams) -> GameState:
-    """Plays one scenario to its end and returns the final state. `key` is the buyer's; the seller has its own."""
+def episodes(keys_B: Array, buyer: Buyer, seller: sellers.Seller, scenarios: Scenario, params: GameParams) -> GameState:
+    """Plays a batch of scenarios (leading axis) to their ends; `keys_B` are the buyers', the sellers have their own.
 
-    def turn(state: GameState, key: Array) -> tuple[GameState, None]:
-        key_act, key_buyer, key_seller = jax.random.split(key, 3)
-        action = buyer.act(key_act, observe(state, BUYER), params.turns)
-        _, state, *_ = step(key_buyer, state, action, params)
-        _, state, *_ = step(key_seller, state, sellers.respond(seller, state, params), params)
-        return state, None
+    Returns:
+      the final states, leading axis as well.
+    """
 
-    _, state = reset_to(scenario, params)
-    return jax.lax.scan(turn, state, jax.random.split(key, params.turns))[0]
+    def offer(key: Array, state: GameState) -> Action:
+        return buyer.act(jax.random.split(key, 3)[0], observe(state, BUYER), params.turns)
+
+    def answer(key: Array, state: GameState) -> Action:
+        del key
+        return sellers.respond(seller, state, params)
+
+    def turn(states: GameState, now: tuple[Array, Array]) -> tuple[GameState, None]:
+        for player, act in ((BUYER, offer), (SELLER, answer)):
+            states = _message(states, *now, player, act, params)
+        return states, None
+
+    final = _CARRIED.replace(turn=0, player=0)
+    states = jax.vmap(lambda scenario: _unstacked(reset_to(scenario, params)[1]), out_axes=final)(scenarios)
+    keys_TxB = jax.vmap(lambda key: jax.random.split(key, params.turns), out_axes=1)(keys_B)
+    states, _ = jax.lax.scan(turn, states, (jnp.arange(params.turns), keys_TxB))
+    return jax.vmap(_stacked, (final,))(states)
 
 
 @functools.partial(jax.jit, static_argnames=("buyer", "seller"))
@@ -33,6 +54,40 @@ def play(
 
     The seller's randomness is in `scenarios`, so two buyers that play the same scenarios meet the same sellers.
     """
-    keys = jax.random.split(key, scenarios.product.shape[0])
-    states = jax.vmap(lambda key, scenario: episode(key, buyer, seller, scenario, params))(keys, scenarios)
+    keys_B = jax.random.split(key, scenarios.product.shape[0])
+    states = episodes(keys_B, buyer, seller, scenarios, params)
     return states, jax.vmap(rewards.outcome, (0, None))(states, params)
+
+
+def _message(
+    states: GameState,
+    turn: Array,
+    keys_B: Array,
+    player: int,
+    act: Callable[[Array, GameState], Action],
+    params: GameParams,
+) -> GameState:
+    """The states, as carried, after one message of `player` in every game that goes on."""
+
+    def speak(key: Array, state: GameState) -> tuple[GameState, Action]:
+        state = _stacked(state)
+        _, after, _, _, info = step(key, state, act(key, state), params)
+        return _unstacked(after), info["action"]
+
+    now = states.replace(turn=turn, player=jnp.int32(player))
+    after, said = jax.vmap(speak, (0, _CARRIED))(keys_B, now)
+    over = states.end != End.ONGOING
+    return after.replace(
+        turn=jnp.where(over, states.turn, after.turn),
+        player=jnp.where(over, states.player, after.player),
+        kinds=states.kinds.at[turn, player].set(said.kind),
+        prices=states.prices.at[turn, player].set(said.price),
+    )
+
+
+def _stacked(state: GameState) -> GameState:
+    return state.replace(offers=jnp.stack(state.offers))
+
+
+def _unstacked(state: GameState) -> GameState:
+    return state.replace(offers=tuple(state.offers))

@@ -26,6 +26,7 @@ from negot_jax.game.types import (
 
 MODES = ("repair", "end", "none")
 MARGIN_BP = (200, 2_500)  # The replacement's hidden margin above cost is uniform in this range.
+_UNREAD = {Kind.MISSING: End.MISSING, Kind.UNREADABLE: End.UNREADABLE, Kind.CUT: End.CUT}
 
 
 def read(action: Action) -> Action:
@@ -50,8 +51,10 @@ def fault(action: Action, state: GameState) -> Array:
         End.DEAL_WITHOUT_OFFER,
         jnp.where(jnp.abs(action.price - standing) > 1, End.DEAL_MISMATCH, End.ONGOING),
     )
-    faults = {Kind.DEAL: deal, Kind.MISSING: End.MISSING, Kind.UNREADABLE: End.UNREADABLE, Kind.CUT: End.CUT}
-    return jnp.select([action.kind == kind for kind in faults], list(faults.values()), End.ONGOING).astype(jnp.int32)
+    end = jnp.where(action.kind == Kind.DEAL, deal, End.ONGOING)
+    for kind, error in _UNREAD.items():
+        end = jnp.where(action.kind == kind, error, end)
+    return end.astype(jnp.int32)
 
 
 def margin_bp(scenario: Scenario) -> Array:

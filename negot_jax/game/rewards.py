@@ -5,12 +5,11 @@ A reward is a function of one side's `Outcome`, entered in `REWARDS`; `GameParam
 
 from collections.abc import Callable
 
-import jax
 from jax import Array
 import jax.numpy as jnp
 
 from negot_jax.config import require_known
-from negot_jax.game.history import last_offer, offers_made
+from negot_jax.game.history import offers_made
 from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Outcome
 
 FORMAT_ERRORS = (End.MISSING, End.UNREADABLE, End.CUT, End.DEAL_WITHOUT_OFFER, End.DEAL_MISMATCH)
@@ -90,13 +89,13 @@ def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
 
 def _high_asks(state: GameState) -> Array:
     """int32: the seller's offers above the list price or above its own last one, as far as they were played."""
-    asks_T = offers_made(state, SELLER)
-    turns = jnp.arange(asks_T.shape[0])
-    # An illegal move that ended the game was said in the last turn, but not played.
-    asks_T = jnp.where((state.end == End.SELLER_ILLEGAL) & (turns == state.turn), NONE, asks_T)
-    lasts_T = jax.vmap(last_offer, (None, 0))(asks_T, turns)
-    caps_T = jnp.where(lasts_T == NONE, state.scenario.price, jnp.minimum(lasts_T, state.scenario.price))
-    return jnp.sum(asks_T > caps_T, dtype=jnp.int32)
+    high, cap = jnp.int32(0), state.scenario.price
+    for turn, ask in enumerate(offers_made(state, SELLER)):
+        # An illegal move that ended the game was said in the last turn, but not played.
+        played = (ask != NONE) & ~((state.end == End.SELLER_ILLEGAL) & (turn == state.turn))
+        high += played & (ask > jnp.minimum(cap, state.scenario.price))
+        cap = jnp.where(played, ask, cap)
+    return high
 
 
 def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:

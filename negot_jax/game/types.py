@@ -68,7 +68,7 @@ class Action:
 
 @struct.dataclass
 class Products:
-    """The columns of a catalogue that the game needs: int32 cents, [products].
+    """The columns of a catalog that the game needs: int32 cents, [products].
 
     price: the public list price P0. budget: the buyer's private B. cost: the seller's private C.
     scale: the reward's denominator, |B - C| widened to one dollar (in the units of the prices).

@@ -234,7 +234,7 @@ def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
       second: STEP[S].
 
     Returns:
-      STEP[S], normalised: equal records do the same to a message's action and content. To this end steps after which
+      STEP[S], normalized: equal records do the same to a message's action and content. To this end steps after which
       `value` and `code` are of no more use (the arguments broke off) leave these registers alone.
     """
     then = second[first["next"]]

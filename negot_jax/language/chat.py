@@ -1,12 +1,13 @@
-"""Chat formats: what a published model expects around messages, read off the template that came with it.
+"""Chat formats: what a published model expects around messages, inferred from its own template.
 
-The template (Jinja, as `transformers` renders it) is applied to a conversation of marks, and split at them. Control
-tokens stay apart from text, so that no message can spell one, and a message's tokens can be put between them one by
-one. A template that cannot be split, or that has the model think aloud, is refused.
+The template (Jinja, as `transformers` renders it) renders a conversation of marks, and the result is split at them.
+Control tokens stay separate from text, so no message can spell one, and the tokens of a message fit between them. A
+template that cannot be split, or that makes the model think aloud, is refused.
 """
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import itertools
 import pathlib
 import re
 from typing import Any
@@ -15,7 +16,7 @@ import jinja2
 from jinja2 import sandbox
 
 from negot_jax import hub
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
+from negot_jax.language.tokenizer import Tokenizer
 
 
 class Control(str):
@@ -27,7 +28,7 @@ Pieces = tuple[Control | str, ...]  # Control tokens and the texts between them.
 
 @dataclasses.dataclass(frozen=True)
 class ChatFormat:
-    """What stands around the messages of a conversation: start, rules, opening, then messages by turns.
+    """The pieces around the messages of a conversation: start, rules, opening, then alternating messages.
 
     Attributes:
       start: before the system message. opening: between it and the first message of the user.
@@ -62,11 +63,11 @@ _OPENS_A_THOUGHT = re.compile(r"[<\[]\|?(\w*(?:think|thought|reason)\w*)\|?[>\]]
 _NOT_THINKING = "Use an instruct model, or one that can be told not to think (enable_thinking=false in its template)."
 
 
-def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatFormat:
-    """The chat format of the checkpoint in a folder: of its template, or, where it has none, by its control tokens.
+def infer(folder: str | pathlib.Path, tokenizer: Tokenizer) -> ChatFormat:
+    """Infers the chat format of a checkpoint's folder from its template or, without one, from its control tokens.
 
     Raises:
-      ValueError: it is not known; the template fails, cannot be split, or opens a thought.
+      ValueError: the format is unknown, or the template fails, cannot be split, or opens a thought.
     """
     folder = pathlib.Path(folder)
     config = _read(folder / "tokenizer_config.json")
@@ -95,16 +96,12 @@ def infer(folder: str | pathlib.Path, tokenizer: PublishedTokenizer) -> ChatForm
     return form
 
 
-def encode(tokenizer: PublishedTokenizer, pieces: Iterable[Control | str]) -> list[int]:
-    """The token ids of control tokens and texts in a row; texts beside each other are one."""
-    ids, text = [], ""
-    for piece in (*pieces, Control()):
-        if not isinstance(piece, Control):
-            text += piece
-            continue
-        ids += tokenizer.encode(text) if text else []
-        ids += [tokenizer.control(piece)] if piece else []
-        text = ""
+def encode(tokenizer: Tokenizer, pieces: Iterable[Control | str]) -> list[int]:
+    """The token ids of a sequence of control tokens and texts; adjacent texts are encoded as one."""
+    ids = []
+    for kind, group in itertools.groupby(pieces, type):
+        run = list(group)
+        ids += map(tokenizer.control, run) if kind is Control else tokenizer.encode("".join(run))
     return ids
 
 
@@ -112,8 +109,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return hub.read_json(path) if path.exists() else {}
 
 
-def _special(names: dict[str, Any], name: str, tokenizer: PublishedTokenizer) -> str:
-    """A special token's content; Gemma's first token has to be there even where no file names it."""
+def _special(names: dict[str, Any], name: str, tokenizer: Tokenizer) -> str:
+    """The content of a special token; Gemma's first token is required even if no file names it."""
     token = names.get(name)
     token = token.get("content") if isinstance(token, dict) else token
     if isinstance(token, str):
@@ -122,7 +119,7 @@ def _special(names: dict[str, Any], name: str, tokenizer: PublishedTokenizer) ->
 
 
 def _template(folder: pathlib.Path, config: dict[str, Any]) -> tuple[str | None, pathlib.Path]:
-    """The chat template that came with a checkpoint, in any of the places where it may be, and that place."""
+    """The chat template of a checkpoint, from any of the files that may hold it, and that file."""
     if (path := folder / "chat_template.jinja").exists():
         return hub.read_text(path), path
     if (path := folder / "chat_template.json").exists():
@@ -138,7 +135,7 @@ def _template(folder: pathlib.Path, config: dict[str, Any]) -> tuple[str | None,
 
 
 def _compile(template: str) -> jinja2.Template:
-    """The template as `transformers` compiles it, but that it cannot ask for the date: a run can be repeated."""
+    """Compiles the template as `transformers` does, but without access to the date, so that runs are reproducible."""
 
     def refuse(message):
         raise jinja2.TemplateError(message)
@@ -154,7 +151,7 @@ def _compile(template: str) -> jinja2.Template:
 
 
 def _render(template: jinja2.Template, special: dict[str, str], said: Sequence[str], system: bool) -> str:
-    """A conversation up to where the model is to reply. Without a system role the rules begin the first message."""
+    """Renders a conversation up to the model's reply. Without a system role, the rules begin the first message."""
     first = [("system", _RULES), ("user", said[0])] if system else [("user", f"{_RULES}\n\n{said[0]}")]
     turns = first + [(("user", "assistant")[i % 2], content) for i, content in enumerate(said) if i]
     messages = [{"role": role, "content": content} for role, content in turns]
@@ -165,10 +162,8 @@ def _render(template: jinja2.Template, special: dict[str, str], said: Sequence[s
         raise ValueError(f"{error}. Use one for plain messages of user and assistant.") from error
 
 
-def _split(
-    template: jinja2.Template, special: dict[str, str], tokenizer: PublishedTokenizer
-) -> tuple[ChatFormat, bool]:
-    """The format, and whether the template leaves thoughts out of what the assistant said."""
+def _split(template: jinja2.Template, special: dict[str, str], tokenizer: Tokenizer) -> tuple[ChatFormat, bool]:
+    """Returns the format, and whether the template removes thoughts from earlier replies of the assistant."""
 
     def texts(count, system):
         marks = (_RULES, *_MARKS[:count])
@@ -199,7 +194,7 @@ def _split(
     return form, _THOUGHT not in thought
 
 
-def _pieces(text: str, tokenizer: PublishedTokenizer) -> Pieces:
+def _pieces(text: str, tokenizer: Tokenizer) -> Pieces:
     names = sorted(tokenizer.controls, key=len, reverse=True)
     if not names or not text:
         return (text,)

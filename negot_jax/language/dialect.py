@@ -1,8 +1,8 @@
-"""How a dialogue stands in a model's context: what it is told first, and what the environment writes around messages.
+"""How a dialogue is laid out in a model's context: the prompt, and what the environment writes around messages.
 
-Every model writes its messages after a header of its own, and reads the other side's after another one; both are made
-of control tokens and a few words, never of what somebody said. `Own` is for the project's tokenizers, `Chat` for
-published models, in the format that they were trained with.
+A model writes its messages after one header and reads the other side's after another; both consist of control tokens
+and a few fixed words, never of a message's content. `Own` is for the project's tokenizers, `Chat` for published models,
+in the format that they were trained on.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ from typing import Protocol
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import chat
 from negot_jax.language import tokenizer as tokens
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
 from negot_jax.language.tokenizer import Tokenizer
 
 
@@ -19,26 +18,26 @@ class Dialect(Protocol):
     """Attributes:
     tokenizer: of the model.
     end: the token that ends a message.
-    closes: whether a message that its cap has cut off is closed by that token before anything else is written.
+    closes: whether that token is appended to a message that was cut off at its cap.
     """
 
-    tokenizer: Tokenizer | PublishedTokenizer
+    tokenizer: Tokenizer
     end: int
     closes: bool
 
     def prompt(self, role: int, rules: str, about: str, text_tokens: int, turns: int) -> list[int]:
-        """All that comes before the first header. At most `text_tokens` tokens of `about` are kept."""
+        """Everything before the first header. At most `text_tokens` tokens of `about` are kept."""
 
     def own_header(self, role: int, left: int) -> list[int]:
-        """What comes before a message of this role's model, which has `left` of them left, this one included."""
+        """The header of the model's own message. left: how many it may still write, this one included."""
 
     def other_header(self, role: int, left: int, first: bool) -> list[int]:
-        """What comes before a message that it reads, of which `first` is the first."""
+        """The header of the other side's message. first: whether it is the other side's first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """A control token says whose message follows; a number after one's own says how many one has left."""
+    """A control token says whose message follows; a number after the model's own says how many it has left."""
 
     tokenizer: Tokenizer
     closes = False
@@ -64,7 +63,7 @@ _OPEN = "You speak first."
 class Chat:
     """The model is the assistant; the rules are the system message; the other side and the environment are the user."""
 
-    tokenizer: PublishedTokenizer
+    tokenizer: Tokenizer
     form: chat.ChatFormat
     closes = True
 
@@ -73,7 +72,7 @@ class Chat:
         return self.tokenizer.control(self.form.end)
 
     def prompt(self, role, rules, about, text_tokens, turns):
-        # A character that the cut goes through is left out.
+        # A character that was cut in two is left out.
         kept = self.tokenizer.decode(self.tokenizer.encode(about)[:text_tokens]).rstrip("\ufffd")
         if role == BUYER:
             user = f"{kept}\n\n{_LEFT.format(turns)}{_OPEN}"

@@ -1,4 +1,4 @@
-"""The grammar's tables on disk. For a published vocabulary they take seconds to build and no time to read."""
+"""The grammar's tables on disk. For a published vocabulary, building them takes seconds and reading them no time."""
 
 from collections.abc import Sequence
 import contextlib
@@ -27,7 +27,9 @@ def load(token_bytes: Sequence[bytes], folder: pathlib.Path) -> grammar.Grammar:
         tables = grammar.build(token_bytes)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, tables)
+        arrays = vars(tables.steps_SxK) | {name: getattr(tables, name) for name in _VOCABULARY}
+        with cache.replacing(path) as part, part.open("xb") as file:
+            np.savez(file, **arrays)
     return tables
 
 
@@ -45,10 +47,3 @@ def _read(path: pathlib.Path) -> grammar.Grammar:
             steps_SxK=grammar.Steps(**{name: jnp.asarray(arrays[name]) for name in automaton.STEP.names}),
             **{name: jnp.asarray(arrays[name]) for name in _VOCABULARY},
         )
-
-
-def _write(path: pathlib.Path, tables: grammar.Grammar) -> None:
-    arrays = {name: getattr(tables.steps_SxK, name) for name in automaton.STEP.names}
-    arrays |= {name: getattr(tables, name) for name in _VOCABULARY}
-    with cache.replacing(path) as part, part.open("xb") as file:
-        np.savez(file, **arrays)

@@ -1,13 +1,12 @@
 """Published tokenizers: `tokenizer.json` of the Hugging Face Hub, and SentencePiece models.
 
-The game needs the byte string of every token of a vocabulary; `PublishedTokenizer` has it, and otherwise what
-`tokenizer.Tokenizer` has. Two kinds of `tokenizer.json` are known, by how they turn tokens into text: byte-level (Qwen,
-Llama 3), whose pieces spell bytes by printable characters, and byte fallback (Gemma, Llama 2), whose pieces are text
-with a visible space.
+Two kinds of `tokenizer.json` are known, by how they turn tokens into text: byte-level (Qwen, Llama 3), whose pieces
+spell bytes by printable characters, and byte fallback (Gemma, Llama 2), whose pieces are text with a visible space.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -17,9 +16,8 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers
 
 from negot_jax import hub
-from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.language.tokenizer import SPACE, Tokenizer, piece_bytes, spelling_out_spaces, widened
 
-_SPACE = "\u2581"  # The visible space of SentencePiece and of byte-fallback vocabularies.
 _OWN = "Use the tokenizer that came with the model."
 # SentencePiece knows no special tokens but its own: those around messages are pieces that any text may spell.
 _TURN = re.compile(r"<(start|end)_of_\w+>|<\|\w+\|>")
@@ -29,52 +27,14 @@ _PROBE = (
 )
 
 
-class PublishedTokenizer:
-    """A vocabulary, with what the game needs to know of it.
-
-    Attributes:
-      model: the content of the file that it was read from.
-      token_bytes: what the vocabulary's decoder makes of every token; empty for control tokens and unused ids.
-      controls: the ids of control tokens by name, such as "<|im_end|>".
-    """
-
-    def __init__(
-        self, model: bytes, encode: Callable[[str], list[int]], token_bytes: Iterable[bytes], controls: dict[str, int]
-    ):
-        self.model = model
-        self._encode = encode
-        self.token_bytes = tuple(token_bytes)
-        self.controls = controls
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.token_bytes)
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text; control tokens are never produced, whatever the text spells."""
-        return self._encode(text)
-
-    decode = Tokenizer.decode
-    single_bytes = Tokenizer.single_bytes
-
-    def control(self, name: str) -> int:
-        """The id of a control token."""
-        if name not in self.controls:
-            raise ValueError(
-                f"tokenizer: no control token {name!r}; there are {', '.join(sorted(self.controls)[:20])}. "
-                "Use the chat format that the model was trained with."
-            )
-        return self.controls[name]
-
-
-def load(folder: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
+def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """The tokenizer in a checkpoint's folder: `tokenizer.json`, or else `tokenizer.model`.
 
     Args:
       vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes.
 
     Raises:
-      ValueError: there is none, it is damaged, of an unknown kind, or does not let texts pass unchanged.
+      ValueError: it is missing, damaged, of an unknown kind, or changes texts.
     """
     path = find(folder)
     return (from_json if path.suffix == ".json" else from_sentencepiece)(path, vocab_size)
@@ -88,10 +48,10 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
     raise ValueError(f"{folder} has neither tokenizer.json nor tokenizer.model. Copy the model's own there.")
 
 
-def from_json(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
+def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text.
 
-    A text passes as its normalizer leaves it, which may compose characters (Unicode's NFC), as Qwen's does.
+    The normalizer may compose characters (Unicode's NFC), as Qwen's does.
     """
     path = pathlib.Path(path)
     settings = hub.read_json(path)
@@ -112,13 +72,13 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
     controls = {token["content"]: token["id"] for token in added if token["special"]}
     for token in controls.values():
         token_bytes[token] = b""
-    encode = lambda text: library.encode(text, add_special_tokens=False).ids
-    if bytes_of is not _byte_level:
-        encode = _spell(encode, token_bytes, path)
-    return _probed(path, PublishedTokenizer(path.read_bytes(), encode, token_bytes, controls))
+    plain = lambda text: library.encode(text, add_special_tokens=False).ids
+    spelled = bytes_of is not _byte_level
+    encode = _attempt(path, lambda: spelling_out_spaces(plain, token_bytes)) if spelled else plain
+    return _probed(path, Tokenizer(path.read_bytes(), encode, tuple(token_bytes), controls))
 
 
-def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> PublishedTokenizer:
+def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads a SentencePiece model. It is asked not to put a space before every text, as it does by default.
 
     Pieces that stand around messages, such as "<start_of_turn>", are control tokens.
@@ -137,18 +97,13 @@ def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> PublishedTo
     processor = _attempt(path, lambda: sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString()))
     size = processor.get_piece_size()
     pieces = [processor.id_to_piece(token) for token in range(size)]
-    turns = [
-        piece.type == sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED and _TURN.fullmatch(piece.piece)
-        for piece in model.pieces
-    ]
-    control = [processor.is_control(token) or processor.is_unknown(token) or turns[token] for token in range(size)]
-    token_bytes = [b""] * _fitting(size, vocab_size, path)
-    for token, piece in enumerate(pieces):
-        if not control[token]:
-            token_bytes[token] = _byte_fallback(piece) if processor.is_byte(token) else _visible(piece)
-    controls = {piece: token for token, piece in enumerate(pieces) if control[token]}
-    encode = _cut([piece for token, piece in enumerate(pieces) if turns[token]], processor.encode)
-    return _probed(path, PublishedTokenizer(content, _spell(encode, token_bytes, path), token_bytes, controls))
+    defined = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+    turns = [piece.piece for piece in model.pieces if piece.type == defined and _TURN.fullmatch(piece.piece)]
+    token_bytes = tuple(b"" if piece in turns else piece_bytes(processor, token) for token, piece in enumerate(pieces))
+    controls = {piece: token for token, piece in enumerate(pieces) if not token_bytes[token]}
+    encode = _attempt(path, lambda: spelling_out_spaces(_cut(turns, processor.encode), token_bytes))
+    tokenizer = Tokenizer(content, encode, token_bytes, controls)
+    return _probed(path, widened(tokenizer, _fitting(size, vocab_size, path)))
 
 
 def _fitting(size: int, vocab_size: int, path: pathlib.Path) -> int:
@@ -158,7 +113,7 @@ def _fitting(size: int, vocab_size: int, path: pathlib.Path) -> int:
 
 
 def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
-    """What a library reads; whatever it raises is an error of the file. (Panics of Rust are no `Exception`.)"""
+    """Calls a library; whatever it raises becomes an error about the file. (A Rust panic is not an `Exception`.)"""
     try:
         return read()
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -167,13 +122,11 @@ def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
         raise ValueError(f"{path} is no tokenizer that can be read: {error}. {_OWN}") from error
 
 
-def _probed(path: pathlib.Path, tokenizer: PublishedTokenizer) -> PublishedTokenizer:
-    """The tokenizer, if a text passes it unchanged."""
+def _probed(path: pathlib.Path, tokenizer: Tokenizer) -> Tokenizer:
+    """Returns the tokenizer if it leaves a text unchanged; raises ValueError otherwise."""
     ids = _attempt(path, lambda: tokenizer.encode(_PROBE))
     if (read := tokenizer.decode(ids)) != _PROBE:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(read, _PROBE, strict=False)) if a != b), min(len(read), len(_PROBE))
-        )
+        at = len(os.path.commonprefix([read, _PROBE]))
         raise ValueError(
             f"{path} changes texts: {_PROBE[at : at + 8]!r} is read as {read[at : at + 8]!r}. Its normalizer, "
             f"pre-tokenizer or vocabulary loses something. {_OWN}"
@@ -190,33 +143,27 @@ def _added_tokens(settings: dict, path: pathlib.Path) -> list[dict]:
         wrong = [
             name for name, kind in types.items() if not isinstance(token, dict) or type(token.get(name)) is not kind
         ]
-        if wrong or not _is_unicode(token["content"]):
+        if wrong or re.search("[\ud800-\udfff]", token["content"]):
             raise ValueError(f"{path}: added_tokens has {token!r}, whose {(wrong or ['content'])[0]} is wrong. {_OWN}")
     return added
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def _plain(settings: dict, added: list[dict], bytes_of: Callable[[str], bytes]) -> dict:
-    """Settings with which a text is encoded whole and by rule: nothing put before it, cut off, or drawn at random.
+    """Settings that encode a whole text deterministically: no prefix, no truncation, no dropout.
 
-    An added token that the decoder would not give back as it stands is never encoded to: as a special one it is text.
+    An added token that the decoder would not reproduce is marked as special, so that no text is encoded to it.
     """
 
     def encodes(token):
         own = token["content"]
-        return not (token.get("lstrip") or token.get("rstrip")) and (_SPACE in own or bytes_of(own) == own.encode())
+        return not (token.get("lstrip") or token.get("rstrip")) and (SPACE in own or bytes_of(own) == own.encode())
 
     def without_prefix(step):
+        if isinstance(step, list):
+            return [without_prefix(part) for part in step if not _is_prefix(part)]
         if not isinstance(step, dict):
             return step
-        step = {name: value for name, value in step.items() if name not in ("normalizers", "pretokenizers")} | {
-            name: [without_prefix(part) for part in value if not _is_prefix(part)]
-            for name, value in step.items()
-            if name in ("normalizers", "pretokenizers") and isinstance(value, list)
-        }
+        step = {name: without_prefix(value) for name, value in step.items()}
         if step.get("type") in ("ByteLevel", "Metaspace") and "add_prefix_space" in step:
             step["add_prefix_space"] = False
         if step.get("type") == "Metaspace":
@@ -239,31 +186,24 @@ def _is_prefix(step: Any) -> bool:
 
 
 def _decoder(settings: Any, path: pathlib.Path) -> Callable[[str], bytes]:
-    """What turns a piece into bytes, by the settings of the tokenizer's decoder."""
-    steps = (
-        settings.get("decoders") if isinstance(settings, dict) and settings.get("type") == "Sequence" else [settings]
-    )
-    if isinstance(steps, list) and steps and all(isinstance(step, dict) for step in steps):
-        kinds = [step.get("type") for step in steps]
-        if kinds == ["ByteLevel"]:
-            return _byte_level
-        replaced = {"pattern": {"String": _SPACE}, "content": " "}.items()
-        # Strip takes away the space that the normalizer puts before a text, and that none gets here.
-        if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and kinds[3:] in ([], ["Strip"]):
-            if replaced <= steps[0].items():
-                return _byte_fallback
+    """Returns the function that turns a piece into bytes, given the settings of the tokenizer's decoder."""
+    steps = settings.get("decoders") if isinstance(settings, dict) and settings.get("type") == "Sequence" else settings
+    steps = steps if isinstance(steps, list) else [steps]
+    kinds = [step.get("type") if isinstance(step, dict) else None for step in steps]
+    if kinds == ["ByteLevel"]:
+        return _byte_level
+    # Strip removes the space that the normalizer puts before a text; here no text gets one.
+    if kinds in (known := ["Replace", "ByteFallback", "Fuse"], [*known, "Strip"]):
+        if (steps[0].get("pattern"), steps[0].get("content")) == ({"String": SPACE}, " "):
+            return _byte_fallback
     raise ValueError(
-        f"{path}: a decoder of {_kinds(steps)} is not supported. Known: ByteLevel; and Replace (of {_SPACE!r} by a "
-        f"space), ByteFallback, Fuse, with or without Strip. {_OWN}"
+        f"{path}: a decoder of {', '.join(map(str, kinds))} is not supported. Known: ByteLevel; and Replace (of "
+        f"{SPACE!r} by a space), ByteFallback, Fuse, with or without Strip. {_OWN}"
     )
-
-
-def _kinds(steps: Any) -> str:
-    return ", ".join(str(step.get("type") if isinstance(step, dict) else step) for step in steps or [None])
 
 
 def _alphabet() -> dict[str, int]:
-    """The bytes by the characters that spell them: Latin-1's visible ones themselves, the rest from U+0100 on."""
+    """The byte of each character: visible Latin-1 characters stand for themselves, the rest start at U+0100."""
     visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -273,7 +213,7 @@ _ALPHABET = _alphabet()
 
 
 def _byte_level(piece: str) -> bytes:
-    """A piece with a character that spells no byte stands for itself."""
+    """The bytes that a piece spells; a piece with any other character stands for itself."""
     try:
         return bytes(_ALPHABET[character] for character in piece)
     except KeyError:
@@ -283,31 +223,11 @@ def _byte_level(piece: str) -> bytes:
 def _byte_fallback(piece: str) -> bytes:
     if re.fullmatch("<0x[0-9A-Fa-f]{2}>", piece):
         return bytes([int(piece[3:5], 16)])
-    return _visible(piece)
-
-
-def _visible(piece: str) -> bytes:
-    return piece.replace(_SPACE, " ").encode()
-
-
-def _spell(
-    encode: Callable[[str], list[int]], token_bytes: list[bytes], path: pathlib.Path
-) -> Callable[[str], list[int]]:
-    """Encodes a visible space in a text, which would be taken for a space, by its bytes."""
-    single = {text: token for token, text in reversed(list(enumerate(token_bytes))) if len(text) == 1}
-    spelt = [single.get(bytes([byte])) for byte in _SPACE.encode()]
-    if None in spelt:
-        raise ValueError(f"{path} has no tokens for single bytes, such as <0xE2>. Use a vocabulary with byte fallback.")
-
-    def encode_spelt(text):
-        first, *rest = (encode(part) for part in text.split(_SPACE))
-        return first + [token for part in rest for token in (*spelt, *part)]
-
-    return encode_spelt
+    return piece.replace(SPACE, " ").encode()
 
 
 def _cut(pieces: list[str], encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
-    """Encodes a text that spells one of these pieces in two halves, so that it does not become that token."""
+    """Wraps `encode` to split a text within each of these pieces, so that no text becomes one of these tokens."""
     if not pieces:
         return encode
     spelled = re.compile("|".join(map(re.escape, pieces)))

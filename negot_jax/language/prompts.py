@@ -49,7 +49,7 @@ _TAGS = {BUYER: "BUY", SELLER: "SELL"}
 
 
 def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: Persona = NEUTRAL) -> str:
-    """The first part of one side's prompt, with its own private number and never the other's.
+    """The first part of one side's prompt. It holds the side's own private number, never the other's.
 
     Args:
       persona: the seller's.
@@ -84,7 +84,7 @@ def tokenize(
     """Tokenizes one side's prompt for every product.
 
     Args:
-      text_tokens: the maximum number of tokens kept of a product's text; the rules are never truncated.
+      text_tokens: the most tokens kept of a product's text; the rules are never truncated.
     Returns:
       tokens int32[products, L], right-padded, and lengths int32[products]; L is the longest.
     """

@@ -1,7 +1,7 @@
-"""What one side reads of the other's message: fresh headers, and of the message itself only what is visible.
+"""What one side reads of the other's message: fresh headers and the visible tokens of the message.
 
-Tokens of the Talk and of the Action are copied one by one and close up, so that neither the content nor the length of
-what stays behind, a Thought, leaves a trace in the reader's context.
+The tokens of Talk and Action are copied without gaps, so neither the content nor the length of a Thought leaves a trace
+in the reader's context.
 """
 
 from flax import struct
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.language.grammar import Parsed
-from negot_jax.language.hf_tokenizer import PublishedTokenizer
 from negot_jax.language.tokenizer import Tokenizer
 
 
@@ -25,11 +24,11 @@ class Relay:
     end: int = struct.field(pytree_node=False)
 
     def width(self, message: int) -> int:
-        """Columns that suffice for any message of so many tokens."""
+        """Columns that suffice for any message of `message` tokens."""
         return self.talk_H.size + message + 1 + self.action_J.size + 1
 
 
-def build(tokenizer: Tokenizer | PublishedTokenizer, end: int) -> Relay:
+def build(tokenizer: Tokenizer, end: int) -> Relay:
     """end: the token that ends a message."""
     return Relay(
         talk_H=jnp.array(tokenizer.encode("Talk:"), jnp.int32),
@@ -41,7 +40,7 @@ def build(tokenizer: Tokenizer | PublishedTokenizer, end: int) -> Relay:
 
 
 def relay(relay: Relay, tokens_W: jax.Array, parsed: Parsed, width: int) -> tuple[jax.Array, jax.Array]:
-    """One message as the other side reads it. A section without visible content leaves out its header, too.
+    """Returns one message as the other side reads it. A section without visible content has no header.
 
     Args:
       tokens_W: int32, the message. parsed: what the grammar makes of it. width: static, at least `relay.width(W)`.

@@ -1,7 +1,7 @@
 """Renders scripted messages to tokens inside the compiled program, from templates and real prices.
 
-A template is a row of token ids in which two negative marks stand for a price and the product's codename. Rendering
-expands each mark to its tokens with one gather per column; nothing leaves the device.
+A template is a row of token ids in which negative marks stand for a price and the product's codename. Rendering expands
+each mark to its tokens with one gather per column; nothing leaves the device.
 """
 
 from flax import struct
@@ -49,7 +49,8 @@ def phrasebook(
       code_tokens: the most tokens of any codename. digits: the most digits before the point of any price.
       end: the token that ends a message.
     """
-    lines = [[_line(said, tokenizer) for said in talk[kind]] for kind in SPOKEN]
+    encode = tokenizer.encode
+    lines = [[[*encode("Talk:"), *encode(" " + said), *encode("\n")] for said in talk[kind]] for kind in SPOKEN]
     actions = [[*_action(kind, role, tokenizer), end] for kind in SPOKEN]
     rows = [[line + action for line in variants] for variants, action in zip(lines, actions, strict=True)]
     length = max(len(template) for variants in rows for template in variants)
@@ -62,11 +63,6 @@ def phrasebook(
         width=max(len(line) for variants in lines for line in variants)
         + max(len(action) + sum(extra.get(token, 0) for token in action) for action in actions),
     )
-
-
-def _line(said: str, tokenizer: Tokenizer) -> list[int]:
-    encode = tokenizer.encode
-    return [*encode("Talk:"), *encode(" " + said), *encode("\n")]
 
 
 def _action(kind: Kind, role: int, tokenizer: Tokenizer) -> list[int]:

@@ -1,11 +1,10 @@
-"""SentencePiece tokenizers trained on a catalogue and on the game's own phrases.
+"""SentencePiece tokenizers trained on a catalog and on the game's own phrases.
 
 Everything downstream works on token ids; what a token means to the grammar is its byte string (`token_bytes`).
 """
 
-from collections.abc import Iterable, Sequence
-import copy
-import functools
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
 import io
 import os
 
@@ -32,65 +31,36 @@ _PHRASES = (
     ".",
     *"0123456789",
 )
-_SPACE = "\u2581"  # SentencePiece's visible space.
-_SPACE_BYTES = [f"<0x{byte:02X}>" for byte in _SPACE.encode()]
+SPACE = "\u2581"  # The visible space by which SentencePiece spells a space.
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A SentencePiece model, with what the game needs to know of it.
+    """A vocabulary, with what the game needs to know of it.
 
     Attributes:
-      model: the serialized SentencePiece model. vocab_size: its number of tokens.
-      token_bytes: the byte string of every token; empty for control tokens, which leave no trace in a text.
-
-    Raises:
-      ValueError: it is no SentencePiece model, or one without the control tokens or without a token for every byte.
+      model: the content of the file that it was read from.
+      encode: returns the token ids of a text; control tokens are never among them, whatever the text spells.
+      token_bytes: the byte string of every token; empty for control tokens and unused ids, which leave no trace in a
+        text.
+      controls: the ids of control tokens by name, such as "<|im_end|>".
     """
 
-    def __init__(self, model: bytes):
-        self.model = model
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model or b"empty")
-        except RuntimeError as error:
-            raise ValueError("tokenizer: damaged, or no SentencePiece model at all.") from error
-        self.vocab_size = self._processor.get_piece_size()
-        for name, expected in zip(("<pad>", "<unk>", "<bos>", *_CONTROL), range(6), strict=True):
-            if (found := self._processor.piece_to_id(name)) != expected:
-                there = self._processor.id_to_piece(found) == name
-                wrong = f"has id {found}, expected {expected}" if there else "is missing"
-                raise ValueError(
-                    f"tokenizer: token {name!r} {wrong}. Train it with negot_jax.language.tokenizer.train."
-                )
-        if missing := sorted({*range(256)} - {text[0] for text in self.token_bytes if len(text) == 1}):
-            raise ValueError(
-                f"tokenizer: no token for {len(missing)} of the 256 bytes, the first 0x{missing[0]:02X}. "
-                "Train it with byte fallback, as negot_jax.language.tokenizer.train does."
-            )
+    model: bytes
+    encode: Callable[[str], list[int]]
+    token_bytes: tuple[bytes, ...]
+    controls: dict[str, int]
 
-    @functools.cached_property
-    def token_bytes(self) -> tuple[bytes, ...]:
-        return tuple(self._bytes(token) for token in range(self.vocab_size))
-
-    def _bytes(self, token: int) -> bytes:
-        processor = self._processor
-        if processor.is_control(token) or processor.is_unknown(token):
-            return b""
-        piece = processor.id_to_piece(token)
-        return bytes([int(piece[3:-1], 16)]) if processor.is_byte(token) else piece.replace(_SPACE, " ").encode()
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text; control tokens are never produced, whatever the text spells."""
-        first, *rest = (self._processor.encode(part) for part in text.split(_SPACE))
-        for part in rest:  # SentencePiece takes its visible space for a space: spell it in bytes.
-            first += [*map(self._processor.piece_to_id, _SPACE_BYTES), *part]
-        return first
+    @property
+    def vocab_size(self) -> int:
+        return len(self.token_bytes)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of the tokens' bytes; bytes that are no UTF-8 become the replacement character."""
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
-        """For each character, the id of the token that is exactly it (int32); an error names one that has none."""
+        """Returns the ids, int32[len(text)], of the tokens that are exactly one character each. Raises ValueError."""
         ids = {piece: token for token, piece in reversed(list(enumerate(self.token_bytes)))}
         missing = [character for character in text if character.encode() not in ids]
         if missing:
@@ -100,33 +70,85 @@ class Tokenizer:
             )
         return np.array([ids[character.encode()] for character in text], np.int32)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the model. Whenever the process dies, the whole file is there or none."""
-        temporary = epath.Path(f"{path}.tmp")
-        temporary.write_bytes(self.model)
-        temporary.replace(path)
+    def control(self, name: str) -> int:
+        """The id of a control token."""
+        if name not in self.controls:
+            raise ValueError(
+                f"tokenizer: no control token {name!r}; there are {', '.join(sorted(self.controls)[:20])}. "
+                "Use the chat format that the model was trained with."
+            )
+        return self.controls[name]
+
+
+def from_model(model: bytes) -> Tokenizer:
+    """The tokenizer of a model that `train` made.
+
+    Raises:
+      ValueError: it is no SentencePiece model, or one without the control tokens or without a token for every byte.
+    """
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model or b"empty")
+    except RuntimeError as error:
+        raise ValueError("tokenizer: damaged, or no SentencePiece model at all.") from error
+    controls = {name: token for token, name in enumerate(("<pad>", "<unk>", "<bos>", *_CONTROL))}
+    for name, expected in controls.items():
+        if (found := processor.piece_to_id(name)) != expected:
+            there = processor.id_to_piece(found) == name
+            wrong = f"has id {found}, expected {expected}" if there else "is missing"
+            raise ValueError(f"tokenizer: token {name!r} {wrong}. Train it with negot_jax.language.tokenizer.train.")
+    token_bytes = tuple(piece_bytes(processor, token) for token in range(processor.get_piece_size()))
+    if missing := sorted({*range(256)} - {text[0] for text in token_bytes if len(text) == 1}):
+        raise ValueError(
+            f"tokenizer: no token for {len(missing)} of the 256 bytes, the first 0x{missing[0]:02X}. "
+            "Train it with byte fallback, as negot_jax.language.tokenizer.train does."
+        )
+    return Tokenizer(model, spelling_out_spaces(processor.encode, token_bytes), token_bytes, controls)
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """Reads what `save` wrote. Errors name the file."""
+    """Reads a file that holds a `model`. Errors name the file."""
     try:
-        return Tokenizer(epath.Path(path).read_bytes())
+        return from_model(epath.Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(
             f"{path}: {error} Put a copy back; or delete it, and the training command makes it anew."
         ) from error
 
 
+def piece_bytes(processor: sentencepiece.SentencePieceProcessor, token: int) -> bytes:
+    """The bytes of a SentencePiece token; none for its control tokens."""
+    if processor.is_control(token) or processor.is_unknown(token):
+        return b""
+    piece = processor.id_to_piece(token)
+    return bytes([int(piece[3:-1], 16)]) if processor.is_byte(token) else piece.replace(SPACE, " ").encode()
+
+
+def spelling_out_spaces(encode: Callable[[str], list[int]], token_bytes: Sequence[bytes]) -> Callable[[str], list[int]]:
+    """Wraps `encode` to encode a visible space by its bytes, which SentencePiece would take for a plain space.
+
+    Raises:
+      ValueError: there are no tokens for these bytes.
+    """
+    single = {text: token for token, text in reversed(list(enumerate(token_bytes))) if len(text) == 1}
+    spelled = [single.get(bytes([byte])) for byte in SPACE.encode()]
+    if None in spelled:
+        raise ValueError("no tokens for single bytes, such as <0xE2>: it needs a vocabulary with byte fallback")
+
+    def encode_spelled(text):
+        first, *rest = (encode(part) for part in text.split(SPACE))
+        return first + [token for part in rest for token in (*spelled, *part)]
+
+    return encode_spelled
+
+
 def widened(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
-    """The same tokenizer with a larger vocabulary, whose further tokens have no bytes."""
-    wide = copy.copy(tokenizer)
-    wide.vocab_size = vocab_size
-    wide.token_bytes = (*tokenizer.token_bytes, *[b""] * (vocab_size - tokenizer.vocab_size))
-    return wide
+    """Returns the tokenizer with a larger vocabulary; the added tokens have no bytes."""
+    unused = [b""] * (vocab_size - tokenizer.vocab_size)
+    return dataclasses.replace(tokenizer, token_bytes=(*tokenizer.token_bytes, *unused))
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of token ids as one array, int32[rows, L], padded on the right to the longest."""
+    """Stacks rows of token ids into int32[rows, L], padded on the right to the longest."""
     padded = np.full((len(rows), max(map(len, rows))), PAD, np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids
@@ -134,12 +156,12 @@ def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` tokens, with byte fallback and every digit apart.
+    """Trains a tokenizer of at most `vocab_size` tokens, with byte fallback and one token per digit.
 
-    Text passes unchanged: no normalisation, no dummy prefix, white space kept; so decode(encode(x)) == x.
+    There is no normalization and no dummy prefix, and white space is kept, so decode(encode(x)) == x.
 
     Args:
-      whole: strings that are one token each wherever they stand, besides the message format's own phrases.
+      whole: strings that always become a single token, besides the phrases of the message format.
     """
     sink = io.BytesIO()
     try:
@@ -161,7 +183,7 @@ def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> T
             pad_piece="<pad>",
             bos_piece="<bos>",
             control_symbols=list(_CONTROL),
-            user_defined_symbols=[phrase.replace(" ", _SPACE) for phrase in (*_PHRASES, *whole)],
+            user_defined_symbols=[phrase.replace(" ", SPACE) for phrase in (*_PHRASES, *whole)],
             max_sentence_length=1 << 16,
             num_threads=1,
             minloglevel=2,
@@ -171,4 +193,4 @@ def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> T
             f"language.vocab_size={vocab_size} does not fit the training texts ({error}). "
             "A vocabulary holds 256 bytes, the game's phrases and the texts' characters: use 512 or more."
         ) from error
-    return Tokenizer(sink.getvalue())
+    return from_model(sink.getvalue())

@@ -10,7 +10,6 @@ import json
 import math
 import pathlib
 import shutil
-import tempfile
 from typing import NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from negot_jax import cache
 from negot_jax.models import hf_config, lora, sharding, stored, transformer
 from negot_jax.models.families.family import Family
 from negot_jax.models.presets import ModelConfig
@@ -137,19 +137,14 @@ def save(
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: a checkpoint is written into a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        whole = aside / "whole"
-        whole.mkdir()  # Unlike the one around it, readable as the user's umask says.
-        _write(whole, config, weights, original)
-        mode = whole.stat().st_mode & 0o666
-        for path in whole.iterdir():
-            path.chmod(mode)
-        whole.rename(folder)
+        with cache.replacing(folder) as part:
+            part.mkdir()
+            _write(part, config, weights, original)
+            for path in part.iterdir():
+                path.chmod(part.stat().st_mode & 0o666)  # As the user's umask says, however `original` may be read.
     except safetensors.SafetensorError as error:
         raise OSError(f"{folder} cannot be written: {error}. Is the disk full?") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(folder: pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: pathlib.Path) -> None:
@@ -169,11 +164,8 @@ def _write(folder: pathlib.Path, config: ModelConfig, weights: transformer.Weigh
     for path in itertools.chain.from_iterable(map(original.glob, _COPIED)):
         if path.name != stored.INDEX:
             shutil.copyfile(path, folder / path.name)
-    settings = hf_config.text_settings(original)
-    if config.layers < hf_config.read(original).layers:
-        settings = hf_config.first_layers(settings, config.layers)
-    settings = {name: value for name, value in settings.items() if name != "torch_dtype"}
-    _write_json(folder / "config.json", settings | {"dtype": str(leaves["ends.embedding"].dtype)})
+    dtype = str(leaves["ends.embedding"].dtype)
+    _write_json(folder / "config.json", hf_config.text_settings(original, config.layers, dtype))
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:

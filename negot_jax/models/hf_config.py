@@ -41,16 +41,14 @@ def family(folder: str | pathlib.Path) -> Family:
     return _parts(folder)[0]
 
 
-def text_settings(folder: str | pathlib.Path) -> dict[str, Any]:
-    """The settings of the language model alone, as `transformers` reads them."""
+def text_settings(folder: str | pathlib.Path, layers: int, dtype: str) -> dict[str, Any]:
+    """The settings, as `transformers` reads them, of the language model alone: its first layers, stored as `dtype`."""
     family, _, values = _parts(folder)
-    return {**values, "architectures": [family.architecture]} if family.nested else values
-
-
-def first_layers(settings: dict[str, Any], count: int) -> dict[str, Any]:
-    """The settings of a model that is the first layers of another one."""
-    kinds = {"layer_types": settings["layer_types"][:count]} if settings.get("layer_types") else {}
-    return {**settings, "num_hidden_layers": count, **kinds}
+    values = {name: value for name, value in values.items() if name != "torch_dtype"}
+    values |= {"num_hidden_layers": layers, "dtype": dtype}
+    if values.get("layer_types"):
+        values["layer_types"] = values["layer_types"][:layers]
+    return values | {"architectures": [family.architecture]} if family.nested else values
 
 
 def _path(folder: str | pathlib.Path) -> pathlib.Path:

@@ -5,10 +5,10 @@ arXiv 2505.09388; Gemma 3: Gemma Team 2025, arXiv 2503.19786), Gemma's from 4B o
 """
 
 import dataclasses
-import difflib
+import typing
 from typing import Literal
 
-from negot_jax.config import field
+from negot_jax.config import field, require_known
 
 LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 
@@ -24,11 +24,8 @@ class LoraConfig:
     def __post_init__(self):
         if self.rank < 0:
             raise ValueError(f"model.lora.rank={self.rank} is negative. Use 0 (no adapters) or more.")
-        if wrong := [target for target in self.targets if target not in LORA_TARGETS]:
-            near = difflib.get_close_matches(wrong[0], LORA_TARGETS, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"model.lora.targets: {wrong[0]!r} is unknown; did you mean {near!r}? Known: {', '.join(LORA_TARGETS)}."
-            )
+        for target in self.targets:
+            require_known("model.lora.targets:", target, LORA_TARGETS)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"model.lora.targets={self.targets}: name one matrix or more, each once.")
 
@@ -113,13 +110,10 @@ class ModelConfig:
                 f"model.active_experts={self.active_experts}, model.experts={self.experts}: a token passes through at "
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
-        for name, known in (
-            ("activation", ("silu", "gelu")),
-            ("dtype", ("float32", "bfloat16")),
-            ("remat", ("none", "dots", "full")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"model.{name}={getattr(self, name)!r}: use one of {', '.join(map(repr, known))}.")
+        for item in dataclasses.fields(self):
+            value, known = getattr(self, item.name), typing.get_args(item.type)
+            if typing.get_origin(item.type) is Literal and value not in known:
+                raise ValueError(f"model.{item.name}={value!r}: use one of {', '.join(map(repr, known))}.")
 
     @property
     def is_local(self) -> tuple[bool, ...]:
@@ -127,64 +121,49 @@ class ModelConfig:
         return tuple(self.local_layers[layer % len(self.local_layers)] for layer in range(self.layers))
 
 
-def _qwen3(layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
-    return ModelConfig(
-        vocab_size=151_936,
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=128,
-        mlp=mlp,
-        dtype="bfloat16",
-        **{"rope": RopeConfig(1e6)} | rest,
-    )
+_QWEN3 = ModelConfig(vocab_size=151_936, head_dim=128, rope=RopeConfig(1e6), dtype="bfloat16")
+_GEMMA3 = ModelConfig(
+    vocab_size=262_144,
+    head_dim=256,
+    query_scalar=256.0,
+    rope=RopeConfig(1e6),
+    window=512,
+    local_layers=(True,) * 5 + (False,),
+    local_rope=RopeConfig(),
+    activation="gelu",
+    sandwich_norm=True,
+    scaled_embedding=True,
+    norm_offset=1.0,
+    dtype="bfloat16",
+)
+_LARGE_GEMMA3 = dataclasses.replace(_GEMMA3, vocab_size=262_208, window=1024, rope=RopeConfig(1e6, "linear", 8.0))
 
 
-def _gemma3(layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
-    return ModelConfig(
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        mlp=mlp,
-        local_layers=(True,) * 5 + (False,),
-        local_rope=RopeConfig(),
-        activation="gelu",
-        sandwich_norm=True,
-        scaled_embedding=True,
-        norm_offset=1.0,
-        dtype="bfloat16",
-        **{"head_dim": 256, "query_scalar": 256.0, "rope": RopeConfig(1e6)} | rest,
-    )
+def _sized(family: ModelConfig, layers, width, heads, kv_heads, mlp, **rest) -> ModelConfig:
+    return dataclasses.replace(family, layers=layers, width=width, heads=heads, kv_heads=kv_heads, mlp=mlp, **rest)
 
-
-_LARGE_GEMMA = {"vocab_size": 262_208, "window": 1024, "rope": RopeConfig(1e6, "linear", 8.0)}
 
 PRESETS = {
     "tiny": ModelConfig(),
-    "qwen3-0.6b": _qwen3(28, 1024, 16, 8, 3072),
-    "qwen3-1.7b": _qwen3(28, 2048, 16, 8, 6144),
-    "qwen3-4b": _qwen3(36, 2560, 32, 8, 9728),
-    "qwen3-4b-instruct-2507": _qwen3(36, 2560, 32, 8, 9728, rope=RopeConfig(5e6)),
-    "qwen3-8b": _qwen3(36, 4096, 32, 8, 12_288, tied_embedding=False),
-    "qwen3-14b": _qwen3(40, 5120, 40, 8, 17_408, tied_embedding=False),
-    "qwen3-32b": _qwen3(64, 5120, 64, 8, 25_600, tied_embedding=False),
-    "qwen3-30b-a3b": _qwen3(48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False),
-    "qwen3-30b-a3b-instruct-2507": _qwen3(
-        48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False, rope=RopeConfig(1e7)
+    "qwen3-0.6b": _sized(_QWEN3, 28, 1024, 16, 8, 3072),
+    "qwen3-1.7b": _sized(_QWEN3, 28, 2048, 16, 8, 6144),
+    "qwen3-4b": _sized(_QWEN3, 36, 2560, 32, 8, 9728),
+    "qwen3-4b-instruct-2507": _sized(_QWEN3, 36, 2560, 32, 8, 9728, rope=RopeConfig(5e6)),
+    "qwen3-8b": _sized(_QWEN3, 36, 4096, 32, 8, 12_288, tied_embedding=False),
+    "qwen3-14b": _sized(_QWEN3, 40, 5120, 40, 8, 17_408, tied_embedding=False),
+    "qwen3-32b": _sized(_QWEN3, 64, 5120, 64, 8, 25_600, tied_embedding=False),
+    "qwen3-30b-a3b": _sized(_QWEN3, 48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False),
+    "qwen3-30b-a3b-instruct-2507": _sized(
+        _QWEN3, 48, 2048, 32, 4, 768, experts=128, active_experts=8, tied_embedding=False, rope=RopeConfig(1e7)
     ),
-    "gemma3-270m": _gemma3(18, 640, 4, 1, 2048, vocab_size=262_144, window=512),
-    "gemma3-1b": _gemma3(26, 1152, 4, 1, 6912, vocab_size=262_144, window=512),
-    "gemma3-4b": _gemma3(34, 2560, 8, 4, 10_240, **_LARGE_GEMMA),
-    "gemma3-12b": _gemma3(48, 3840, 16, 8, 15_360, **_LARGE_GEMMA),
-    "gemma3-27b": _gemma3(62, 5376, 32, 16, 21_504, head_dim=128, query_scalar=168.0, **_LARGE_GEMMA),
+    "gemma3-270m": _sized(_GEMMA3, 18, 640, 4, 1, 2048),
+    "gemma3-1b": _sized(_GEMMA3, 26, 1152, 4, 1, 6912),
+    "gemma3-4b": _sized(_LARGE_GEMMA3, 34, 2560, 8, 4, 10_240),
+    "gemma3-12b": _sized(_LARGE_GEMMA3, 48, 3840, 16, 8, 15_360),
+    "gemma3-27b": _sized(_LARGE_GEMMA3, 62, 5376, 32, 16, 21_504, head_dim=128, query_scalar=168.0),
 }
 
 
 def preset(name: str, **overrides) -> ModelConfig:
     """The named preset with some fields replaced; an unknown name is an error that offers the nearest one."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1) or list(PRESETS)
-        raise ValueError(f"model preset {name!r} is unknown; did you mean {near[0]!r}? Known: {', '.join(PRESETS)}.")
-    return dataclasses.replace(PRESETS[name], **overrides)
+    return dataclasses.replace(PRESETS[require_known("model preset", name, PRESETS)], **overrides)

@@ -36,7 +36,7 @@ class AlgorithmConfig:
     kl_coefficient: float = field(0.0, "weight of the KL term")
     importance_cap: float = field(0.0, "cap on trainer/sampler importance weights; 0: no correction")
     gamma: float = field(1.0, "discount from one of the learner's tokens to the next (gae)")
-    gae_lambda: float = field(1.0, "lambda of generalised advantage estimation (gae)")
+    gae_lambda: float = field(1.0, "lambda of generalized advantage estimation (gae)")
     value_coefficient: float = field(0.05, "weight of the critic's loss; the trunk is shared (gae)")
     value_clip: float = field(0.2, "clip range of a value around its old one (gae)")
 

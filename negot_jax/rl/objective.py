@@ -4,6 +4,8 @@ It takes rewards, log-probabilities and values per token from any policy: the tr
 tests a table's. [B, N]: B episodes, groups contiguous, N slots in order, as in `advantages`.
 """
 
+import math
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -94,10 +96,12 @@ def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targe
     log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)
     terms, clipped = losses.clipped_policy_loss(log_ratio, targets.advantages, algorithm.clip)
     terms *= targets.importance_weights
+    gap = jnp.abs(scores.log_probs - targets.sampler_log_probs)
     metrics = {
         "entropy": losses.masked(scores.entropies, mask),
         "clip_fraction": losses.masked(clipped, mask),
-        "ratio_gap": losses.masked(jnp.abs(scores.log_probs - targets.sampler_log_probs), mask),
+        "ratio_gap": losses.masked(gap, mask),
+        "ratio_tail": losses.masked(gap > math.log(2), mask),  # Ratios outside [1/2, 2].
     }
     if algorithm.entropy:
         terms -= algorithm.entropy * scores.entropies

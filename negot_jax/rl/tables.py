@@ -77,7 +77,7 @@ def build_tables(
     seller: SellerConfig = _SCRIPTED,
     token_grammar: grammar.Grammar | None = None,
 ) -> Tables:
-    """The tables of a catalogue.
+    """The tables of a catalog.
 
     Args:
       token_grammar: the grammar tables of this tokenizer, if they are built already.
@@ -101,7 +101,7 @@ def build_tables(
             shortest = max(shortest, constrain.shortest_cap(form))
         if message < shortest:
             raise ValueError(
-                f"{name}.message_tokens={message} is too small: a whole message with this catalogue's codenames and "
+                f"{name}.message_tokens={message} is too small: a whole message with this catalog's codenames and "
                 f"prices takes up to {shortest} tokens. Set {name}.message_tokens >= {shortest}."
             )
         told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, script.persona)

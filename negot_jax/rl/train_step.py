@@ -185,7 +185,8 @@ def train_step(
     (weights, opt_state, skipped), update_metrics = jax.lax.scan(update, carry, rows)
     metrics = rewards.metrics(outcome) | target_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
-    metrics["sampler_gap"] = jax.tree.map(lambda x: x[0], update_metrics["ratio_gap"])
+    for name in ("gap", "tail"):
+        metrics[f"sampler_{name}"] = jax.tree.map(lambda x: x[0], update_metrics[f"ratio_{name}"])
     read = dialogue.valid_BxT[:, : layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
     metrics["rollout/active"] = trajectory.active()

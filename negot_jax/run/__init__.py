@@ -7,9 +7,10 @@ buyer.train()
 print(buyer.evaluate({"game.seller": "insulting(tick=100)"}))
 """
 
+from negot_jax.run.assembly import require_backend
 from negot_jax.run.config import Config
 from negot_jax.run.folder import workdir
 from negot_jax.run.reporting import Report
 from negot_jax.run.run import Run, build, open
 
-__all__ = ["Config", "Report", "Run", "build", "open", "workdir"]
+__all__ = ["Config", "Report", "Run", "build", "open", "require_backend", "workdir"]

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: catalogue, dialect, tables, program."""
+"""From a configuration to the parts of a run: catalog, dialect, tables, program."""
 
 import dataclasses
 import functools
@@ -82,8 +82,14 @@ def assemble(
         size can then be built, though not trained, without its checkpoint.
 
     Raises:
-      ValueError: fields of the configuration that do not fit one another, the catalogue or a checkpoint.
+      ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
+    require_backend()
+    if config.learner.role != "buyer":
+        raise ValueError(
+            f"learner.role={config.learner.role!r}: runs and their reports are of buyers. "
+            "`negot_jax.rl.train_step.Program` trains a seller, against a scripted buyer or a FrozenModel."
+        )
     config = with_local_checkpoints(config)
     model = config.model.config()
     for folder, shape in ((config.model.checkpoint, model), (config.seller.checkpoint, None)):
@@ -126,6 +132,17 @@ def assemble(
     )
     print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, program, digest)
+
+
+def require_backend() -> None:
+    """Raises ValueError, naming the environment variable, if JAX cannot compute here or would compute otherwise."""
+    if jax.config.jax_enable_x64:
+        raise ValueError("JAX_ENABLE_X64=1: runs are in float32 and int32, and nothing is tested in 64 bits. Unset it.")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX only asserts that it has found a device.
+        platforms, reason = os.environ.get("JAX_PLATFORMS", ""), str(error) or "there is no such device here"
+        raise ValueError(f"JAX_PLATFORMS={platforms}: {reason}. Unset it, or set JAX_PLATFORMS=cpu.") from error
 
 
 def with_absolute_paths(config: Config) -> Config:

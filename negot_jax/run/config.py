@@ -37,7 +37,7 @@ class CatalogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run from catalogue to report."""
+    """A run from catalog to report."""
 
     seed: int = field(0, "seed of everything random")
     catalog: CatalogConfig = field(CatalogConfig(), "the products")

@@ -16,6 +16,10 @@ from negot_jax.training.metrics import METRICS
 MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
 
 
+class FolderError(ValueError):
+    """A run's folder that cannot be used, found when training starts; the message names the way out."""
+
+
 def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
     """A run's folder from its name, local or gs://.
 
@@ -58,7 +62,7 @@ def sole_use(path: epath.Path) -> Iterator[None]:
     A bucket has no locks, and no folders to make.
 
     Raises:
-      ValueError: it cannot be made or written to, or another process is training in it.
+      FolderError: it cannot be made or written to, or another process is training in it.
       CheckpointError: no checkpoint can be written below it.
     """
     if storage.is_remote(path) or not distributed.is_first():
@@ -70,16 +74,16 @@ def sole_use(path: epath.Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         lock = file.open("w")
     except OSError as error:
-        raise ValueError(f"--workdir={path} cannot be written to: {error.strerror}. Name another folder.") from error
+        raise FolderError(f"--workdir={path} cannot be written to: {error.strerror}. Name another folder.") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Released with the process, however it ends.
         except BlockingIOError as error:
-            raise ValueError(f"--workdir={path}: another process is training there. Use another folder.") from error
+            raise FolderError(f"--workdir={path}: another process is training there. Use another folder.") from error
         except OSError as error:
             print(f"{path} cannot be locked ({error.strerror}): see that no other process trains there.")
         if not file.exists() or not os.path.samestat(os.fstat(lock.fileno()), os.stat(file)):
-            raise ValueError(f"--workdir={path}: another process was just there. Give the same command again.")
+            raise FolderError(f"--workdir={path}: another process was just there. Give the same command again.")
         try:
             yield
         finally:

@@ -75,7 +75,7 @@ def run_id(config: Config, inputs: Mapping[str, str]) -> str:
     """A digest of everything that identifies a run; its checkpoints carry it.
 
     Args:
-      inputs: digests of what lies outside the configuration, by field: the catalogue's products, the tokenizer, the
+      inputs: digests of what lies outside the configuration, by field: the catalog's products, the tokenizer, the
         checkpoints that the models come from; and the options of JAX that decide the random numbers.
     """
     return digest(json.dumps([identity(config), dict(inputs)], sort_keys=True).encode())

@@ -18,8 +18,9 @@ from negot_jax.evaluation.rows import Row
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
+from negot_jax.run import folder as folders
 from negot_jax.run.assembly import Parts
-from negot_jax.run.config import EVALUATED, Config, flat, override, within
+from negot_jax.run.config import EVALUATED, PATHS, Config, flat, override, within
 from negot_jax.training import distributed, storage
 from negot_jax.training.metrics import METRICS, read_csv
 
@@ -92,8 +93,9 @@ def prepare(
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
-    name = _folder_name(overrides, parts.catalog_digest, every_checkpoint)
-    folder = run.workdir / name if output is None else epath.Path(output)
+    same = run.saved is None or run.saved["inputs"]["catalog"] == parts.catalog_digest
+    name = _folder_name(overrides, None if same else parts.catalog_digest, every_checkpoint)
+    folder = run.workdir / name if output is None else folders.workdir(output, "--output")
     return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
 
 
@@ -168,16 +170,15 @@ def _other_parts(run: "Run", config: Config, overrides: Mapping[str, Any]) -> Pa
     return parts
 
 
-def _folder_name(overrides: Mapping[str, Any], catalog_digest: str, every_checkpoint: bool) -> str:
-    """`report` with what is different about it: legible, and another name for other products or settings."""
-    overrides = {name: value for name, value in overrides.items() if not within(name, ("mesh", "model.checkpoint"))}
+def _folder_name(overrides: Mapping[str, Any], products: str | None, every_checkpoint: bool) -> str:
+    """`report`, and what is different about it: legible, and another name for other settings or products (a digest)."""
+    told = {name: value for name, value in overrides.items() if not within(name, ("mesh", *PATHS))}
+    told |= {} if products is None else {"products": products}
     name = f"{REPORT}_checkpoints" if every_checkpoint else REPORT
-    if not overrides:
+    if not told:
         return name
-    told = [f"{field.split('.')[-1]}={value}" for field, value in overrides.items() if field != "catalog.data_dir"]
-    legible = re.sub(r"[^\w.=-]+", "_", ",".join(told)).strip("_")[:60]
-    content = {**overrides, "catalog.data_dir": catalog_digest}
-    return f"{name}_{legible}_{manifest.digest(json.dumps(content, sort_keys=True).encode())[:6]}"
+    legible = re.sub(r"[^\w.=-]+", "_", ",".join(f"{field.split('.')[-1]}={value}" for field, value in told.items()))
+    return f"{name}_{legible.strip('_')[:60]}_{manifest.digest(json.dumps(told, sort_keys=True).encode())[:6]}"
 
 
 def _flag(value: Any) -> str:

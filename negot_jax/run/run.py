@@ -16,7 +16,7 @@ from negot_jax.run import config as configs
 from negot_jax.run import export as exporting
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
-from negot_jax.training import distributed
+from negot_jax.training import distributed, storage
 from negot_jax.training.metrics import METRICS, read_csv
 
 
@@ -26,7 +26,7 @@ class Run:
     Attributes:
       workdir: its folder. config: its configuration. saved: its manifest, None before the first start.
       replaces: whether another run, which has trained nothing yet, gives way to it when training starts.
-      parts: catalogue, tables and program, built when first asked for. run_id: names it in its checkpoints.
+      parts: catalog, tables and program, built when first asked for. run_id: names it in its checkpoints.
     """
 
     def __init__(self, workdir: epath.Path, config: Config, saved: dict[str, Any] | None, replaces: bool = False):
@@ -55,7 +55,7 @@ class Run:
           profile: the first and the last iteration to trace into `profile/`.
 
         Raises:
-          ValueError: another process is training in the folder, or it cannot be written to.
+          FolderError: another process is training in the folder, or it cannot be written to.
           CheckpointError, NotFiniteError, OSError: as `training.loop.train`.
         """
         with folder.sole_use(self.workdir):
@@ -102,7 +102,8 @@ class Run:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
 
         Raises:
-          ValueError: the folder now holds another run, or is another one for each machine.
+          ValueError: the folder now holds another run.
+          FolderError: it is another one for each machine.
         """
         parts, inputs = self.parts, self.parts.inputs()
         facts = {"train": len(parts.train), "test": len(parts.test), "train_mutual": int(parts.train.mutual.sum())}
@@ -114,11 +115,11 @@ class Run:
                 manifest.require_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)
             if self.config.model.checkpoint is None and not (path := self.workdir / assembly.TOKENIZER).exists():
-                parts.dialect.tokenizer.save(path)
+                storage.write_atomically(path, parts.dialect.tokenizer.model)
             (self.workdir / folder.MARKER).unlink(missing_ok=True)
         distributed.wait("run recorded")
         if distributed.agree(not (self.workdir / manifest.FILE).exists()):
-            raise ValueError(
+            raise folder.FolderError(
                 f"--workdir={self.workdir}: not every process sees what the first has written there. All need the same "
                 "folder, such as one of a bucket, gs://bucket/run."
             )
@@ -133,7 +134,7 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
       workdir: the run's folder, local or gs://.
 
     Raises:
-      ValueError, TypeError: fields that do not fit one another, the catalogue, a checkpoint, or the run that is in the
+      ValueError, TypeError: fields that do not fit one another, the catalog, a checkpoint, or the run that is in the
         folder; or a file of the folder that is damaged.
     """
     workdir = folder.workdir(workdir)

@@ -24,10 +24,10 @@ import numpy as np
 
 from negot_jax.game import sellers
 from negot_jax.game.bargaining import reset_to, scenario
-from negot_jax.game.history import offers_made
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, GameParams, Kind, Observation, Products
+from negot_jax.game.types import BUYER, SELLER, Action, GameParams, Kind, Observation, Products
 from negot_jax.solvers import market
-from negot_jax.solvers.utilities import Utility
+from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import of_each
 
 
 @functools.partial(jax.jit, static_argnames=("seller", "turns"))
@@ -93,13 +93,9 @@ class BestResponse:
 
     def lowest(self, obs: Observation) -> Array:
         """int32 in 0 .. N: the first product that no refused offer and no ask has ruled out."""
-        own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
-        refused_T = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(
-            jnp.asarray(self.thresholds), jnp.where(own_T == NONE, NONE, self.unit.heard(own_T, obs))
-        )
-        asked_T = jax.vmap(jnp.searchsorted)(
-            jnp.asarray(self.asks), jnp.where(asks_T == NONE, NONE, self.unit.heard_ask(asks_T, obs))
-        )
+        own_T, asks_T = self.unit.recall(obs)
+        refused_T = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(jnp.asarray(self.thresholds), own_T)
+        asked_T = jax.vmap(jnp.searchsorted)(jnp.asarray(self.asks), asks_T)
         return jnp.max(jnp.maximum(refused_T, asked_T)).astype(jnp.int32)
 
     def ladder(self) -> np.ndarray | None:
@@ -113,30 +109,20 @@ class BestResponse:
         return np.array(offers)
 
 
-def solve(
-    seller: sellers.Seller,
-    products: Products,
-    turns: int,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    step: int = 1,
-) -> tuple[float, float, BestResponse]:
+def solve(problem: Problem, *, step: int = 1) -> tuple[float, float, BestResponse]:
     """The optimum of the buyer who knows P0, B, the other products and the history, and of the clairvoyant.
 
     Exact for offers on the grid, up to float32; step=1 covers every whole cent.
 
     Args:
-      seller: one that is `monotone`.
-      products: the prior, with one list price and budget.
-      discount: factor per completed round before the deal.
-      step: of the grid of offers, cents. The seller's asks are in it as well.
+      problem: its seller is `monotone`, its products have one list price and budget.
+      step: of the grid of offers, cents. The grid also holds the seller's asks.
     Returns:
       The mean utility over products; that of a buyer who knows the cost; and the buyer that earns the former.
     Raises:
       ValueError: products differ in list price or budget, or the step does not fit.
     """
-    unit = market.unit(products)
+    seller, products, turns, unit = problem.seller, problem.products, problem.turns, problem.unit
     thresholds, asks = (np.asarray(reply) for reply in replies(seller, products, turns))
     # Products for which no offer is ever taken earn every buyer 0, so they change no decision.
     order = np.argsort((thresholds + asks).sum(axis=0))  # All of them rise together.
@@ -147,13 +133,12 @@ def solve(
 
     prices = np.union1d(market.price_grid(unit, step), asks[asks <= unit.budget]).astype(np.int32)
     sold = jax.tree.map(lambda column: column[order], products)
-    payoff_KxN = utility(jnp.asarray(prices), sold)
+    payoff_KxN = problem.utility(jnp.asarray(prices), sold)
     counts = np.stack([np.searchsorted(row, prices, side="right") for row in thresholds])
-    value, best = _induct(payoff_KxN, jnp.asarray(counts), jnp.asarray(_ends(asks)), discount)
+    value, best = _induct(payoff_KxN, jnp.asarray(counts), jnp.asarray(_ends(asks)), problem.discount)
 
-    at_cost = jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(thresholds.T, sold)
-    at_cost = np.where(thresholds <= unit.budget, at_cost.T, 0)
-    clairvoyant = (discount ** np.arange(turns)[:, None] * at_cost).max(axis=0)
+    at_cost = np.where(thresholds <= unit.budget, of_each(problem.utility, thresholds.T, sold).T, 0)
+    clairvoyant = (problem.discount ** np.arange(turns)[:, None] * at_cost).max(axis=0)
     buyer = BestResponse(unit, thresholds, asks, np.c_[prices[np.asarray(best)], np.full(turns, unit.budget)])
     everyone = len(products.price)
     return float(value) / everyone, float(clairvoyant.sum()) / everyone, buyer

@@ -8,17 +8,10 @@ from jax import Array
 from negot_jax.game.buyers import Buyer
 from negot_jax.game.rewards import REWARDS
 from negot_jax.game.sellers import Seller, Stochastic
-from negot_jax.game.types import GameParams, Products
-from negot_jax.solvers import (
-    backward_induction,
-    belief,
-    information_relaxation,
-    ladders,
-    least_squares,
-    market,
-    utilities,
-)
-from negot_jax.solvers.utilities import Utility
+from negot_jax.game.types import Products
+from negot_jax.solvers import backward_induction, belief, information_relaxation, ladders, least_squares, market
+from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import unsuitable
 
 # Default grids in cents of a list price of $100.00: of the exact solver, the buyer of noisy asks, and the upper bound.
 EXACT_STEP, READING_STEP, BOUND_STEP = 1, 200, 100
@@ -49,7 +42,7 @@ def unsupported(seller: Seller, products: Products, reward: str = "paper", step:
       products, step: as for `solve`.
       reward: a key of `rewards.REWARDS`.
     """
-    return _unsolvable(seller, products, step) or utilities.unsupported(REWARDS[reward], products)
+    return _unsolvable(seller, products, step) or unsuitable(REWARDS[reward], products)
 
 
 def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | None:
@@ -66,38 +59,24 @@ def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | N
     return None
 
 
-def solve(
-    key: Array,
-    seller: Seller,
-    products: Products,
-    turns: int,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    step: int | None = None,
-) -> Solution:
-    """The best response to `seller`, by the method that fits it.
+def solve(key: Array, problem: Problem, *, step: int | None = None) -> Solution:
+    """The best response to the seller, by the method that fits it.
 
     Args:
-      products: the prior, with one list price and budget.
-      discount: factor per completed round before the deal.
+      problem: its products have one list price and budget.
       step: of the grid of prices, cents; None for the method's default.
     Raises:
-      ValueError: there is no solver for the seller, or the products or the step do not fit: see `unsupported`.
+      ValueError: the seller has no solver, or the products, the discount or the step do not fit: see `unsupported`.
     """
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount={discount}: a factor per round must be in (0, 1]")
-    if reason := _unsolvable(seller, products, step):
+    if not 0 < problem.discount <= 1:
+        raise ValueError(f"discount={problem.discount}: a factor per round must be in (0, 1]")
+    if reason := _unsolvable(problem.seller, problem.products, step):
         raise ValueError(reason)
-    if seller.monotone:
-        value, clairvoyant, buyer = backward_induction.solve(
-            seller, products, turns, utility, discount=discount, step=step or EXACT_STEP
-        )
+    if problem.seller.monotone:
+        value, clairvoyant, buyer = backward_induction.solve(problem, step=step or EXACT_STEP)
         return Solution(value, 0.0, value, 0.0, clairvoyant, True, buyer)
     key_fit, key_play, key_bound = jax.random.split(key, 3)
-    problem = (seller, products, turns, utility)
-    buyer = least_squares.solve(key_fit, *problem, discount=discount, step=step or READING_STEP)
-    lower = ladders.mean_utility(key_play, buyer, seller, GameParams(products, turns), utility, discount=discount)
-    upper = information_relaxation.told_asks(key_bound, *problem, discount=discount, step=step or BOUND_STEP)
-    clairvoyant = information_relaxation.clairvoyant(seller, products, utility)
-    return Solution(*lower, *upper, clairvoyant, False, buyer)
+    buyer = least_squares.solve(key_fit, problem, step or READING_STEP)
+    lower = ladders.mean_utility(key_play, buyer, problem)
+    upper = information_relaxation.told_asks(key_bound, problem, step or BOUND_STEP)
+    return Solution(*lower, *upper, information_relaxation.clairvoyant(problem), False, buyer)

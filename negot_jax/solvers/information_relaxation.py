@@ -25,77 +25,64 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.game.money import BP
-from negot_jax.game.sellers import Stochastic
-from negot_jax.game.types import Products
 from negot_jax.solvers import belief
-from negot_jax.solvers.belief import Rules, Types
-from negot_jax.solvers.utilities import Utility
+from negot_jax.solvers.belief import History, Types
+from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import of_each
 
 LOWEST = (0.5, 0.75, 1.0)  # The lowest offer, as a share of the insult threshold; the risk of a walk is charged.
 
 
-def clairvoyant(seller: Stochastic, products: Products, utility: Utility) -> float:
+def clairvoyant(problem: Problem) -> float:
     """The mean utility of buying at the floor if it is within the budget: exact at discount 1, otherwise a bound."""
-    low, high = (round(share * BP) for share in seller.margin)
-    cost_Nx1 = np.asarray(products.cost, np.int64)[:, None]
+    low, high = (round(share * BP) for share in problem.seller.margin)
+    cost_Nx1 = np.asarray(problem.products.cost, np.int64)[:, None]
     floor_NxM = np.maximum(cost_Nx1 - -cost_Nx1 * np.arange(low, high + 1) // BP, cost_Nx1 + 1)
-    worth_NxM = jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(jnp.asarray(floor_NxM), products)
-    return float(jnp.mean(jnp.where(floor_NxM <= np.asarray(products.budget)[:, None], worth_NxM, 0)))
+    worth_NxM = of_each(problem.utility, jnp.asarray(floor_NxM), problem.products)
+    return float(jnp.mean(jnp.where(floor_NxM <= np.asarray(problem.products.budget)[:, None], worth_NxM, 0)))
 
 
-def told_asks(
-    key: Array,
-    seller: Stochastic,
-    products: Products,
-    turns: int,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    step: int = 100,
-    samples: int = 256,
-) -> tuple[float, float]:
+def told_asks(key: Array, problem: Problem, step: int, *, samples: int = 256) -> tuple[float, float]:
     """The mean utility of the buyer who is told the early asks in advance, and its standard error.
 
     Args:
       step: of the grid of floors, offers and asks, cents.
       samples: draws of y, with floors at as many quantiles of the prior.
     """
-    types = belief.make_types(seller, products, turns, utility, step, betas=8, reciprocities=1)
-    rules = Rules(seller.walk, seller.insult, discount)
-    value_S = _told(key, types, rules, jnp.array(seller.reciprocity), samples) * jnp.sum(types.prior_K)
-    # Neighbouring quantiles differ by little but their noise.
+    types = belief.make_types(problem, step, betas=8, reciprocities=1)
+    value_S = _told(key, types, jnp.array(problem.seller.reciprocity), samples) * jnp.sum(types.prior_K)
+    # Neighboring quantiles differ by little but their noise.
     error = jnp.sqrt(jnp.mean(jnp.square(value_S[::2] - value_S[1::2])) / 2 / samples)
     return float(jnp.mean(value_S)), float(error)
 
 
-@functools.partial(jax.jit, static_argnames=("rules", "samples"))
-def _told(key: Array, types: Types, rules: Rules, reciprocity: Array, samples: int) -> Array:
+@functools.partial(jax.jit, static_argnames="samples")
+def _told(key: Array, types: Types, reciprocity: Array, samples: int) -> Array:
     """float32[samples]: the value for each drawn y, given that the floor is within the budget."""
     turns, prices_J = types.turns, types.prices_J
-    covered_JxK = jnp.where(types.top_K <= prices_J[:, None], types.worth_JxK, 0)
+    covered_JxK = types.covered(types.worth_JxK)
     if turns == 1:
         return jnp.full(samples, jnp.max(covered_JxK @ jnp.sum(belief.prior(types), axis=1)))
     # A deal at the floor itself, which lies anywhere in its cell.
     at_floor_K = (jnp.diagonal(types.worth_JxK) + jnp.diagonal(types.worth_JxK[1:])) / 2
-    at_floor_JxK = jnp.where(types.top_K <= prices_J[:, None], at_floor_K, 0)
+    at_floor_JxK = types.covered(at_floor_K)
     asks_A = jnp.arange(0, types.price + types.tick, types.tick, jnp.float32)
     penultimate = turns - 2
     early = jnp.arange(penultimate)
     aim_TxKxR = jax.vmap(lambda turn: belief.target(types, turn, 0.0))(early)
 
-    def last_two(types: Types, told_KxR: Array, last: Array, cap: Array) -> Array:
-        """The value from the last but one turn on; `told_KxR` is the belief, floors above the cap left out."""
+    def last_two(types: Types, history: History) -> Array:
+        """The value from the last but one turn on. The belief leaves out floors above the cap."""
 
         def offered(offer: Array) -> Array:
-            refuses_KxR = belief.refuses(types, penultimate, offer, last, cap)
-            payoff = types.worth_JxK[jnp.searchsorted(prices_J, offer)] @ jnp.sum(told_KxR * (1 - refuses_KxR), axis=1)
-            raise_ = belief.raised(offer, last)
-            more_AxKxR = jax.vmap(lambda ask: belief.asks_more(types, penultimate, raise_, ask, cap))(asks_A)
+            sold_K = jnp.sum(history.belief * (1 - belief.refuses(types, penultimate, history, offer)), axis=1)
+            payoff = types.worth_JxK[jnp.searchsorted(prices_J, offer)] @ sold_K
+            more_AxKxR = jax.vmap(lambda ask: belief.asks_more(types, penultimate, history, offer, ask))(asks_A)
             chance_AxKxR = jnp.where(asks_A[:-1, None, None] >= offer, more_AxKxR[:-1] - more_AxKxR[1:], 0)
-            heard_AxK = jnp.einsum("akr,kr->ak", chance_AxKxR, told_KxR)
+            heard_AxK = jnp.einsum("akr,kr->ak", chance_AxKxR, history.belief)
             going_on = jnp.sum(jnp.max(covered_JxK @ heard_AxK.T, axis=0))
-            value = payoff + rules.discount * rules.stays(offer, types.price) * going_on
-            return jnp.where(offer <= cap, value, 0)
+            value = payoff + types.discount * belief.stays(types, offer) * going_on
+            return jnp.where(offer <= history.cap, value, 0)
 
         return jnp.max(jax.lax.map(offered, prices_J[::2]))  # Flat around its maximum: every other price will do.
 
@@ -118,12 +105,12 @@ def _told(key: Array, types: Types, rules: Rules, reciprocity: Array, samples: i
             cap = jnp.ceil(jnp.maximum(z, 1) / types.tick) * types.tick
             at_floor = floors_J[-1] - jnp.interp(cap, prices_J, floors_J)
             left_KxR = jnp.where(types.top_K[:, None] <= cap, belief_KxR, 0)
-            going_on = rules.discount**penultimate * last_two(known, left_KxR, last, cap)
-            value = rules.discount * at_floor + jnp.maximum(jnp.interp(cap, prices_J, deal_J), going_on)
-            return rules.stays(last, types.price) * value
+            going_on = types.discount**penultimate * last_two(known, History(left_KxR, cap, last))
+            value = types.discount * at_floor + jnp.maximum(jnp.interp(cap, prices_J, deal_J), going_on)
+            return belief.stays(types, last) * value
 
         # Before the second turn there is no offer to raise.
-        lows = jnp.array(LOWEST if turns > 2 else (0.0,)) * (rules.insult * types.price)
+        lows = jnp.array(LOWEST if turns > 2 else (0.0,)) * (types.insult * types.price)
         return jnp.max(jax.lax.map(pressed, lows))
 
     keys = jax.random.split(key, samples)

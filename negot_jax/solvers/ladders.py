@@ -1,6 +1,6 @@
 """What a buyer earns when played, and the best ladders of offers, found by playing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import functools
 
 from flax import struct
@@ -8,31 +8,20 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from negot_jax.game import bargaining
+from negot_jax.game import bargaining, play
 from negot_jax.game.buyers import Buyer
-from negot_jax.game.play import episode
 from negot_jax.game.sellers import Seller
 from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation, Products
 from negot_jax.solvers import market
-from negot_jax.solvers.utilities import Utility
+from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import of_each
 
 
 @struct.dataclass
-class Ladder:
-    """A buyer whose offers do not depend on the asks. offers: int32[T], prices in `unit`."""
-
-    offers: Array
-    unit: market.Unit = struct.field(pytree_node=False)
-
-    def act(self, key: Array, obs: Observation, turns: int) -> Action:
-        del key, turns
-        return self.unit.propose(self.offers[obs.turn], obs)
-
-
-@struct.dataclass
-class ByFirstAsk:
-    """A buyer that reads only the first ask, which selects the ladder it follows.
+class Ladders:
+    """A buyer that follows a ladder of offers, which the first ask selects; it reads no other ask.
 
     offers: int32[C, T], prices in `unit`; the first one, made before any ask, is the same in all ladders.
     cuts: int32[C - 1], prices in `unit`, rising: ladder c is for first asks in [cuts[c - 1], cuts[c]).
@@ -43,143 +32,102 @@ class ByFirstAsk:
     unit: market.Unit = struct.field(pytree_node=False)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        del key, turns
         ask = self.unit.heard(obs.prices[0, SELLER], obs)
         chosen = jnp.sum((self.cuts <= ask) & (obs.turn > 0))
-        return Ladder(self.offers[chosen], self.unit).act(key, obs, turns)
+        return self.unit.propose(self.offers[chosen, obs.turn], obs)
 
 
-def _utility_of(state: GameState, utility: Utility, discount: float) -> Array:
-    """The discounted utility of a finished episode."""
-    scenario = state.scenario
-    product = Products(scenario.price, scenario.budget, scenario.cost, scenario.scale)
-    worth = utility(state.deal_price[None], product)[0, 0] * discount ** state.turn.astype(jnp.float32)
-    return jnp.where(state.end == End.DEAL, worth, 0.0)
+def single(offers_T: ArrayLike, unit: market.Unit) -> Ladders:
+    """A buyer that reads no asks: one ladder, int32[T], prices in `unit`."""
+    return Ladders(jnp.asarray(offers_T, jnp.int32)[None], jnp.zeros(0, jnp.int32), unit)
 
 
-def _episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> GameState:
+def episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> GameState:
     """Final states [draws * N]: every product `draws` times. The scenarios depend only on the key and `draws`."""
     rows = jnp.tile(jnp.arange(params.products.price.shape[0]), draws)
     key_buyer, key_seller = jax.random.split(key)
     scenarios = bargaining.scenarios(params.products, rows, key_seller)
-    return jax.vmap(lambda scenario: episode(key_buyer, buyer, seller, scenario, params))(scenarios)
+    return play.episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
 
 
-def _play(
-    key: Array, buyer: Buyer, seller: Seller, params: GameParams, utility: Utility, discount, draws: int
-) -> Array:
-    """The utilities [draws, N] of those episodes."""
-    states = _episodes(key, buyer, seller, params, draws)
-    return jax.vmap(lambda state: _utility_of(state, utility, discount))(states).reshape(draws, -1)
+def _utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
+    """The discounted utilities [draws, N] of those episodes."""
+    states = episodes(key, buyer, problem.seller, problem.params, draws)
+    drawn = states.scenario
+    products = Products(drawn.price, drawn.budget, drawn.cost, drawn.scale)
+    worth = of_each(problem.utility, states.deal_price[:, None], products)[:, 0]
+    worth = worth * problem.discount ** states.turn.astype(jnp.float32)
+    return jnp.where(states.end == End.DEAL, worth, 0.0).reshape(draws, -1)
 
 
-_play_static = jax.jit(_play, static_argnums=(1, 2, 4, 6))
-_play_data = jax.jit(_play, static_argnums=(2, 4, 6))
+_utilities_of_static = jax.jit(_utilities, static_argnums=(1, 3))
+_utilities_of_data = jax.jit(_utilities, static_argnums=3)
 
 
-def mean_utility(
-    key: Array,
-    buyer: Buyer,
-    seller: Seller,
-    params: GameParams,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    draws: int = 4,
-) -> tuple[float, float]:
+def mean_utility(key: Array, buyer: Buyer, problem: Problem, *, draws: int = 4) -> tuple[float, float]:
     """The mean utility over `draws` episodes of every product, and its standard error for these products.
 
     Only deals count, so the buyer must not overshoot.
     """
-    play = _play_data if isinstance(buyer, Ladder | ByFirstAsk) else _play_static
-    worth_DxN = np.asarray(play(key, buyer, seller, params, utility, discount, draws), np.float64)
+    play_all = _utilities_of_data if isinstance(buyer, Ladders) else _utilities_of_static
+    worth_DxN = np.asarray(play_all(key, buyer, problem, draws), np.float64)
     error = np.sqrt(worth_DxN.var(axis=0, ddof=1).mean() / worth_DxN.size) if draws > 1 else np.nan
     return float(worth_DxN.mean()), float(error)
 
 
-def tune_ladder(
-    key: Array,
-    seller: Seller,
-    params: GameParams,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    draws: int = 2,
-    step: int = 100,
-) -> Ladder:
+def tune_ladder(key: Array, problem: Problem, *, draws: int = 2, step: int = 100) -> Ladders:
     """The best buyer that does not read asks, by coordinate ascent on the game.
 
     All products share one list price and budget. `step`: of the price grid, cents.
     """
-    unit = market.unit(params.products)
-    rising = np.linspace(unit.budget / 2, unit.budget, params.turns).astype(np.int32) // step * step
-    ladders = ByFirstAsk(rising[None], np.zeros(0, np.int32), unit)
-    alike = np.zeros((draws, params.products.price.size), int)
-    play = functools.partial(_ladder_utilities, key, seller=seller, params=params, utility=utility, discount=discount)
-    _, buyer = _ascend(play, ladders, alike, range(params.turns), step)
-    return Ladder(jnp.asarray(buyer.offers[0]), unit)
+    unit, turns = problem.unit, problem.turns
+    rising = np.linspace(unit.budget / 2, unit.budget, turns).astype(np.int32) // step * step
+    alike = np.zeros((draws, problem.products.price.size), int)
+    return _ascend(key, problem, single(rising, unit), alike, range(turns), step)[1]
 
 
 def tune_by_first_ask(
-    key: Array,
-    ladder: Ladder,
-    seller: Seller,
-    params: GameParams,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    draws: int = 4,
-    step: int = 100,
-    classes: int = 16,
-) -> ByFirstAsk:
+    key: Array, ladder: Ladders, problem: Problem, *, draws: int = 4, step: int = 100, classes: int = 16
+) -> Ladders:
     """The best buyer found that reads only the first ask: like `tune_ladder`, except for the first offer.
 
-    The first offer is the given ladder's, half of it, or nothing (which is never a deal), whichever earns most. First
-    asks are divided into classes of about equally many episodes, each with a ladder of its own. More classes read the
-    ask more precisely but leave fewer episodes to choose each ladder from.
+    The first offer is that of `ladder`, a single one, or half of it, or nothing (which is never a deal), whichever
+    earns most. First asks are divided into classes of about equally many episodes, each with a ladder of its own. More
+    classes read the ask more precisely but leave fewer episodes to choose each ladder from.
     """
-    play = functools.partial(_ladder_utilities, key, seller=seller, params=params, utility=utility, discount=discount)
 
-    def tuned(share: float) -> tuple[float, ByFirstAsk]:
-        start = ladder.replace(offers=ladder.offers.at[0].set(int(share * ladder.offers[0])))
-        asks = np.asarray(_first_asks(key, start, seller, params, draws))
+    def tuned(share: float) -> tuple[float, Ladders]:
+        start = ladder.replace(offers=ladder.offers.at[:, 0].set(int(share * ladder.offers[0, 0])))
+        asks = np.asarray(_first_asks(key, start, problem, draws))
         spoken = asks[asks != NONE] if (asks != NONE).any() else np.zeros(1)
         cuts = np.unique(np.quantile(spoken, np.arange(1, classes) / classes).astype(np.int32))
-        offers = np.tile(np.asarray(start.offers, np.int32), (cuts.size + 1, 1))
+        offers = np.tile(start.offers, (cuts.size + 1, 1))
         chosen = np.searchsorted(cuts, asks, side="right")
-        return _ascend(play, ByFirstAsk(offers, cuts, ladder.unit), chosen, range(1, params.turns), step)
+        return _ascend(key, problem, Ladders(offers, cuts, ladder.unit), chosen, range(1, problem.turns), step)
 
     return max(map(tuned, (1.0, 0.5, 0.0)), key=lambda found: found[0])[1]
 
 
-@functools.partial(jax.jit, static_argnames=("seller", "draws"))
-def _first_asks(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws: int) -> Array:
+@functools.partial(jax.jit, static_argnames="draws")
+def _first_asks(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
     """int32[draws, N] cents, NONE where the game ended first."""
-    return _episodes(key, buyer, seller, params, draws).prices[:, 0, SELLER].reshape(draws, -1)
+    return episodes(key, buyer, problem.seller, problem.params, draws).prices[:, 0, SELLER].reshape(draws, -1)
 
 
-@functools.partial(jax.jit, static_argnames=("seller", "utility", "draws"))
-def _ladder_utilities(
-    key: Array,
-    buyer: ByFirstAsk,
-    offers_SxCxT: Array,
-    draws: int,
-    *,
-    seller: Seller,
-    params: GameParams,
-    utility: Utility,
-    discount,
-) -> Array:
+@functools.partial(jax.jit, static_argnames="draws")
+def _tried(key: Array, buyer: Ladders, offers_SxCxT: Array, problem: Problem, draws: int) -> Array:
     """Utilities [S, draws, N] of the buyer with each set of ladders, all on the same episodes."""
 
     def worth(offers_CxT: Array) -> Array:
-        return _play(key, buyer.replace(offers=offers_CxT), seller, params, utility, discount, draws)
+        return _utilities(key, buyer.replace(offers=offers_CxT), problem, draws)
 
     return jax.lax.map(worth, offers_SxCxT, batch_size=8)
 
 
 def _ascend(
-    play: Callable[..., Array], buyer: ByFirstAsk, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
-) -> tuple[float, ByFirstAsk]:
+    key: Array, problem: Problem, buyer: Ladders, chosen_DxN: np.ndarray, turns: Sequence[int], step: int
+) -> tuple[float, Ladders]:
     """The mean utility and an improved buyer; each ladder is improved on the episodes that select it.
 
     Tries every price of the grid for one offer at a time, from the last turn to the first, until none gains. Starts
@@ -196,7 +144,7 @@ def _ascend(
             for turn in reversed(turns):
                 tried = np.tile(offers, (len(prices_S), 1, 1))
                 tried[:, :, turn] = prices_S[:, None]
-                worth = np.asarray(play(buyer, jnp.asarray(tried), len(chosen_DxN)), np.float64)
+                worth = np.asarray(_tried(key, buyer, jnp.asarray(tried), problem, len(chosen_DxN)), np.float64)
                 means_SxC = worth.reshape(len(tried), -1) @ members_CxDN.T / np.maximum(members_CxDN.sum(1), 1)
                 better = means_SxC.max(axis=0) > best + 1e-6
                 offers[better, turn] = prices_S[means_SxC.argmax(axis=0)][better]
@@ -208,4 +156,4 @@ def _ascend(
     nothing[:, turns] = 0
     (best, offers), (other, others) = climb(np.array(buyer.offers)), climb(nothing)
     offers = np.where((other > best)[:, None], others, offers)
-    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=offers)
+    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=jnp.asarray(offers))

@@ -15,48 +15,31 @@ bound of the optimum.
 import dataclasses
 import functools
 
-from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from negot_jax.game.history import offers_made
-from negot_jax.game.sellers import Stochastic
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind, Observation, Products
-from negot_jax.solvers import belief, market
-from negot_jax.solvers.belief import Rules, Types
-from negot_jax.solvers.utilities import Utility
+from negot_jax.game.types import NONE, Action, Kind, Observation
+from negot_jax.solvers import belief
+from negot_jax.solvers.belief import History, Types
+from negot_jax.solvers.problem import Problem
 
-INDIFFERENCE = (
-    0.005  # Of offers whose values are within this share of the best, about the fit's error, take the lowest.
-)
-
-
-@struct.dataclass
-class History:
-    """The state before an offer. belief: float32[K, R]. cap, last: the last ask and the last own offer, cents."""
-
-    belief: Array
-    cap: Array
-    last: Array
-
-
-def _start(types: Types) -> History:
-    return History(belief=belief.prior(types), cap=jnp.float32(types.price), last=jnp.float32(0))
+# Among offers whose values are within this share of the best, about the fit's error, the buyer makes the lowest.
+INDIFFERENCE = 0.005
+_BATCH = 256  # Histories at once.
 
 
 def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Array, Array, Array]:
     """Judges one offer by the belief: expected payoff float32, P(refused) float32, features float32[D]."""
-    refuses_KxR = belief.refuses(types, turn, offer, history.last, history.cap)
-    left_KxR = history.belief * refuses_KxR
+    left_KxR = history.belief * belief.refuses(types, turn, history, offer)
     index = jnp.searchsorted(types.prices_J, offer)
     left_K = jnp.sum(left_KxR, axis=1)
     payoff = types.worth_JxK[index] @ (jnp.sum(history.belief, axis=1) - left_K)
     refused = jnp.sum(left_K)
     left_K = left_K / jnp.maximum(refused, 1e-9)
     # What the best single offer would earn if the seller went no lower: most of the value of continuing.
-    sold_J = jnp.sum(jnp.where(types.top_K <= types.prices_J[:, None], types.worth_JxK * left_K, 0), axis=1)
+    sold_J = jnp.sum(types.covered(types.worth_JxK * left_K), axis=1)
     mean = types.floor_K @ left_K
     deviation = jnp.sqrt(jnp.maximum(jnp.square(types.floor_K - mean) @ left_K, 0))
     turn = jnp.minimum(turn + 1, types.turns - 1)
@@ -72,13 +55,13 @@ def _quadratic(x: Array) -> Array:
     return x[rows] * x[columns]
 
 
-def _best(types: Types, rules: Rules, weights_TxD: Array, turn: Array, history: History) -> tuple[Array, Array]:
+def _best(types: Types, weights_TxD: Array, turn: Array, history: History) -> tuple[Array, Array]:
     """V_t, and the offer (cents, 0 for none) that attains it."""
 
     def value(offer: Array) -> Array:
         payoff, refused, features = _look(types, turn, history, offer)
         going_on = jnp.maximum(features @ weights_TxD[turn], 0)
-        total = payoff + rules.discount * refused * rules.stays(offer, types.price) * going_on
+        total = payoff + types.discount * refused * belief.stays(types, offer) * going_on
         # An offer above the cap would overpay; no offer at all is possible only before the first one.
         possible = (offer <= jnp.ceil(history.cap / types.tick) * types.tick) & ((offer > 0) | (history.last == 0))
         return jnp.where(possible, total, -jnp.inf)
@@ -91,18 +74,17 @@ def _best(types: Types, rules: Rules, weights_TxD: Array, turn: Array, history: 
 def _refuse(key: Array, types: Types, turn: Array, history: History, offer: Array) -> History:
     """The history one turn later: `offer` was refused, by a type and with an ask drawn from the belief."""
     key_type, key_ask = jax.random.split(key)
-    left_KxR = history.belief * belief.refuses(types, turn, offer, history.last, history.cap)
+    left_KxR = history.belief * belief.refuses(types, turn, history, offer)
     chosen = jax.random.categorical(key_type, jnp.log(left_KxR.ravel() + 1e-30))
     k, r = jnp.unravel_index(chosen, left_KxR.shape)
-    aim = belief.target(types, turn, belief.raised(offer, history.last))[k, r]
+    aim = belief.target(types, turn, belief.raised(history, offer))[k, r]
     # The noise is drawn conditional on an ask above the offer, unless the floor alone guarantees that.
     tick = types.tick
     above = jnp.where(types.floor_K[k] > offer, -jnp.inf, (offer // tick * tick - aim) / types.spread)
     u = jax.random.uniform(key_ask, minval=norm.cdf(above), maxval=1.0)
     drawn = aim + types.spread * norm.ppf(jnp.clip(u, 1e-6, 1 - 1e-6))
     ask = jnp.minimum(jnp.ceil(jnp.maximum(drawn, types.floor_K[k]) / tick) * tick, history.cap)
-    heard = belief.hear(types, history.belief, turn, offer, history.last, history.cap, ask)
-    return History(belief=heard, cap=ask, last=jnp.where(offer > 0, offer, history.last))
+    return belief.hear(types, turn, history, offer, ask)
 
 
 def _explore(key: Array, types: Types, history: History) -> Array:
@@ -117,29 +99,29 @@ def _explore(key: Array, types: Types, history: History) -> Array:
     return types.prices_J[jnp.clip(index, 1, None)]
 
 
-@functools.partial(jax.jit, static_argnames=("rules", "samples", "batch"))
-def fit(key: Array, types: Types, rules: Rules, *, samples: int, batch: int = 256) -> Array:
+@functools.partial(jax.jit, static_argnames="samples")
+def fit(key: Array, types: Types, samples: int) -> Array:
     """The regression: the weights of C_t, float32[T, D] (0 for the last turn)."""
 
-    def trajectory(key: Array) -> tuple[History, Array, Array]:
-        """Histories and offers of each turn, [T], and the features of continuing after them, [T, D]."""
+    def trajectory(key: Array) -> tuple[History, Array]:
+        """The history before each turn's offer, [T], and the features of continuing after it, [T, D]."""
 
         def turn(history: History, now: tuple[Array, Array]):
             turn, key = now
             key_offer, key_refuse = jax.random.split(key)
             offer = _explore(key_offer, types, history)
             _, _, features = _look(types, turn, history, offer)
-            return _refuse(key_refuse, types, turn, history, offer), (history, offer, features)
+            return _refuse(key_refuse, types, turn, history, offer), (history, features)
 
         now = (jnp.arange(types.turns), jax.random.split(key, types.turns))
-        return jax.lax.scan(turn, _start(types), now)[1]
+        return jax.lax.scan(turn, belief.start(types), now)[1]
 
-    histories, _, features = jax.lax.map(trajectory, jax.random.split(key, samples), batch_size=batch)
+    histories, features = jax.lax.map(trajectory, jax.random.split(key, samples), batch_size=_BATCH)
     weights = jnp.zeros((types.turns, features.shape[-1]))
     for turn in reversed(range(1, types.turns)):
         reached = jax.tree.map(lambda x, turn=turn: x[:, turn], histories)
-        value = lambda history, turn=turn, weights=weights: _best(types, rules, weights, turn, history)[0]
-        values = jax.lax.map(value, reached, batch_size=batch)
+        value = lambda history, turn=turn, weights=weights: _best(types, weights, turn, history)[0]
+        values = jax.lax.map(value, reached, batch_size=_BATCH)
         weights = weights.at[turn - 1].set(_ridge(features[:, turn - 1], values))
     return weights
 
@@ -159,63 +141,41 @@ class ReadingBuyer:
     Hashed by identity, so that it can be static under jit.
     """
 
-    unit: market.Unit
     types: Types
-    rules: Rules
     weights: Array
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         del key
         if turns != self.types.turns:
             raise ValueError(f"a buyer solved for {self.types.turns} turns cannot play {turns}: solve for {turns}")
-        _, offer = _best(self.types, self.rules, self.weights, obs.turn, self.recall(obs))
-        action = self.unit.propose(offer.astype(jnp.int32), obs)
+        _, offer = _best(self.types, self.weights, obs.turn, self.recall(obs))
+        action = self.types.unit.propose(offer.astype(jnp.int32), obs)
         silent = offer == 0
         return action.replace(
             kind=jnp.where(silent, Kind.REJECT, action.kind), price=jnp.where(silent, NONE, action.price)
         )
 
     def recall(self, obs: Observation) -> History:
-        """The history, in prices of `unit`."""
-        own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
+        """The history, in prices of the market."""
+        own_T, asks_T = self.types.unit.recall(obs)
 
         def hear(turn: Array, history: History) -> History:
-            offer = jnp.where(own_T[turn] == NONE, 0, self.unit.heard(own_T[turn], obs)).astype(jnp.float32)
-            ask = jnp.where(
-                asks_T[turn] == NONE, history.cap, self.unit.heard_ask(asks_T[turn], obs).astype(jnp.float32)
-            )
-            heard = belief.hear(self.types, history.belief, turn, offer, history.last, history.cap, ask)
-            return History(belief=heard, cap=ask, last=jnp.where(offer > 0, offer, history.last))
+            offer = jnp.maximum(own_T[turn], 0).astype(jnp.float32)
+            ask = jnp.where(asks_T[turn] == NONE, history.cap, asks_T[turn].astype(jnp.float32))
+            after = belief.hear(self.types, turn, history, offer, ask)
+            return jax.tree.map(lambda new, old: jnp.where(turn < obs.turn, new, old), after, history)
 
-        return jax.lax.fori_loop(
-            0,
-            self.types.turns,
-            lambda turn, history: jax.tree.map(
-                lambda new, old: jnp.where(turn < obs.turn, new, old), hear(turn, history), history
-            ),
-            _start(self.types),
-        )
+        return jax.lax.fori_loop(0, self.types.turns, hear, belief.start(self.types))
 
 
-def solve(
-    key: Array,
-    seller: Stochastic,
-    products: Products,
-    turns: int,
-    utility: Utility,
-    *,
-    discount: float = 1.0,
-    step: int = 100,
-    samples: int = 4_096,
-) -> ReadingBuyer:
+def solve(key: Array, problem: Problem, step: int, *, samples: int = 4_096) -> ReadingBuyer:
     """A good buyer against a stochastic seller.
 
     Args:
-      products: the prior, with one list price and budget.
+      problem: its seller is a `Stochastic`, its products have one list price and budget.
       step: of the grid of floors and offers, cents. samples: histories in the regression.
     Raises:
       ValueError: see `belief.price_grid`.
     """
-    types = belief.make_types(seller, products, turns, utility, step)
-    rules = Rules(seller.walk, seller.insult, discount)
-    return ReadingBuyer(market.unit(products), types, rules, fit(key, types, rules, samples=samples))
+    types = belief.make_types(problem, step)
+    return ReadingBuyer(types, fit(key, types, samples))

@@ -1,6 +1,6 @@
 """The prior: equally likely products that share one list price and budget.
 
-Before the first message the buyer knows its list price P0 and budget B. `catalog.normalize` scales a catalogue to one
+Before the first message the buyer knows its list price P0 and budget B. `catalog.normalize` scales a catalog to one
 P0, so the prior is the distribution of cost / P0, whatever P0 is.
 """
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from negot_jax.game import buyers
-from negot_jax.game.types import Action, Observation, Products
+from negot_jax.game.history import offers_made
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Observation, Products
 
 MAX_LIST_PRICE = 46_340  # Its square is the largest that int32 holds.
 
@@ -28,17 +29,17 @@ class Unit:
         if not 0 < self.budget <= self.price <= MAX_LIST_PRICE:
             raise ValueError(
                 f"a market of list price {self.price} and budget {self.budget} cents cannot be solved: it needs "
-                f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalize the catalogue first"
+                f"0 < budget <= list price <= {MAX_LIST_PRICE}; normalize the catalog first"
             )
 
-    def spoken(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: a price of the market scaled to the list price in `obs`, rounded up, within the budget."""
-        whole, rest = obs.price // self.price, obs.price % self.price
-        return jnp.minimum(whole * price - -(rest * price) // self.price, obs.private)
-
     def propose(self, price: Array, obs: Observation) -> Action:
-        """OFFER of a price of the market, or DEAL at a standing ask that is no higher."""
-        return buyers.propose(self.spoken(price, obs), obs)
+        """OFFER of a price of the market, or DEAL at a standing ask that is no higher.
+
+        The price is spoken at the scale of the list price in `obs`: rounded up, and within the budget.
+        """
+        whole, rest = obs.price // self.price, obs.price % self.price
+        spoken = whole * price - -(rest * price) // self.price
+        return buyers.propose(jnp.minimum(spoken, obs.private), obs)
 
     def heard(self, price: Array, obs: Observation) -> Array:
         """int32 cents: the largest price of the market that is spoken as `price` or less."""
@@ -47,9 +48,14 @@ class Unit:
         part = jnp.floor(rest / obs.price.astype(jnp.float32) * self.price + 1e-2)
         return whole * self.price + part.astype(jnp.int32)
 
-    def heard_ask(self, price: Array, obs: Observation) -> Array:
-        """int32 cents: the smallest price of the market that is spoken as `price`."""
-        return self.heard(price - 1, obs) + 1
+    def recall(self, obs: Observation) -> tuple[Array, Array]:
+        """The buyer's offers and the seller's asks by turn, int32[T] each, in prices of the market.
+
+        An offer maps to the largest price that is spoken as it or less, an ask to the smallest that is spoken as it.
+        """
+        own_T, asks_T = offers_made(obs, BUYER), offers_made(obs, SELLER)
+        heard_T, heard_asks_T = self.heard(own_T, obs), self.heard(asks_T - 1, obs) + 1
+        return jnp.where(own_T == NONE, NONE, heard_T), jnp.where(asks_T == NONE, NONE, heard_asks_T)
 
 
 def make(price: int, budget: int, costs: ArrayLike) -> Products:
@@ -61,8 +67,12 @@ def make(price: int, budget: int, costs: ArrayLike) -> Products:
 
 def uniform(low: float, high: float, value: float, count: int = 1_000) -> Products:
     """`count` costs spread evenly over [low, high] of the list price, $100.00; the budget is `value` of it."""
-    costs = 10_000 * (low + (high - low) * (np.arange(count) + 0.5) / count)
-    return make(10_000, round(10_000 * value), np.ceil(costs).astype(int))
+    return make(10_000, round(10_000 * value), np.ceil(10_000 * midpoints(low, high, count)).astype(int))
+
+
+def midpoints(low: float, high: float, count: int) -> np.ndarray:
+    """The middles of `count` equal parts of [low, high]."""
+    return low + (high - low) * (np.arange(count) + 0.5) / count
 
 
 def unit(products: Products) -> Unit:
@@ -77,7 +87,7 @@ def unit(products: Products) -> Unit:
         if values.size != 1:
             raise ValueError(
                 f"products.{name} has {values.size} values from {values[0]} to {values[-1]}, but a market has one; "
-                "normalize the catalogue first"
+                "normalize the catalog first"
             )
         shared[name] = int(values[0])
     return Unit(**shared)

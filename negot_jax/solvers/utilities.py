@@ -38,7 +38,12 @@ def of_reward(reward: Reward) -> Utility:
     return utility
 
 
-def unsupported(reward: Reward, products: Products) -> str | None:
+def of_each(utility: Utility, prices_NxM: Array, products: Products) -> Array:
+    """float32[N, M]: the utility of each product at prices of its own."""
+    return jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(prices_NxM, products)
+
+
+def unsuitable(reward: Reward, products: Products) -> str | None:
     """Why the solvers cannot optimize a reward, or None.
 
     They need one that is 0 without a deal and, with a deal, depends on the price alone and does not rise with it.

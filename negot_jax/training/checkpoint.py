@@ -1,8 +1,8 @@
-"""Checkpoints: the device state, and which run and model it belongs to, committed together by Orbax.
+"""Checkpoints: Orbax commits the device state together with the run and the model that it belongs to.
 
-Nothing that was written is read back. As a checkpoint is committed, `CONTENTS.json` records the size of each data file
-and the digest of each small one. The state's own checksums are computed on the devices before it is saved, and again
-after it is restored. So damage is found on restore whatever the file, and on whatever mesh.
+A save reads nothing back. When a checkpoint is committed, `CONTENTS.json` records the size of each data file and the
+digest of each small one. The state's checksums are computed on the devices before a save and after a restore, so a
+restore finds damage in any file, on any mesh.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ class CheckpointError(Exception):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that is not what was saved."""
+    """A checkpoint that differs from what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Folder:
 
 
 def damage(path: str | os.PathLike) -> str | None:
-    """Names a file that a checkpoint lacks or that was changed, None if there is none.
+    """Describes a missing or changed file of a checkpoint; None if there is none.
 
-    Data files are compared by size; `read` finds the rest.
+    Data files are compared by size; `read` finds other damage.
     """
     path = epath.Path(path)
     try:
@@ -80,10 +80,10 @@ def damage(path: str | os.PathLike) -> str | None:
 
 
 def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
-    """Returns the iterations of a run's whole checkpoints, and what `damage` says of the others.
+    """Returns the iterations of a run's whole checkpoints, and for the others what `damage` says.
 
     Raises:
-      CheckpointError: there are checkpoints, and none is whole. Going on would start anew over what was saved.
+      CheckpointError: there are checkpoints, and none is whole. Training would start over and overwrite them.
     """
     directory = epath.Path(directory)
     names = [path.name for path in directory.iterdir()] if directory.exists() else []
@@ -104,14 +104,14 @@ def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
 
 
 def read(path: str | os.PathLike, target: State, run_id: str) -> State:
-    """Returns the state of one checkpoint. All processes of a run call it alike.
+    """Returns the state of one checkpoint. Every process of a run makes the same call.
 
     Args:
       target: a pytree of arrays or of `jax.ShapeDtypeStruct` with the shardings to restore to.
       run_id: names the run that the checkpoint must belong to: see `manifest.run_id`.
 
     Raises:
-      DamagedError: it is not what was saved.
+      DamagedError: it differs from what was saved.
       CheckpointError: the checkpoint's tree is not the target's, the first leaf that differs is named; or it belongs
         to another run.
     """
@@ -129,7 +129,7 @@ def read(path: str | os.PathLike, target: State, run_id: str) -> State:
             )
     if facts["run_id"] != run_id:
         raise CheckpointError(
-            f"{path} belongs to another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalogue "
+            f"{path} belongs to another run: {facts['run_id']} in the checkpoint, {run_id} by configuration, catalog "
             "and tokenizer. Restore with those it was saved with, or use another --workdir."
         )
     reason = state = None
@@ -152,7 +152,7 @@ def _require(path: epath.Path, reason: str | None) -> None:
 
 
 def readable(directory: str | os.PathLike, target: State, run_id: str) -> Iterator[tuple[int, State]]:
-    """Yields iteration and state of each checkpoint that can be read, the latest first; prints what is damaged."""
+    """Yields the iteration and state of each readable checkpoint, latest first; prints which ones are damaged."""
     whole, damaged = survey(directory)
     for iteration, reason in damaged.items():
         print(f"{directory}/{iteration} is damaged: {reason}.")
@@ -164,7 +164,7 @@ def readable(directory: str | os.PathLike, target: State, run_id: str) -> Iterat
 
 
 def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
-    """Writes one checkpoint, in place of what is at `path`; it is committed when this returns.
+    """Writes one checkpoint over whatever is at `path`; it is committed when this returns.
 
     Raises:
       OSError: it could not be written.
@@ -176,15 +176,15 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
             checkpointer.save(path, args=_items(state, run_id), force=True)
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints in one folder, by iteration: the last `keep` of them, and the best.
 
-    Damaged ones are put aside, with one line each. All processes of a run make the same calls.
+    Damaged ones are put aside, and a line is printed for each. Every process of a run makes the same calls.
 
     Args:
-      folder: made if it is not there; all processes of the run must reach it. No other run may write to it.
-      keep: how many of the latest checkpoints stay.
-      best_metric: the metric whose largest value marks the best checkpoint, which stays as well; None for no metric.
+      folder: created if missing; every process of the run must reach it, and no other run may write to it.
+      keep: how many of the latest checkpoints are kept.
+      best_metric: the metric whose largest value marks the best checkpoint, which is kept as well; None for no metric.
 
     Raises:
       CheckpointError: there are checkpoints, and none is whole.
@@ -259,9 +259,6 @@ class Checkpoints:
         with _tensorstore_errors(self.directory):
             self._manager.wait_until_finished()
         self._finish_deleting()
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

@@ -1,16 +1,25 @@
 """Checksums of arrays, computed where they are: no copy to the host, and the same however an array is sharded."""
 
+import contextlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 
 def of(tree: Any) -> dict[str, int]:
     """Returns a checksum of each leaf, typed PRNG keys included, by its path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    sums = jax.device_get([_checksum(leaf) for _, leaf in flat])
+    sums = jax.device_get([_on_own_mesh(leaf) for _, leaf in flat])
     return {jax.tree_util.keystr(path): int(value) for (path, _), value in zip(flat, sums, strict=True)}
+
+
+def _on_own_mesh(x: jax.Array) -> jax.Array:
+    """Its checksum, whatever the current mesh: a state may be restored to another one."""
+    placed = isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding)
+    with jax.set_mesh(x.sharding.mesh) if placed else contextlib.nullcontext():
+        return _checksum(x)
 
 
 @jax.jit

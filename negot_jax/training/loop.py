@@ -1,6 +1,6 @@
 """Reinforcement learning from the latest checkpoint to the last iteration.
 
-A checkpoint is written only once its own metrics were seen finite.
+A checkpoint is written only if the metrics of its iteration are finite.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "
 
 
 class NotFiniteError(Exception):
-    """Training that cannot go on, or that ended, because of numbers that are not finite; the message says which."""
+    """Training cannot go on, or ended, with numbers that are not finite; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def train(
     frozen: Frozen = NOTHING_FROZEN,
     profile: tuple[int, int] | None = None,
 ) -> TrainState:
-    """Runs the remaining iterations. All processes of a run call it alike, and the first one writes the metrics.
+    """Runs the remaining iterations. Every process of a run makes the same call; the first one writes the metrics.
 
     Args:
       state: where a new run begins; a run with checkpoints resumes from its latest, bit for bit as if it had never
@@ -68,7 +68,7 @@ def train(
       The last state.
 
     Raises:
-      Preempted: a signal came. The state is saved after the iteration at hand, on all processes after the same one.
+      Preempted: a signal came. The state is saved after the current iteration, the same one on every process.
       NotFiniteError: too many updates in a row were not finite, or the last iteration's metrics are not.
       CheckpointError: no checkpoint can be read, or the latest belongs to another model or run.
       OSError: something could not be written. What was committed before stays.
@@ -117,6 +117,8 @@ class _Training:
         if self.writer:
             self.writer.write(iteration, scalars)
         require_progress(iteration, scalars, self.config.max_skipped_updates)
+        if scalars.get("grad_norm") == 0 and self.scalars.get("grad_norm") != 0 and distributed.is_first():
+            print(f"iteration {iteration}: no gradient; every episode of each group earned the same.")
         self.scalars = scalars
 
     def save(self, done: int, state: TrainState) -> None:
@@ -124,10 +126,19 @@ class _Training:
         if not _first_bad(self.scalars):
             self.checkpoints.save(done, state, {"reward": self.scalars["reward"]})
         elif done == self.config.iterations:
-            raise NotFiniteError(_unfinished(done - 1, self.scalars, self.checkpoints.latest))
+            latest = self.checkpoints.latest
+            saved = (
+                f"the latest checkpoint is {latest}; experiments.evaluate reports on it"
+                if latest
+                else "nothing is saved"
+            )
+            raise NotFiniteError(
+                f"iteration {done - 1}, the last, is not saved. First quantity that is not finite: "
+                f"{_first_bad(self.scalars)}. What came before stays: {saved}."
+            )
 
 
-class _Profiler:
+class _Profiler(contextlib.AbstractContextManager):
     """Traces iterations from dispatch to completion. A context manager. window: first and last, None for none."""
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
@@ -146,21 +157,18 @@ class _Profiler:
             jax.block_until_ready(state)
             self.__exit__()
 
-    def __enter__(self) -> "_Profiler":
-        return self
-
     def __exit__(self, *_) -> None:
         self._trace.close()
         self._running = False
 
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:
-    """The first watched quantity that is not finite; one that has no value in this iteration is not bad."""
+    """The first watched quantity that is not finite; one without a value in this iteration does not count."""
     return next((name for metric, name in _WATCHED.items() if not math.isfinite(scalars.get(metric, 0.0))), None)
 
 
 def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_updates: int) -> None:
-    """Raises NotFiniteError once so many updates in a row were skipped; names the first bad quantity."""
+    """Raises NotFiniteError after `max_skipped_updates` skipped updates in a row; names the first bad quantity."""
     skipped = int(scalars["skipped_in_a_row"])
     if skipped >= max_skipped_updates:
         bad = _first_bad(scalars) or "weights"  # Where all else is finite, what the update would have made is not.
@@ -169,11 +177,3 @@ def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_u
             f"(training.max_skipped_updates={max_skipped_updates}). First bad quantity: {bad}. The same command would "
             "end here again: change the configuration, such as optimizer.learning_rate, and use another --workdir."
         )
-
-
-def _unfinished(iteration: int, scalars: Mapping[str, float], latest: int | None) -> str:
-    saved = f"the latest checkpoint is {latest}; experiments.evaluate reports on it" if latest else "nothing is saved"
-    return (
-        f"iteration {iteration}, the last, is not saved. First quantity that is not finite: {_first_bad(scalars)}. "
-        f"What came before stays: {saved}."
-    )

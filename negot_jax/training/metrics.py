@@ -35,7 +35,7 @@ def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
-class MetricWriter:
+class MetricWriter(contextlib.AbstractContextManager):
     """Writes scalars by iteration to every sink. A context manager; use it on one process only.
 
     Args:
@@ -73,9 +73,6 @@ class MetricWriter:
         self._events.close()
         self._bar.close()
         self._open.close()
-
-    def __enter__(self) -> "MetricWriter":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

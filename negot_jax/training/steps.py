@@ -1,6 +1,6 @@
-"""How training steps are driven: dispatch one, look at the one before, save every so often, stop when asked to.
+"""Drives training steps: dispatches one, looks at the metrics of the previous one, saves regularly, stops when asked.
 
-The device never waits for the host, and at most one step is queued ahead, so that a signal is obeyed within a step.
+The device never waits for the host, and at most one step is queued ahead, so a signal takes effect within one step.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _STOP = "stop"  # Among the metrics of a step, so that one fetch brings both.
 
 
 class Job(Protocol):
-    """What is done in each step. name: of the program that the first one compiles."""
+    """The work of each step. name: the program that the first step compiles."""
 
     name: str
 
@@ -26,18 +26,18 @@ class Job(Protocol):
         """Dispatches a step. Returns the next state, with its `iteration`, and metrics, all on the devices."""
 
     def look(self, iteration: int, metrics: dict[str, Any]) -> None:
-        """Takes the metrics of a step once they are on the host."""
+        """Receives the metrics of a step once they are on the host."""
 
     def save(self, done: int, state: State) -> None:
-        """Saves the state after so many steps, whose metrics were all looked at."""
+        """Saves the state after `done` steps, once `look` has seen all their metrics."""
 
 
 def run(job: Job, state: State, steps: range, every: int, came: Callable[[], bool]) -> State:
-    """Runs steps; saves after each multiple of `every`, after the last, and where it stops. Returns the last state.
+    """Runs steps; saves after each multiple of `every`, after the last one and where it stops. Returns the last state.
 
     Args:
-      came: asked before each step whether to stop. Of many processes all stop once one of them was asked to and all
-        know: after the same step, at most two later.
+      came: called before each step; returns whether to stop. If any process is asked to stop, all processes stop after
+        the same step, at most two steps later.
     """
     alone = jax.process_count() == 1
     pending, leave = None, False
@@ -71,6 +71,6 @@ def run(job: Job, state: State, steps: range, every: int, came: Callable[[], boo
 
 @contextlib.contextmanager
 def starting(name: str) -> Iterator[None]:
-    """A long phase before there is anything to save: told of, and left at once on a signal unless others would wait."""
-    with progress.working(name), preemption.prompt() if jax.process_count() == 1 else contextlib.nullcontext():
+    """Shows a long phase before there is anything to save; a signal ends it at once unless others would wait."""
+    with progress.Bar(name), preemption.prompt() if jax.process_count() == 1 else contextlib.nullcontext():
         yield

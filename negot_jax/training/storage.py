@@ -1,7 +1,6 @@
 """Files of a run, on a local disk or in a bucket: `gs://bucket/folder`.
 
-Orbax writes checkpoints to either. Small files are written to a local disk first: a bucket takes whole objects, and
-cannot append to one.
+Orbax writes checkpoints to either. Small files go to a local disk first, since a bucket cannot append to an object.
 """
 
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def staged(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields this folder, made if it is not there; for a bucket, a local folder that is uploaded at the end."""
+    """Yields this folder, created if missing; for a bucket, yields a local folder and uploads it at the end."""
     if not is_remote(folder):
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         yield pathlib.Path(folder)
@@ -48,7 +47,7 @@ def files(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
-    """Returns this folder, or for one of a bucket a copy of its files, each of which is copied once.
+    """Returns this folder; for a folder in a bucket, returns a local copy of its files. Each file is copied once.
 
     Args:
       copies: where copies are kept; by default in the user's cache.
@@ -76,14 +75,13 @@ def _download(path: epath.Path, target: pathlib.Path) -> None:
         shutil.copyfileobj(source, file, 2**24)
 
 
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file so that, whenever the process or the machine dies, the whole old or new one is there."""
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file so that a crash at any time leaves either the whole old file or the whole new one."""
+    content = content.encode() if isinstance(content, str) else content
     if is_remote(path):  # An object appears once it is whole.
-        epath.Path(path).write_text(text)
+        epath.Path(path).write_bytes(content)
         return
-    temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with cache.replacing(pathlib.Path(path)) as part, part.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)

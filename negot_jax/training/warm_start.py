@@ -1,8 +1,8 @@
 """Warm start: behavior cloning of scripted players, so that reinforcement learning begins with a model that can speak.
 
-The dialogues are played and written inside the compiled program, in the same columns as any rollout; a side's own
-tokens are the targets. The loss is over the whole vocabulary, so that a model learns the form of a message even where
-decoding would force it.
+The compiled program plays and writes the dialogues, in the same columns as any rollout; a side's own tokens are the
+targets. The loss covers the whole vocabulary, so a model learns the form of a message even where decoding would force
+it.
 """
 
 from collections.abc import Callable, Iterator
@@ -107,19 +107,19 @@ def warm_start(
     role: int = BUYER,
     folder: Folder | None = None,
 ) -> Weights:
-    """Clones a side for `config.steps` updates; of a model with adapters it trains these alone.
+    """Clones a side for `config.steps` updates; of a model with adapters, only the adapters are trained.
 
-    Deterministic in its arguments, however often it is interrupted. The arrays that it trains are donated.
+    The result depends on the arguments alone, however often it is interrupted. The trained arrays are donated.
 
     Args:
-      folder: where the result is kept: read if it is there, else made and saved there. An interrupted start resumes
-        from `<folder>.partial`. None keeps nothing.
+      folder: where the result is kept: it is read from there, or else made and saved there. An interrupted start
+        resumes from `<folder>.partial`. None keeps nothing.
 
     Returns:
-      The weights that were trained.
+      The trained weights.
 
     Raises:
-      Preempted: a signal came. The steps that were done are saved.
+      Preempted: a signal came. The completed steps are saved.
       CheckpointError: the folder holds the result of another model or run.
       OSError: something could not be written.
     """
@@ -171,7 +171,7 @@ def _run(job: _Cloning, state: TrainState, done: int, came: Callable[[], bool]) 
 
 
 def _finished(folder: Folder, target: Weights) -> Weights | None:
-    """The result of an earlier start, if it is there and whole."""
+    """Returns the result of an earlier start, or None if it is missing or damaged."""
     if not epath.Path(folder.path).exists():
         return None
     try:
@@ -183,7 +183,7 @@ def _finished(folder: Folder, target: Weights) -> Weights | None:
 
 @contextlib.contextmanager
 def _resumed(folder: Folder, state: TrainState) -> Iterator[tuple[Checkpoints, int, TrainState]]:
-    """Yields the checkpoints of a warm start, the steps done, and the state then. What cannot be used is removed."""
+    """Yields the checkpoints of a warm start, the completed steps and the state; removes an unusable folder."""
     opened = functools.partial(Checkpoints, folder, keep=1, best_metric=None)
     try:
         checkpoints = opened()

@@ -1,4 +1,4 @@
-"""The generated catalogue: deterministic, unique titles, prices like the real ones."""
+"""The generated catalog: deterministic, unique titles, prices like the real ones."""
 
 import hashlib
 
@@ -47,7 +47,7 @@ def test_bargaining_room_is_like_the_real_one(catalog):
     assert first_best == pytest.approx(0.2926, abs=0.002)
 
 
-def test_the_default_catalogue_is_pinned():
+def test_the_default_catalog_is_pinned():
     default = synthetic.load()
     text = "\n".join(default.titles + default.descriptions + default.features)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "f5f37bb4047b4257"

@@ -54,7 +54,7 @@ def test_products_are_int32_on_the_device():
     assert int(products.price[0]) == 999_999_999 and int(products.scale[0]) == 799_999_999
 
 
-def test_split_of_the_generated_catalogue_is_pinned():
+def test_split_of_the_generated_catalog_is_pinned():
     train, test = cat.split(synthetic.load())
     assert (len(train), len(test)) == (802, 128)
     assert hashlib.sha256("\n".join(test.titles).encode()).hexdigest()[:16] == "c9ee24a7f3c8b635"

@@ -1,4 +1,4 @@
-"""Catalogues to play with."""
+"""Catalogs to play with."""
 
 import numpy as np
 import pytest

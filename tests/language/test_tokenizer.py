@@ -15,7 +15,7 @@ CONTROL = {tokens.PAD, tokens.UNKNOWN, tokens.BOS, tokens.EOT, tokens.BUYER_TURN
 CATALOG = synthetic.load(40)
 TOKENIZER = tokens.train([*CATALOG.titles, *CATALOG.descriptions, *CATALOG.features], 500, whole=["toys-games_"])
 
-# Any text, and texts made of what means something to the format, to SentencePiece or to its normalisers.
+# Any text, and texts made of what means something to the format, to SentencePiece or to its normalizers.
 special = (
     "<pad> <unk> <bos> <eot> <buyer> <seller> </s> <0x41> \u2581 \u2047 \u2585 \ufb01 \u2460 e\u0301 \u00e9 \u3000 \0 "
 )
@@ -78,7 +78,7 @@ def test_a_model_of_another_make_is_refused():
         sentence_iterator=iter(["a b c"] * 9), model_writer=sink, vocab_size=10, hard_vocab_limit=False, minloglevel=2
     )
     with pytest.raises(ValueError, match="'<unk>' has id 0, expected 1.*tokenizer.train"):
-        tokens.Tokenizer(sink.getvalue())
+        tokens.from_model(sink.getvalue())
 
 
 def test_a_vocabulary_too_small_is_refused_with_the_way_out():
@@ -86,8 +86,8 @@ def test_a_vocabulary_too_small_is_refused_with_the_way_out():
         tokens.train(CATALOG.titles, 200)
 
 
-def test_save_then_load_is_the_same_tokenizer(tmp_path):
-    TOKENIZER.save(tmp_path / "tokenizer.model")
+def test_a_stored_model_is_the_same_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model)
     loaded = tokens.load(tmp_path / "tokenizer.model")
     assert (loaded.model, loaded.token_bytes) == (TOKENIZER.model, TOKENIZER.token_bytes)
     assert loaded.encode(CATALOG.titles[0]) == TOKENIZER.encode(CATALOG.titles[0])

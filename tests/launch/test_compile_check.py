@@ -52,7 +52,7 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     done = _run("--mesh=fsdp=2,expert=2", f"--output={folder}/report.json", f"--hlo={folder}/program.txt")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "compiling for v5e:2x2\n" in done.stderr
+    assert "compiling for v5e:2x2 ..." in done.stderr
     text = (folder / "program.txt").read_text()
     return (
         done.stdout,
@@ -121,7 +121,7 @@ def test_what_cannot_be_compiled_is_refused(arguments, message):
     assert done.returncode == 1
     *said, line = done.stderr.strip().splitlines()
     assert re.fullmatch(f"{message}.*", line)
-    assert set(said) <= {"building the program"}
+    assert all(line.startswith("building the program") for line in said)
 
 
 def test_too_much_memory_is_told_with_the_way_out():

@@ -137,7 +137,7 @@ def test_an_unsupported_type_is_named(folder):
 def test_a_file_that_was_cut_off_is_named(folder):
     with open(folder / "model.safetensors", "r+b") as file:
         file.truncate(file.seek(0, 2) - 1)
-    with pytest.raises(ValueError, match="model.safetensors holds .* bytes of .*cut off"):
+    with pytest.raises(ValueError, match="model.safetensors was cut off"):
         hf_checkpoint.load(folder, CONFIG)
 
 

@@ -115,7 +115,7 @@ def test_a_large_vocabulary():
 
 
 def test_rounding_never_draws_a_token_of_weight_zero():
-    """Every sum at which a token of weight 0 could be taken for its neighbour, at a width where sums are not exact."""
+    """Every sum at which a token of weight 0 could be taken for its neighbor, at a width where sums are not exact."""
     rng = np.random.default_rng(0)
     weights = rng.random((8, 512), np.float32) * (rng.random((8, 512)) < 0.4)
     sums = np.asarray(jax.jit(lambda x: jnp.cumsum(x, axis=-1))(weights))

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -201,3 +202,22 @@ def test_a_failed_download_names_the_way_out(tmp_path, monkeypatch):
     with pytest.raises(ConnectionError, match="no route to host.*\n.*data_dir"):
         _load(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("where", "set_before", "told"),
+    [
+        (None, None, "negot_jax/compiled"),
+        (None, "/elsewhere", None),
+        ("gs://bucket/compiled", "/elsewhere", "gs://bucket/compiled"),
+        ("", None, None),
+    ],
+)
+def test_compiled_programs_are_kept_unless_that_is_turned_off(where, set_before, told, tmp_path, monkeypatch):
+    kept = {}
+    config = types.SimpleNamespace(jax_compilation_cache_dir=set_before, update=kept.__setitem__)
+    monkeypatch.setattr(cache, "jax", types.SimpleNamespace(config=config))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.keep_compiled(where)
+    assert bool(kept) == (told is not None)
+    assert told is None or told in kept["jax_compilation_cache_dir"]

@@ -25,7 +25,7 @@ TEMPERATURE = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """One catalogue and tokenizer, the tables for both ways of decoding, and a model that can speak."""
+    """One catalog and tokenizer, the tables for both ways of decoding, and a model that can speak."""
 
     catalog: Catalog
     tokenizer: Tokenizer

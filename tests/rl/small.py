@@ -1,4 +1,4 @@
-"""A small world, made from the library alone: a generated catalogue, a tokenizer trained on it, tables, a program."""
+"""A small world, made from the library alone: a generated catalog, a tokenizer trained on it, tables, a program."""
 
 import dataclasses
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from negot_jax.rl import objective, scoring
 from negot_jax.rl.advantages import ADVANTAGES
 from negot_jax.rl.algorithms import PRESETS, AlgorithmConfig, preset
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, episode_loss, make_targets
@@ -43,8 +44,8 @@ def _episode_advantages(config, reward_B, mask, k1_BxN, values_BxN):
         else:
             members = slice(b // GROUP * GROUP, (b // GROUP + 1) * GROUP)
             returns = rewards[members].sum(axis=1)
-            centred = rewards[b].sum() - returns.mean()
-            advantages[b, mask[b]] = centred / (returns.std() + 1e-4) if config.scale == "group" else centred
+            centered = rewards[b].sum() - returns.mean()
+            advantages[b, mask[b]] = centered / (returns.std() + 1e-4) if config.scale == "group" else centered
     returns = advantages + values_BxN
     if config.scale == "batch":
         own = advantages[mask]
@@ -133,6 +134,14 @@ def test_the_objective_is_the_papers(name, world, played):
     assert abs(expected) > 1e-4
     np.testing.assert_allclose(total / weight, expected, rtol=2e-4, atol=2e-6)
     assert all(np.isfinite(pair).all() for pair in metrics.values())
+
+
+def test_the_tail_is_the_share_of_ratios_outside_a_factor_of_two():
+    log_ratio, mask = jnp.array([[0.0, 0.69, 0.7, -0.7, 5.0]]), jnp.array([[True, True, True, True, False]])
+    zeros = jnp.zeros(mask.shape)
+    targets = objective.Targets(mask, *[zeros] * 7)
+    _, metrics = objective.loss(AlgorithmConfig(), scoring.TokenScores(log_ratio, zeros, zeros), targets)
+    assert metrics["ratio_tail"] == (2, 4)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def _iteration(algorithm: AlgorithmConfig, count: int, carry, key, params: GameP
     scenarios = jax.tree.map(lambda x: jnp.repeat(x, GROUP, axis=0), scenarios)
     keys = jax.random.split(key_offers, count * GROUP)
     buyer = Table(weights["logits"])
-    states = jax.vmap(lambda key, scenario: play.episode(key, buyer, SELLER, scenario, params))(keys, scenarios)
+    states = play.episodes(keys, buyer, SELLER, scenarios, params)
     reward_B = jax.vmap(rewards.outcome, (0, None))(states, params).reward
     offers_BxT = states.prices[:, :, BUYER]
     scores = _scores(weights, offers_BxT)
@@ -85,12 +85,10 @@ def _train(algorithm: AlgorithmConfig, params: GameParams, count: int) -> jax.Ar
 
 def _payoff(logits: jax.Array, params: GameParams) -> float:
     """The mean payoff of the policy as it draws its offers, every cost as often."""
-    scenario = functools.partial(bargaining.scenario, params.products)
     costs = jnp.tile(jnp.arange(params.products.cost.size), 200)
     keys = jax.random.split(jax.random.key(1), costs.size)
-    states = jax.vmap(lambda key, row: play.episode(key, Table(logits), SELLER, scenario(row, key), params))(
-        keys, costs
-    )
+    scenarios = jax.vmap(functools.partial(bargaining.scenario, params.products))(costs, keys)
+    states = play.episodes(keys, Table(logits), SELLER, scenarios, params)
     return 100 * float(jax.vmap(rewards.outcome, (0, None))(states, params).reward.mean())
 
 

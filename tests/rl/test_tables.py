@@ -23,7 +23,7 @@ def test_columns_follow_one_another():
     assert seller.columns == 10 + 3 * (11 + 5)
 
 
-def test_prompts_and_codes_are_the_catalogues(world):
+def test_prompts_and_codes_are_the_catalogs(world):
     tables, catalog, tokenizer = world.constrained, world.catalog, world.tokenizer
     for product in (0, len(catalog) - 1):
         prompt = tokenizer.decode(tables.buyer.prompts_NxL[product, : tables.buyer.prompt_lengths_N[product]].tolist())

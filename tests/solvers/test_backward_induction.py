@@ -13,10 +13,11 @@ import pytest
 from negot_jax import catalog
 from negot_jax.game import buyers, sellers
 from negot_jax.game.money import part
-from negot_jax.game.types import Action, GameParams, Kind
+from negot_jax.game.types import Action, Kind
 from negot_jax.solvers import backward_induction, ladders
 from negot_jax.solvers.market import make as make_market
 from negot_jax.solvers.market import uniform
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
 
 SURPLUS, SHARE, REWARD = (UTILITIES[name] for name in ("surplus", "surplus_per_price", "reward"))
@@ -24,8 +25,8 @@ FLOOR = sellers.Floor()
 RULES = ["floor(margin=0.1)", "boulware(tick=10)", "linear(margin=0.05)", "conceder(k=0.1, tick=25)"]
 
 
-def solve(seller, products, turns, utility, **options):
-    value, clairvoyant, buyer = backward_induction.solve(seller, products, turns, utility, **options)
+def solve(*problem, step=1):
+    value, clairvoyant, buyer = backward_induction.solve(Problem(*problem), step=step)
     return value, clairvoyant, buyer.ladder() / buyer.unit.price
 
 
@@ -58,7 +59,7 @@ def test_offers_to_a_myopic_seller(offers, payoff):
 
 @pytest.mark.parametrize("offers, payoff", [(1, 0.25), (2, 0.322581), (3, 0.352273), (4, 0.366057), (60, 0.379873)])
 def test_offers_to_a_myopic_seller_discounted(offers, payoff):
-    value, _, _ = solve(FLOOR, uniform(0, 1, 1.0), offers, SHARE, step=20, discount=0.9)
+    value, _, _ = solve(FLOOR, uniform(0, 1, 1.0), offers, SHARE, 0.9, step=20)
     assert value == pytest.approx(payoff, abs=3e-4)
 
 
@@ -71,11 +72,17 @@ def test_the_asks_it_solves_for_concede_as_published(turns, turn, beta, conceded
     assert 1 - asks_TxN[turn, 0] / 10_000 == pytest.approx(conceded, abs=1e-4)
 
 
-def recursion(seller, products, turns, utility, discount, prices) -> float:
+def earned(buyer, problem):
+    """Its mean utility over one episode of every product."""
+    return ladders.mean_utility(jax.random.key(0), buyer, problem, draws=1)[0]
+
+
+def recursion(problem, prices) -> float:
     """The optimum from its definition, over sets of possible products, in plain Python."""
+    seller, products, turns = problem.seller, problem.products, problem.turns
     thresholds, asks = (np.asarray(reply) for reply in backward_induction.replies(seller, products, turns))
     prices = sorted({*prices, *asks[asks <= int(products.budget[0])].tolist()})
-    worth = np.asarray(utility(jnp.asarray(prices), products))
+    worth = np.asarray(problem.utility(jnp.asarray(prices), products))
 
     @functools.cache
     def value(turn: int, possible: frozenset) -> float:
@@ -88,7 +95,7 @@ def recursion(seller, products, turns, utility, discount, prices) -> float:
             for product in possible - taken:
                 heard.setdefault(int(asks[turn, product]), set()).add(product)
             later = sum(value(turn + 1, frozenset(left)) for left in heard.values())
-            options.append(sum(row[product] for product in taken) + discount * later)
+            options.append(sum(row[product] for product in taken) + problem.discount * later)
         return float(max(options))
 
     return value(0, frozenset(range(asks.shape[1]))) / asks.shape[1]
@@ -98,9 +105,9 @@ def recursion(seller, products, turns, utility, discount, prices) -> float:
 @pytest.mark.parametrize("utility, discount", [("reward", 1.0), ("surplus", 0.8)])
 def test_equals_a_plain_recursion(spec, utility, discount):
     products = make_market(1_000, 800, np.random.default_rng(3).integers(100, 950, 12))
-    options = (sellers.make(spec), products, 3, UTILITIES[utility])
-    value, *_ = backward_induction.solve(*options, discount=discount, step=50)
-    assert value == pytest.approx(recursion(*options, discount, range(0, 801, 50)), rel=1e-5)
+    problem = Problem(sellers.make(spec), products, 3, UTILITIES[utility], discount)
+    value, *_ = backward_induction.solve(problem, step=50)
+    assert value == pytest.approx(recursion(problem, range(0, 801, 50)), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -110,47 +117,40 @@ def market():
 
 @pytest.mark.parametrize("spec", RULES)
 def test_its_buyer_earns_the_value_when_played(spec, market):
-    seller, params = sellers.make(spec), GameParams(market)
-    value, clairvoyant, buyer = backward_induction.solve(seller, market, 6, REWARD, step=50)
-    played, _ = ladders.mean_utility(jax.random.key(0), buyer, seller, params, REWARD, draws=1)
-    assert played == pytest.approx(value, abs=1e-5) and value <= clairvoyant
+    problem = Problem(sellers.make(spec), market, 6, REWARD)
+    value, clairvoyant, buyer = backward_induction.solve(problem, step=50)
+    assert earned(buyer, problem) == pytest.approx(value, abs=1e-5) and value <= clairvoyant
 
 
 @pytest.mark.parametrize("price, tolerance", [(700, 0.06), (70_000, 0.005)])
 def test_its_buyer_plays_at_other_list_prices(price, tolerance, market):
     """The same market at $700.00, and at $7.00, where a cent is a seventh of a percent and thresholds are missed."""
-    seller = sellers.make("linear")
-    value, _, buyer = backward_induction.solve(seller, market, 6, REWARD, step=50)
+    problem = Problem(sellers.make("linear"), market, 6, REWARD)
+    value, _, buyer = backward_induction.solve(problem, step=50)
     other = make_market(price, 4 * price // 5, -(-market.cost * (price // 100) // 100))
-    played, _ = ladders.mean_utility(jax.random.key(0), buyer, seller, GameParams(other), REWARD, draws=1)
-    assert played == pytest.approx(value, abs=tolerance)
+    assert earned(buyer, problem.replace(products=other)) == pytest.approx(value, abs=tolerance)
 
 
 @hypothesis.given(st.lists(st.integers(0, 8_000), min_size=6, max_size=6), st.sampled_from(["floor", "linear"]))
 @hypothesis.settings(max_examples=25)
-def test_no_ladder_earns_more(market, offers, name):
-    seller = sellers.make(name)
-    value, *_ = solved(name, market)
-    ladder = ladders.Ladder(jnp.array(offers), backward_induction.market.unit(market))
-    played, _ = ladders.mean_utility(jax.random.key(0), ladder, seller, GameParams(market), REWARD, draws=1)
-    assert played <= value + 1e-5
+def test_no_ladder_earns_more(market, solved, offers, name):
+    problem = Problem(sellers.make(name), market, 6, REWARD)
+    if name not in solved:
+        solved[name], *_ = backward_induction.solve(problem)
+    assert earned(ladders.single(offers, problem.unit), problem) <= solved[name] + 1e-5
 
 
-@functools.cache
-def _solved(name, costs):
-    return backward_induction.solve(sellers.make(name), make_market(10_000, 8_000, costs), 6, REWARD)
-
-
-def solved(name, market):
-    return _solved(name, tuple(np.asarray(market.cost).tolist()))
+@pytest.fixture(scope="module")
+def solved():
+    """The optimum against each seller by name, once it is solved for."""
+    return {}
 
 
 def test_a_ladder_found_by_playing_is_the_optimum_where_asks_say_nothing(market):
-    value, *_ = backward_induction.solve(FLOOR, market, 3, REWARD, step=200)
-    params = GameParams(market, turns=3)
-    ladder = ladders.tune_ladder(jax.random.key(0), FLOOR, params, REWARD, draws=1, step=200)
-    played, _ = ladders.mean_utility(jax.random.key(0), ladder, FLOOR, params, REWARD, draws=1)
-    assert 0.98 * value <= played <= value + 1e-5
+    problem = Problem(FLOOR, market, 3, REWARD)
+    value, *_ = backward_induction.solve(problem, step=200)
+    ladder = ladders.tune_ladder(jax.random.key(0), problem, draws=1, step=200)
+    assert 0.98 * value <= earned(ladder, problem) <= value + 1e-5
 
 
 @pytest.mark.parametrize(
@@ -189,23 +189,20 @@ def test_reward_on_the_real_products(real):
     assert float(jnp.maximum(at_cost, 0).mean()) == pytest.approx(0.9398, abs=5e-5)
     _, _, ladder = solve(FLOOR, prior, 6, REWARD, step=100)
     np.testing.assert_allclose(ladder, [0.35, 0.50, 0.60, 0.67, 0.72, 0.76], atol=1e-6)
-    for offers, earned in (((35, 50, 60, 67, 72, 76), 0.7595), ((25, 35, 44, 51, 60, 70), 0.7253)):
-        mean, _ = ladders.mean_utility(jax.random.key(0), Offers(offers), FLOOR, GameParams(own, 6), REWARD, draws=1)
-        assert mean == pytest.approx(earned, abs=5e-5)
+    for offers, reward in (((35, 50, 60, 67, 72, 76), 0.7595), ((25, 35, 44, 51, 60, 70), 0.7253)):
+        assert earned(Offers(offers), Problem(FLOOR, own, 6, REWARD)) == pytest.approx(reward, abs=5e-5)
 
 
 def test_a_linear_schedule_on_the_real_products(real):
     prior = catalog.products(catalog.normalize(real))
-    play = (jax.random.key(0), buyers.Linear(0.5, 1.0), FLOOR, GameParams(prior, 6), SHARE)
-    mean, _ = ladders.mean_utility(*play, draws=1)
+    mean = earned(buyers.Linear(0.5, 1.0), Problem(FLOOR, prior, 6, SHARE))
     assert mean == pytest.approx(0.2331, abs=5e-5) and mean / 0.2926 == pytest.approx(0.797, abs=5e-4)
 
 
 def test_where_nothing_can_be_bought_every_buyer_earns_nothing():
-    products = make_market(10_000, 8_000, [9_000, 9_500])
-    value, clairvoyant, buyer = backward_induction.solve(FLOOR, products, 2, REWARD)
-    assert (value, clairvoyant) == (0, 0)
-    assert ladders.mean_utility(jax.random.key(0), buyer, FLOOR, GameParams(products, 2), REWARD, draws=1)[0] == 0
+    problem = Problem(FLOOR, make_market(10_000, 8_000, [9_000, 9_500]), 2, REWARD)
+    value, clairvoyant, buyer = backward_induction.solve(problem)
+    assert (value, clairvoyant, earned(buyer, problem)) == (0, 0, 0)
 
 
 def test_what_cannot_be_solved_is_refused():
@@ -217,6 +214,6 @@ def test_what_cannot_be_solved_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             solve(FLOOR, products, 2, REWARD, **options)
-    _, _, buyer = backward_induction.solve(FLOOR, make_market(100, 80, [40]), 2, REWARD)
+    _, _, buyer = backward_induction.solve(Problem(FLOOR, make_market(100, 80, [40]), 2, REWARD))
     with pytest.raises(ValueError, match="cannot play 3: solve for 3"):
         buyer.act(jax.random.key(0), None, 3)

@@ -6,50 +6,50 @@ import numpy as np
 import pytest
 
 from negot_jax.game import sellers
-from negot_jax.game.types import SELLER, GameParams, Kind, Observation
+from negot_jax.game.types import SELLER, Kind, Observation
 from negot_jax.solvers import backward_induction, ladders, market
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
 
-REWARD = UTILITIES["reward"]
 KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
-def params():
+def problem():
     """160 products of cost .2 to .9 of the list price, three turns."""
-    return GameParams(market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int)), turns=3)
+    products = market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
+    return Problem(sellers.make("floor"), products, 3, UTILITIES["reward"])
 
 
-def tuned(seller, params, **options):
+def tuned(problem, **options):
     """The best ladder and the buyer that reads the first ask."""
-    ladder = ladders.tune_ladder(KEY, seller, params, REWARD, draws=2, step=200)
-    return ladder, ladders.tune_by_first_ask(KEY, ladder, seller, params, REWARD, draws=2, step=200, **options)
+    ladder = ladders.tune_ladder(KEY, problem, draws=2, step=200)
+    return ladder, ladders.tune_by_first_ask(KEY, ladder, problem, draws=2, step=200, **options)
 
 
-def earned(buyer, seller, params):
-    return ladders.mean_utility(KEY, buyer, seller, params, REWARD, draws=2)[0]
+def earned(buyer, problem):
+    return ladders.mean_utility(KEY, buyer, problem, draws=2)[0]
 
 
-def test_a_first_ask_that_says_nothing_changes_no_offer(params):
-    seller = sellers.make("floor")
-    ladder, reading = tuned(seller, params)
-    assert earned(reading, seller, params) == earned(ladder, seller, params)
+def test_a_first_ask_that_says_nothing_changes_no_offer(problem):
+    ladder, reading = tuned(problem)
+    assert earned(reading, problem) == earned(ladder, problem)
 
 
-def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(params):
+def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(problem):
     """A floor known by one ask; the rest is lost by the width of a class."""
-    seller = sellers.make("linear", k=0.2, tick=20)
-    optimum, *_ = backward_induction.solve(seller, params.products, params.turns, REWARD, step=200)
-    ladder, reading = tuned(seller, params, classes=40)
+    problem = problem.replace(seller=sellers.make("linear", k=0.2, tick=20))
+    optimum, *_ = backward_induction.solve(problem, step=200)
+    ladder, reading = tuned(problem, classes=40)
     assert (np.diff(reading.cuts) > 0).all() and len(reading.offers) == len(reading.cuts) + 1
     assert len(set(reading.offers[:, 0].tolist())) == 1
-    least, value = earned(ladder, seller, params), earned(reading, seller, params)
+    least, value = earned(ladder, problem), earned(reading, problem)
     assert least + 0.8 * (optimum - least) < value <= optimum + 1e-6
 
 
 def test_it_reads_the_first_ask_and_no_other():
     unit = market.Unit(10_000, 8_000)
-    buyer = ladders.ByFirstAsk(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
+    buyer = ladders.Ladders(jnp.array([[3_000, 4_000, 5_000], [3_000, 6_000, 7_000]]), jnp.array([9_000]), unit)
 
     def offer(turn: int, asks: list[int]) -> int:
         """At a list price of $200.00."""

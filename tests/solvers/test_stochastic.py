@@ -21,6 +21,7 @@ from negot_jax.solvers import (
     least_squares,
     market,
 )
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
 
 REWARD = UTILITIES["reward"]
@@ -36,6 +37,10 @@ def products():
     return market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
 
 
+def problem(seller, products, turns=6):
+    return Problem(seller, products, turns, REWARD)
+
+
 def scenarios(products, draws):
     rows = jnp.tile(jnp.arange(products.price.size), draws)
     keys = jax.random.split(jax.random.key(5), rows.size)
@@ -48,7 +53,7 @@ def floors(drawn):
 
 
 def test_the_prior_is_that_of_the_sellers_draws(products):
-    types = belief.make_types(sellers.make("neutral"), products, 6, REWARD, 100)
+    types = belief.make_types(problem(sellers.make("neutral"), products), 100)
     drawn = np.asarray(floors(scenarios(products, 64)))
     shares = np.histogram(drawn, bins=np.r_[0, np.asarray(types.top_K)] + 0.5)[0] / drawn.size
     np.testing.assert_allclose(types.prior_K, shares, atol=3e-3)
@@ -58,9 +63,9 @@ def test_the_prior_is_that_of_the_sellers_draws(products):
 def heard(products):
     """The belief before the fifth offer, and the floors, where the game came so far and a deal is possible."""
     seller, params = sellers.make("neutral", tick=50), GameParams(products)
-    types = belief.make_types(seller, products, 6, REWARD, 100)
-    buyer = least_squares.ReadingBuyer(market.unit(products), types, belief.Rules(0.0, 1.0, 1.0), jnp.zeros((6, 28)))
-    ladder = ladders.Ladder(jnp.array([3_600, 4_000, 3_600, 5_000, 3_600, 3_600]), buyer.unit)
+    types = belief.make_types(problem(seller, products), 100)
+    buyer = least_squares.ReadingBuyer(types, jnp.zeros((6, 28)))
+    ladder = ladders.single([3_600, 4_000, 3_600, 5_000, 3_600, 3_600], types.unit)
     drawn = scenarios(products, 12)
     states, _ = play(jax.random.key(0), _Static(ladder), seller, drawn, params)
 
@@ -80,7 +85,7 @@ def heard(products):
 class _Static:
     """A buyer of arrays, static under jit."""
 
-    buyer: ladders.Ladder
+    buyer: ladders.Ladders
 
     def act(self, *args):
         return self.buyer.act(*args)
@@ -103,61 +108,60 @@ def test_the_asks_tell_most_of_the_floor(heard):
     assert np.std(floor_H - mean) < 0.4 * np.std(floor_H)
 
 
-def bounds(seller, products, turns, samples):
-    """The buyer, its mean utility, and the upper bound, each with its standard error: quickly, on a grid of 2 %."""
-    key, problem = jax.random.key(1), (seller, products, turns, REWARD)
-    buyer = least_squares.solve(key, *problem, step=200, samples=samples)
-    lower = ladders.mean_utility(key, buyer, seller, GameParams(products, turns), REWARD)
-    return buyer, lower, information_relaxation.told_asks(key, *problem, step=200, samples=samples // 16)
+def bounds(problem, samples):
+    """The mean utility of the buyer, and the upper bound, with their standard errors: quickly, on a grid of 2 %."""
+    key = jax.random.key(1)
+    buyer = least_squares.solve(key, problem, step=200, samples=samples)
+    lower = ladders.mean_utility(key, buyer, problem)
+    return lower, information_relaxation.told_asks(key, problem, step=200, samples=samples // 16)
 
 
 def test_without_noise_both_bounds_are_the_exact_optimum(products):
     linear = sellers.TimeDependent(1.0, tick=200)
-    exact, *_ = backward_induction.solve(linear, products, 3, REWARD, step=200)
-    _, (lower, _), (upper, _) = bounds(RULE, products, 3, samples=512)
+    exact, *_ = backward_induction.solve(problem(linear, products, 3), step=200)
+    (lower, _), (upper, _) = bounds(problem(RULE, products, 3), samples=512)
     assert (lower, upper) == pytest.approx((exact, exact), abs=3e-3)
 
 
 def test_one_turn_is_an_ultimatum(products):
     """Nothing is heard before the only offer: both bounds are the exact optimum on the grid."""
-    exact, *_ = backward_induction.solve(sellers.Floor(), products, 1, REWARD, step=400)
-    solution = best_response.solve(jax.random.key(0), RULE, products, 1, REWARD, step=400)
+    exact, *_ = backward_induction.solve(problem(sellers.Floor(), products, 1), step=400)
+    solution = best_response.solve(jax.random.key(0), problem(RULE, products, 1), step=400)
     assert (solution.lower, solution.upper) == pytest.approx((exact, exact), abs=0.005)
 
 
 def test_the_clairvoyant_buys_at_the_floor(products):
-    seller = sellers.make("neutral")
     drawn = scenarios(products, 64)
     floor = floors(drawn)
     gain = jnp.where(floor <= drawn.budget, (drawn.budget - floor) / drawn.scale, 0)
-    assert information_relaxation.clairvoyant(seller, products, REWARD) == pytest.approx(float(gain.mean()), abs=0.01)
+    got = information_relaxation.clairvoyant(problem(sellers.make("neutral"), products))
+    assert got == pytest.approx(float(gain.mean()), abs=0.01)
 
 
 @pytest.fixture(scope="module")
 def neutral(products):
-    seller = sellers.make("neutral", tick=200)
-    return seller, *bounds(seller, products, 4, samples=1_024)
+    solved = problem(sellers.make("neutral", tick=200), products, 4)
+    return solved, *bounds(solved, samples=1_024)
 
 
-def test_bounds_are_in_order(neutral, products):
-    seller, _, (lower, lower_error), (upper, upper_error) = neutral
+def test_bounds_are_in_order(neutral):
+    solved, (lower, lower_error), (upper, upper_error) = neutral
     assert lower < upper + 3 * np.hypot(lower_error, upper_error)
-    assert upper <= information_relaxation.clairvoyant(seller, products, REWARD) + 3 * upper_error
+    assert upper <= information_relaxation.clairvoyant(solved) + 3 * upper_error
     assert upper - lower < 0.15
 
 
-def test_reading_earns_more_than_the_best_ladder(neutral, products):
-    seller, _, (lower, lower_error), _ = neutral
-    params = GameParams(products, turns=4)
-    ladder = ladders.tune_ladder(jax.random.key(2), seller, params, REWARD, step=200)
-    earned, error = ladders.mean_utility(jax.random.key(3), ladder, seller, params, REWARD)
+def test_reading_earns_more_than_the_best_ladder(neutral):
+    solved, (lower, lower_error), _ = neutral
+    ladder = ladders.tune_ladder(jax.random.key(2), solved, step=200)
+    earned, error = ladders.mean_utility(jax.random.key(3), ladder, solved)
     assert lower > earned + 3 * np.hypot(error, lower_error)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["neutral", "begging", "insulting", "unyielding"])
 def test_bounds_of_every_preset(name, products):
-    solution = best_response.solve(jax.random.key(0), sellers.make(name, tick=100), products, 6, REWARD)
+    solution = best_response.solve(jax.random.key(0), problem(sellers.make(name, tick=100), products))
     assert solution.lower < solution.upper + 3 * np.hypot(solution.lower_error, solution.upper_error)
 
 
@@ -169,7 +173,6 @@ def test_the_page_states_the_indifference_of_the_fitted_buyer():
 def test_what_cannot_be_solved_is_refused(products):
     key, neutral = jax.random.key(0), sellers.make("neutral", tick=100)
     for message, seller, options in (
-        ("discount=1.5", neutral, {"discount": 1.5}),
         (r"300 cents must divide the budget \(8000\)", neutral, {"step": 300}),
         (r"64 cents .* tick \(100\)", neutral, {"step": 64}),
         (r"tick \(150\)", sellers.make("neutral(tick=150)"), {}),
@@ -177,9 +180,10 @@ def test_what_cannot_be_solved_is_refused(products):
         ("has no solver", sellers.Seller(), {}),
     ):
         with pytest.raises(ValueError, match=message):
-            best_response.solve(key, seller, products, 6, REWARD, **options)
-        if "discount" not in options:
-            assert re.search(message, best_response.unsupported(seller, products, **options))
+            best_response.solve(key, problem(seller, products), **options)
+        assert re.search(message, best_response.unsupported(seller, products, **options))
+    with pytest.raises(ValueError, match=r"discount=1.5.* \(0, 1\]"):
+        best_response.solve(key, problem(neutral, products).replace(discount=1.5))
     assert best_response.unsupported(neutral, products) is None
 
 

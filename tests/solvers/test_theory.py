@@ -8,6 +8,7 @@ import pytest
 
 from negot_jax.game import sellers
 from negot_jax.solvers import backward_induction, market
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import surplus
 from tests.solvers import oracles
 
@@ -30,7 +31,7 @@ def test_ultimatum(value, cost, margin):
     """Gueth et al. (1982): the proposer takes all, in whole ticks, down to the floor of cost * (1 + margin)."""
     floor = -(-cost * round(100 * (1 + margin)) // 100)
     products = market.make(value, value, [cost])
-    earned, _, buyer = backward_induction.solve(sellers.Floor(margin), products, 1, surplus)
+    earned, _, buyer = backward_induction.solve(Problem(sellers.Floor(margin), products, 1, surplus))
     assert (earned, buyer.ladder().tolist()) == (value - floor, [floor])
 
 
@@ -77,8 +78,8 @@ def test_offers_to_a_myopic_seller(offers, value, low, high, margin, discount):
     top = min(high, value)  # A cost above the value changes no decision.
     costs = round((top - low) / value * 1_000)
     products = market.uniform(low / value, top / value, 1.0, costs)
-    options = dict(discount=discount, step=10)
-    earned, _, buyer = backward_induction.solve(sellers.Floor(margin), products, offers, surplus, **options)
+    problem = Problem(sellers.Floor(margin), products, offers, surplus, discount)
+    earned, _, buyer = backward_induction.solve(problem, step=10)
     payoff, prices = oracles.myopic_offers(offers, value, low * (1 + margin), high * (1 + margin), discount)
     got = earned / 10_000 * value * (top - low) / (high - low)
     assert got == pytest.approx(payoff, abs=2e-3 * value)
@@ -90,7 +91,7 @@ def test_offers_to_a_myopic_seller(offers, value, low, high, margin, discount):
 @pytest.mark.parametrize("offers, value, low, high", [(4, 57, 3, 80), (3, 57, 3, 20)])
 def test_offers_to_a_myopic_seller_in_whole_ticks(offers, value, low, high):
     products = market.make(value, value, np.arange(low, high + 1))
-    earned, _, _ = backward_induction.solve(sellers.Floor(), products, offers, surplus)
+    earned, _, _ = backward_induction.solve(Problem(sellers.Floor(), products, offers, surplus))
     assert earned == pytest.approx(oracles.whole_offers(offers, value, low, high), abs=1e-5)
 
 

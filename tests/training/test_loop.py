@@ -72,7 +72,9 @@ class Small:
 def small(tmp_path_factory) -> Small:
     products = world.catalog()
     words = world.tokenizer(products)
-    made = Small(world.program(words.vocab_size, iterations=LAST), world.tables(products, words), pathlib.Path())
+    learner = dataclasses.replace(world.LEARNER, minibatches=2)
+    program = world.program(words.vocab_size, config=learner, iterations=LAST)
+    made = Small(program, world.tables(products, words), pathlib.Path())
     made.train(tmp_path_factory.mktemp("compiled"))
     fetches, device_get, workdir = [], jax.device_get, tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -110,6 +112,16 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
     small.train(tmp_path, profile=(1, 2))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
+
+
+def test_groups_that_earned_the_same_are_told_of_once(small, tmp_path, capsys, monkeypatch):
+    def flat(*args, step=train_step):
+        state, metrics = step(*args)
+        return state, metrics | {"grad_norm": (jnp.float32(0), jnp.float32(1))}
+
+    monkeypatch.setattr(loop.train_step, "train_step", flat)
+    small.train(tmp_path)
+    assert capsys.readouterr().out.count("iteration 0: no gradient") == 1
 
 
 def test_a_signal_while_it_compiles_is_obeyed_at_once(small, tmp_path):

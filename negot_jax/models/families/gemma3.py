@@ -54,11 +54,10 @@ def _ropes(settings):
     full, sliding = of("full_attention"), of("sliding_attention")
     if older and isinstance(full, dict):
         full = {**full, **older}
-    ropes = (
+    return (
         family.rope_of(settings, "rope_parameters.full_attention", full, "rope_theta", 1e6),
         family.rope_of(settings, "rope_parameters.sliding_attention", sliding, "rope_local_base_freq", 10_000.0),
     )
-    return ropes
 
 
 def _rename(name):

@@ -1,0 +1,131 @@
+"""All benchmarks, in a quarter of an hour on two idle cores: `make bench`.
+
+  python -m experiments.bench.report [--output=runs/bench]
+
+Writes bench.json, bench.md and scaling.png. Every measurement is a process of its own, one at a time.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+from matplotlib.figure import Figure
+import tabulate
+
+from experiments import cli
+from experiments.bench import timing
+
+if __name__ == "__main__":
+    _OUTPUT = flags.DEFINE_string("output", "runs/bench", "Folder of the report.")
+
+_PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
+# What grows, by the field that says it, all else as in `work.SMALL`.
+_GROWS = {
+    "episodes": [(count, {"learner.scenarios": count // 8}) for count in (64, 256, 1024, 4096)],
+    "turns": [(turns, {"game.turns": turns}) for turns in (2, 4, 8)],
+    "tokens of a message": [(cap, {"language.message_tokens": cap}) for cap in (24, 48, 96)],
+    "width of the model": [
+        (width, {"model.width": width, "model.heads": width // 32, "model.mlp": 4 * width}) for width in (64, 128, 256)
+    ],
+    "devices": [(count, {"mesh.fsdp": count}) for count in (1, 2, 4, 8)],
+}
+
+
+def iteration(seller: str) -> dict:
+    """The defined work, beside the peer."""
+    peer = f"--peer={_PEER} --seller={seller}"
+    return timing.run_json("-m", "experiments.bench.iteration", f"--seller={seller}", peer, "--json")
+
+
+def scaling() -> dict[str, list[dict]]:
+    """Seconds and GiB of an iteration of the smaller work, as one of its sizes grows."""
+
+    def point(fields: dict, devices: int) -> dict:
+        given = [f"--set={name}={value}" for name, value in fields.items()]
+        command = ("-m", "experiments.bench.iteration", "--small", "--repeats=3", "--json", *given)
+        return timing.run_json(*command, devices=devices)
+
+    return {
+        name: [{"size": size} | point(fields, size if name == "devices" else 1) for size, fields in sizes]
+        for name, sizes in _GROWS.items()
+    }
+
+
+def plot(curves: dict[str, list[dict]], path: pathlib.Path) -> None:
+    """Time above memory, a column for each size."""
+    figure = Figure(figsize=(3 * len(curves), 5), layout="constrained")
+    axes = figure.subplots(2, len(curves), sharex="col", squeeze=False)
+    for (name, points), (time_axes, memory_axes) in zip(curves.items(), axes.T, strict=True):
+        sizes = [point["size"] for point in points]
+        medians, lows, highs = ([point["iteration_s"][key] for point in points] for key in ("median", "min", "max"))
+        time_axes.plot(sizes, medians, "o-")
+        time_axes.fill_between(sizes, lows, highs, alpha=0.3)
+        memory_axes.plot(sizes, [point["peak_gib"] for point in points], "o-")
+        time_axes.loglog()
+        memory_axes.set(xscale="log", xlabel=name)
+        memory_axes.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("seconds an iteration")
+    axes[1, 0].set_ylabel("GiB, peak of the process")
+    figure.savefig(path, dpi=120)
+
+
+def markdown(found: dict) -> str:
+    """The report as text."""
+    game = [
+        (row["seller"], row["batch"], timing.spread(row["episodes_per_s"], 0), row["first_call_s"])
+        for row in found["game"]["rows"]
+    ]
+    works = []
+    for seller, ours in found["iteration"].items():
+        theirs = ours["peer_s"]
+        for name, times in (
+            (ours["peer"], [theirs[key] for key in ("iter_s_median", "rollout_s", "update_s")]),
+            ("negot_jax", [ours[key] for key in ("iteration_s", "rollout_s", "update_s")]),
+        ):
+            works.append((seller, name, *map(timing.spread, times)))
+        works.append(
+            (seller, "peer / negot_jax", f"{ours['peer_over_ours']:.2f}", "", f"compiled in {ours['compile_s']:.1f} s")
+        )
+    grown = [
+        (name, point["size"], timing.spread(point["iteration_s"]), point["compile_s"], point["peak_gib"])
+        for name, points in found["scaling"].items()
+        for point in points
+    ]
+
+    def table(rows, *headers):
+        return tabulate.tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
+
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    parts = [
+        f"# Benchmarks\n\n{machine}. Medians, with the least and most.",
+        "## The game alone",
+        table(game, "seller", "episodes a call", "episodes/s", "first call, s"),
+        "## One iteration, seconds",
+        table(works, "seller", "program", "iteration", "rollout", "update"),
+        "## Scaling",
+        table(grown, "what grows", "size", "iteration, s", "compilation, s", "peak, GiB"),
+        "![Time and memory of an iteration](scaling.png)",
+        "## The quickstart, seconds",
+        table(found["quickstart"].items(), "part", "seconds"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    output = pathlib.Path(_OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    found = {
+        "machine": timing.machine(),
+        "game": timing.run_json("-m", "experiments.bench.game", "--json"),
+        "iteration": {seller: iteration(seller) for seller in ("scripted", "lm")},
+        "scaling": scaling(),
+        "quickstart": timing.run_json("-m", "experiments.bench.quickstart"),
+    }
+    (output / "bench.json").write_text(json.dumps(found, indent=1))
+    plot(found["scaling"], output / "scaling.png")
+    (output / "bench.md").write_text(markdown(found))
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+"""Timing, and what a figure should be read with."""
+
+from collections.abc import Callable, Sequence
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall-clock seconds from the call until its arrays are computed."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def alternate(calls: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """`repeats` measurements of each call, taken in turn, so that a drift of the machine meets all alike."""
+    rounds = [[call() for call in calls] for _ in range(repeats)]
+    return [list(measured) for measured in zip(*rounds, strict=True)]
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def spread(figure: dict[str, float], digits: int = 2) -> str:
+    """A `summary` as text: median (min-max)."""
+    return f"{figure['median']:.{digits}f} ({figure['min']:.{digits}f}-{figure['max']:.{digits}f})"
+
+
+def machine() -> dict[str, object]:
+    """Versions, hardware and load."""
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def peak_gib() -> float:
+    """The most host memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def run_json(*command: str, devices: int = 1) -> dict:
+    """Runs a Python command on so many virtual devices and reads the JSON in the last line that it prints.
+
+    Raises:
+      RuntimeError: the command fails; the message ends with what it printed to stderr.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

