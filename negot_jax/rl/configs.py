@@ -133,9 +133,12 @@ class LearnerConfig:
     epochs: int = field(1, "passes over an iteration's episodes")
     minibatches: int = field(1, "updates per pass")
     micro_batches: int = field(1, "gradient accumulation steps per minibatch")
+    widths: int = field(
+        1, "lengths that the update is compiled for: a micro-batch of short episodes runs at a part of the full one"
+    )
 
     def __post_init__(self):
-        for name in ("scenarios", "group", "epochs", "minibatches", "micro_batches"):
+        for name in ("scenarios", "group", "epochs", "minibatches", "micro_batches", "widths"):
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
         episodes, parts = self.scenarios * self.group, self.minibatches * self.micro_batches

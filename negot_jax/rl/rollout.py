@@ -46,6 +46,15 @@ class Trajectory:
     def dialogue(self, role: int) -> Dialogue | None:
         return self.buyer if role == BUYER else self.seller
 
+    def active(self) -> tuple[jax.Array, jax.Array]:
+        """Tokens that the models said, and the row-steps that decoding took: it goes on to a turn's longest message.
+
+        What regulation withdrew counts as not said.
+        """
+        lengths = jnp.stack([seat.sampled_BxKxW.sum(axis=2) for seat in (self.buyer, self.seller) if seat])
+        steps = lengths.max(axis=1).sum() * lengths.shape[1]
+        return lengths.sum(dtype=jnp.float32), steps.astype(jnp.float32)
+
 
 class Seat(NamedTuple):
     """A player, and what it carries from turn to turn; None where it keeps no dialogue.

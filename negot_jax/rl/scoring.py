@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from negot_jax.language import constrain
 from negot_jax.models import sampling, transformer, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.layout import Layout
 from negot_jax.rl.rollout import Dialogue
+
+
+_STRETCHES = 4  # Of a row, each of which attends to the columns up to its end.
 
 
 class TokenScores(NamedTuple):
@@ -32,21 +36,34 @@ def score_messages(
     dialogue: Dialogue,
     form: constrain.Constraint | None,
     temperature: float,
+    width: int | None = None,
 ) -> TokenScores:
     """Scores a seat's messages, teacher-forced: one forward pass reads the whole dialogue.
 
-    Logits are computed one turn at a time and rematerialized in the backward pass, never held for the whole context.
+    Padding is moved to the end of each row and cut off. Logits are computed one turn at a time and rematerialized in
+    the backward pass, never held for the whole context.
 
     Args:
       layout: of the dialogue's seat. form: the masks that `dialogue.choices_BxKxW` indexes; None for no masks.
+      width: static, at least the longest row's `lengths`. Default: all columns.
     """
+    width = width or layout.columns
     context, valid = (x[:, : layout.columns] for x in (dialogue.tokens_BxT, dialogue.valid_BxT))
-    positions = jnp.cumsum(valid, axis=1) - 1
-    blocks = tuple(layout.end(k) for k in range(layout.turns))
-    hidden, _ = transformer.forward(config, weights, context, positions, valid, blocks=blocks)
-    # The header predicts a message's first token, one column before its slot.
-    before = jnp.stack([hidden[:, layout.start(k) - 1 : layout.end(k) - 1] for k in range(layout.turns)])
-    tokens = jnp.stack([context[:, layout.start(k) : layout.end(k)] for k in range(layout.turns)])
+    slots = np.concatenate([np.arange(layout.start(k), layout.end(k)) for k in range(layout.turns)])
+    slot_of_column = np.full(layout.columns, slots.size)
+    slot_of_column[slots] = np.arange(slots.size)
+    order = jnp.argsort(~valid, axis=1, stable=True)[:, :width]
+    packed, positions = jnp.take_along_axis(context, order, axis=1), jnp.broadcast_to(jnp.arange(width), order.shape)
+    filled = positions < valid.sum(axis=1, keepdims=True)
+    blocks = tuple(width * (k + 1) // _STRETCHES for k in range(_STRETCHES))
+    hidden, _ = transformer.forward(config, weights, packed, positions, filled, blocks=blocks)
+    # A token is predicted by the one before it: a message's first by the header.
+    before = jnp.clip((jnp.cumsum(valid, axis=1) - 2)[:, slots], 0, width - 1)
+    predicted = jnp.where(filled, jnp.asarray(slot_of_column)[order], slots.size)
+    predicted = jnp.pad(predicted[:, 1:], ((0, 0), (0, 1)), constant_values=slots.size)
+    hidden = _pick(hidden, before, predicted)
+    by_turn = lambda x: jnp.moveaxis(x.reshape(x.shape[0], layout.turns, layout.message, *x.shape[2:]), 1, 0)
+    tokens, before = by_turn(context[:, slots]), by_turn(hidden)
     choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (dialogue.choices_BxKxW, dialogue.sampled_BxKxW))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -65,3 +82,25 @@ def score_messages(
 
     scores = jax.lax.map(turn, (before, tokens, choices, sampled))
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
+
+
+def lengths(layout: Layout, dialogue: Dialogue) -> jax.Array:
+    """The tokens that a seat's model reads in each dialogue, int32 [B]."""
+    return dialogue.valid_BxT[:, : layout.columns].sum(axis=1)
+
+
+@jax.custom_vjp
+def _pick(hidden_BxTxD: jax.Array, column_BxN: jax.Array, slot_BxT: jax.Array) -> jax.Array:
+    """The states at some columns, [B, N, D]. The gradient gathers, where that of an index would scatter.
+
+    slot_BxT: which of the N slots a column's gradient comes from; N for none.
+    """
+    return jnp.take_along_axis(hidden_BxTxD, column_BxN[..., None], axis=1)
+
+
+def _unpick(slot_BxT: jax.Array, given_BxNxD: jax.Array):
+    given = jnp.take_along_axis(given_BxNxD, slot_BxT[..., None], axis=1, mode="fill", fill_value=0)
+    return given, None, None
+
+
+_pick.defvjp(lambda hidden, column, slot: (_pick(hidden, column, slot), slot), _unpick)

@@ -21,7 +21,7 @@ from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
 from negot_jax.rl.objective import Metrics
 from negot_jax.rl.players import LanguageModelPlayer, Player, scripted_buyer, scripted_seller
 from negot_jax.rl.tables import Tables
-from negot_jax.rl.updates import TrainState, apply_gradients, cut, init_state
+from negot_jax.rl.updates import TrainState, Widths, apply_gradients, cut, init_state
 
 
 @struct.dataclass
@@ -131,10 +131,12 @@ class Program:
         """The opponent alone, for others to play against."""
         return self._opponent(self._gathered(frozen), tables)
 
-    def score(self, weights: Weights, tables: Tables, dialogue: rollout.Dialogue) -> scoring.TokenScores:
-        """Recomputes the learner's log-probabilities, with all its weights."""
-        side = tables.side(self.role)
-        return scoring.score_messages(self.model, weights, side.layout, dialogue, side.form, self.sampling.temperature)
+    def score(
+        self, weights: Weights, tables: Tables, dialogue: rollout.Dialogue, width: int | None = None
+    ) -> scoring.TokenScores:
+        """Recomputes the learner's log-probabilities, with all its weights; width as in `scoring.score_messages`."""
+        side, temperature = tables.side(self.role), self.sampling.temperature
+        return scoring.score_messages(self.model, weights, side.layout, dialogue, side.form, temperature, width)
 
     def _opponent(self, frozen: Frozen, tables: Tables) -> Player:
         other = self.opponent
@@ -165,12 +167,14 @@ def train_step(
     dialogue = trajectory.dialogue(program.role)
     targets, target_metrics = make_targets(program, state.weights, frozen, tables, dialogue, outcome.reward)
 
-    optimizer = program.make_optimizer()
+    optimizer, layout = program.make_optimizer(), tables.side(program.role).layout
+    static = tuple(-(-layout.columns * (k + 1) // config.widths) for k in range(config.widths))
 
     def update(carry, rows):
         part = jax.tree.map(lambda x: x[rows], (dialogue, targets))
         part_loss = functools.partial(episode_loss, program, tables, frozen)
-        return apply_gradients(optimizer, part_loss, carry, part, config.micro_batches)
+        widths = Widths(scoring.lengths(layout, part[0]), static)
+        return apply_gradients(optimizer, part_loss, carry, part, config.micro_batches, widths)
 
     B = config.scenarios * config.group
     orders = [jax.random.permutation(jax.random.fold_in(key_order, epoch), B) for epoch in range(config.epochs)]
@@ -183,8 +187,9 @@ def train_step(
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
     for name in ("gap", "tail"):
         metrics[f"sampler_{name}"] = jax.tree.map(lambda x: x[0], update_metrics[f"ratio_{name}"])
-    read = dialogue.valid_BxT[:, : tables.side(program.role).layout.columns]
+    read = dialogue.valid_BxT[:, : layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
+    metrics["rollout/active"] = trajectory.active()
     metrics["sampled_tokens"] = (dialogue.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
     metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
@@ -224,10 +229,12 @@ def episode_loss(
     frozen: Frozen,
     trained: Weights,
     batch: tuple[rollout.Dialogue, objective.Targets],
+    width: int | None = None,
 ) -> tuple[losses.Pair, Metrics]:
-    """The objective on some episodes, as `objective.loss`."""
+    """The objective on some episodes, as `objective.loss`; width as in `scoring.score_messages`."""
     dialogue, targets = batch
-    return objective.loss(program.algorithm, program.score(program.whole(trained, frozen), tables, dialogue), targets)
+    scores = program.score(program.whole(trained, frozen), tables, dialogue, width)
+    return objective.loss(program.algorithm, scores, targets)
 
 
 def _slots(x_BxKxW: jax.Array) -> jax.Array:

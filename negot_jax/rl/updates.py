@@ -15,6 +15,13 @@ from negot_jax.rl import losses
 from negot_jax.rl.losses import Metrics
 
 
+class Widths(NamedTuple):
+    """What a batch's rows need. lengths_B: int32. static: a few widths, ascending; the last one holds every row."""
+
+    lengths_B: jax.Array
+    static: tuple[int, ...]
+
+
 class Skipped(NamedTuple):
     """Non-finite updates that were skipped: int32 counts, in total and since the last finite one."""
 
@@ -48,10 +55,11 @@ def cut(batch: object, parts: int) -> object:
 
 def apply_gradients(
     optimizer: optax.GradientTransformation,
-    loss: Callable[[Weights, object], tuple[losses.Pair, Metrics]],
+    loss: Callable[..., tuple[losses.Pair, Metrics]],
     carry: tuple[Weights, optax.OptState, Skipped],
     batch: object,
     micro_batches: int,
+    widths: Widths | None = None,
 ) -> tuple[tuple[Weights, optax.OptState, Skipped], Metrics]:
     """One update by the gradient of sum / weight over a batch, accumulated over micro-batches.
 
@@ -61,23 +69,34 @@ def apply_gradients(
     Args:
       loss: (weights, batch) to ((sum, weight), metrics); weight must not depend on the weights.
       carry: weights, optimizer state, skipped updates. batch: a pytree of arrays with equal leading axes.
+      widths: if given, rows are sorted by length, and each micro-batch's loss is called with the first width that
+        holds its rows as a third argument; the program is compiled for each width.
     """
     weights, opt_state, skipped = carry
+    static, lengths = (None,), jnp.zeros(micro_batches, jnp.int32)
+    if widths is not None:
+        order, static = jnp.argsort(widths.lengths_B), widths.static
+        batch = jax.tree.map(lambda x: x[order], batch)
+        lengths = widths.lengths_B[order].reshape(micro_batches, -1).max(axis=1)
     parts = cut(batch, micro_batches)
 
-    def summed(weights, part):
-        (total, weight), metrics = loss(weights, part)
+    def summed(weights, part, *width):
+        (total, weight), metrics = loss(weights, part, *width)
         return total, metrics | {"loss": (total, weight)}
 
-    def add(accumulated, part):
-        gradient, metrics = jax.grad(summed, has_aux=True)(weights, part)
+    def of_width(width):
+        given = () if width is None else (width,)
+        return lambda part: jax.grad(lambda weights: summed(weights, part, *given), has_aux=True)(weights)
+
+    def add(accumulated, scanned):
+        part, length = scanned
+        which = jnp.searchsorted(jnp.array(static[:-1], jnp.int32), length)
+        gradient, metrics = jax.lax.switch(which, [of_width(width) for width in static], part)
         return sharding.keep(jax.tree.map(jnp.add, accumulated, (gradient, metrics))), None
 
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(jax.grad(summed, has_aux=True), weights, jax.tree.map(lambda x: x[0], parts)),
-    )
-    (gradient, metrics), _ = jax.lax.scan(add, sharding.keep(zeros), parts)
+    shapes = jax.eval_shape(of_width(static[-1]), jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (gradient, metrics), _ = jax.lax.scan(add, sharding.keep(zeros), (parts, lengths))
     gradient = jax.tree.map(lambda g: g / jnp.maximum(metrics["loss"][1], 1.0), gradient)
     norm = optax.global_norm(gradient)
     updates, new_opt_state = optimizer.update(gradient, opt_state, weights)
