@@ -105,7 +105,7 @@ def test_fields_are_known_by_their_path(path):
     ("path", "near"),
     [
         ("iteration", "iterations"),
-        ("optimizer.clip", "optimizer.clip"),
+        ("optimizr.clip", "optimizer.clip"),
         ("optimizer.learning_rat", "optimizer.learning_rate"),
         ("learning_rate", "critic.learning_rate"),
         ("iterations.x", "iterations"),

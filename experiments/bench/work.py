@@ -41,9 +41,9 @@ def build(config: Config) -> tuple[Program, TrainState, Tables, Frozen]:
     On the current mesh.
     """
     parts = assembly.assemble(config, print_line=lambda line: None)
-    whole, seller = sharding.place((weights.init_buyer(parts), weights.init_seller(parts)))
-    state = sharding.place(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
-    return parts.program, state, sharding.place(full_length(parts.train_tables)), Frozen(opponent=seller)
+    whole, seller = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
+    state = sharding.shard(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
+    return parts.program, state, sharding.shard(full_length(parts.train_tables)), Frozen(opponent=seller)
 
 
 def full_length(tables: Tables) -> Tables:

@@ -190,8 +190,8 @@ def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
     seated = program.players(weights, frozen, tables, sampling)
-    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), 1, *seated)
-    return sharding.keep_whole((_outcomes(trajectory, tables), trajectory))  # The host reads both.
+    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
+    return sharding.replicate((_outcomes(trajectory, tables), trajectory))  # The host reads both.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -199,8 +199,8 @@ def _play_policies(policies, program, frozen, tables, key, drawn):
     """Outcomes [scenarios, policies]."""
     buyer = players.scripted_buyer(policies, tables.params.turns, key)
     seller = program.opponent_player(frozen, tables)
-    trajectory = rollout.rollout(key, tables, sharding.split_rows(drawn), len(policies), buyer, seller)
-    outcome = sharding.keep_whole(_outcomes(trajectory, tables))
+    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), len(policies), buyer, seller)
+    outcome = sharding.replicate(_outcomes(trajectory, tables))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
 
 

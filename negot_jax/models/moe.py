@@ -59,7 +59,7 @@ def mix(
     parts = math.prod(mesh.shape[name] for name in ROWS)
     N = x_NxD.shape[0]
     padded = jnp.pad(x_NxD, ((0, -N % parts), (0, 0)))  # A batch whose rows the devices do not divide.
-    of_layer = lambda name: P(*sharding.without(FSDP, sharding.spec(name, 4))[1:])
+    of_layer = lambda name: P(*sharding.drop_axis(FSDP, sharding.spec(name, 4))[1:])
     specs = {name: of_layer(f"blocks.mlp.{name}") for name in experts}
     adapter_specs = {
         name: {part: of_layer(f"lora.{name}.{part}") for part in ("a", "b")} | {"scale": P()} for name in adapters

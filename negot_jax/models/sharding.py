@@ -1,11 +1,11 @@
-"""How arrays lie on a mesh of devices: one table, by the weights' names.
+"""How arrays are sharded over a mesh of devices: one table, by the weights' names.
 
-A mesh has four axes. `data` holds copies of the model, each with rows of its own. `fsdp` cuts weights, which are put
-together a layer at a time, and rows as well. `tensor` cuts heads, hidden widths and the vocabulary. `expert` cuts the
-experts, which never move, and rows: between layers every device has rows of its own, so no cache ever moves.
+A mesh has four axes. `data` replicates the model; each replica has rows of its own. `fsdp` shards weights, which are
+gathered a layer at a time, and rows. `tensor` shards heads, hidden widths and the vocabulary. `expert` shards the experts,
+which never move, and rows: between layers every device has its own rows, so no cache ever moves.
 
-Everything runs on one device without a mesh as well. Axes are of type Auto: what is said here are constraints, and the
-compiler chooses the rest.
+Everything also runs on one device without a mesh. Axes have type Auto: the specs are constraints, and the compiler
+chooses the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,24 +145,24 @@ def shardings(tree, mesh: Mesh):
     """By the table, how each array (or shape) of a tree lies on a mesh."""
 
     def of(path, leaf):
-        return NamedSharding(mesh, fitted(mesh.shape, spec(leaf_name(path), leaf.ndim), leaf.shape))
+        return NamedSharding(mesh, effective_spec(mesh.shape, spec(leaf_name(path), leaf.ndim), leaf.shape))
 
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
-def place(tree):
-    """Puts arrays on the current mesh by the table; does nothing without one.
+def shard(tree):
+    """Shards arrays over the current mesh by the table; does nothing without one.
 
-    Of many processes each has the same arrays, and puts down what its own devices hold.
+    Every process passes the same arrays, and places what its own devices hold.
     """
     mesh = jax.sharding.get_mesh()
     return tree if mesh.empty else jax.device_put(tree, shardings(tree, mesh))
 
 
-def fitted(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:
-    """A spec in its shortest form, and whole in the dimensions that it would not cut evenly.
+def effective_spec(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:
+    """A spec in its shortest form, without the axes that would not divide a dimension evenly.
 
-    The shortest, since a program compiles again for inputs whose specs are written otherwise.
+    The shortest form, because a program compiles again for inputs whose specs are written differently.
     """
     kept = []
     for size, names in zip(shape, (*wanted, *[None] * (len(shape) - len(wanted))), strict=True):
@@ -175,50 +175,50 @@ def fitted(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:
     return P(*kept)
 
 
-def keep(tree):
-    """Inside a program: lays every array out by the table; does nothing without a mesh."""
+def constrain(tree):
+    """Inside a program: constrains every array to the table's sharding; does nothing without a mesh."""
     return jax.tree_util.tree_map_with_path(lambda path, x: _constrain(x, spec(leaf_name(path), x.ndim)), tree)
 
 
-def keep_whole(tree):
-    """Inside a program: asks for a whole copy of each array on every device; does nothing without a mesh."""
+def replicate(tree):
+    """Inside a program: replicates each array on every device; does nothing without a mesh."""
     return jax.tree.map(lambda x: _constrain(x, P()), tree)
 
 
-def settle(tree, dtype):
-    """Inside a program: weights for many steps of decoding, converted once and put together along `fsdp` once.
+def gather_weights(tree, dtype):
+    """Inside a program: all-gathers (and casts) weights that `fsdp` shards, once before decoding.
 
-    Where they are cut along it, every step would gather them anew. What `fsdp` does not cut stays as it is.
+    Otherwise every decoding step would gather them again. Weights that `fsdp` does not shard stay as they are.
     """
 
-    def settled(path, x):
+    def gathered(path, x):
         wanted = spec(leaf_name(path), x.ndim)
-        return _constrain(x.astype(dtype), without(FSDP, wanted)) if FSDP in wanted else x
+        return _constrain(x.astype(dtype), drop_axis(FSDP, wanted)) if FSDP in wanted else x
 
-    return jax.tree_util.tree_map_with_path(settled, tree)
+    return jax.tree_util.tree_map_with_path(gathered, tree)
 
 
-def without(axis: str, wanted: P) -> P:
-    """A spec that leaves the dimension whole which this axis cuts."""
+def drop_axis(axis: str, wanted: P) -> P:
+    """The spec without this axis: the dimension that it shards is whole."""
     return P(*(None if name == axis else name for name in wanted))
 
 
-def split_rows(tree, axis: int = 0):
-    """Inside a program: cuts each array's `axis`, which counts rows of a batch; does nothing without a mesh."""
+def shard_rows(tree, axis: int = 0):
+    """Inside a program: shards each array's `axis`, the rows of a batch; does nothing without a mesh."""
     return jax.tree.map(lambda x: _constrain(x, P(*[None] * axis, ROWS)), tree)
 
 
-def split_cache(x: jax.Array) -> jax.Array:
-    """Inside a program: cuts keys or values, of one layer or stacked, by rows and heads; does nothing without a mesh.
+def shard_cache(x: jax.Array) -> jax.Array:
+    """Inside a program: shards keys or values, of one layer or stacked, by rows and heads; nothing without a mesh.
 
-    On a TPU it also fixes the layout in memory. By itself the compiler chooses the one that new columns are written to
-    fastest, and copies the whole layer into another at every step, to read it.
+    On a TPU it also fixes the layout in memory. Left alone, the compiler chooses the layout in which new columns are
+    written fastest, and copies the whole layer into another one at every step to read it.
     """
     wanted = P(*[None] * (x.ndim - len(CACHE)), *CACHE)
     mesh = jax.sharding.get_abstract_mesh()
     if platform() != "tpu" or mesh.empty:
         return _constrain(x, wanted)
-    cut = fitted(mesh.shape, wanted, x.shape)
+    cut = effective_spec(mesh.shape, wanted, x.shape)
     in_order = lambda part: layout.with_layout_constraint(part, layout.Layout(tuple(range(part.ndim))))
     return jax.shard_map(in_order, in_specs=cut, out_specs=cut)(jax.lax.with_sharding_constraint(x, cut))
 
@@ -233,7 +233,7 @@ def _constrain(x: jax.Array, wanted: P) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, fitted(mesh.shape, wanted, x.shape))
+    return jax.lax.with_sharding_constraint(x, effective_spec(mesh.shape, wanted, x.shape))
 
 
 def _misfits(sizes: Mapping[str, int], model: ModelConfig, rows: Mapping[str, int]) -> list[str]:

@@ -213,7 +213,7 @@ def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     def zeros(*columns_and_head):
         shape = (batch, config.kv_heads, *columns_and_head)
         shapes = [shape if last - first == 1 else (last - first, *shape) for first, last in _stacks(config)]
-        return tuple(sharding.split_cache(jnp.zeros(shape, config.dtype)) for shape in shapes)
+        return tuple(sharding.shard_cache(jnp.zeros(shape, config.dtype)) for shape in shapes)
 
     H = config.head_dim
     return Cache(zeros(H, columns), zeros(columns, H), valid_BxS=jnp.zeros((batch, columns), bool))
@@ -228,8 +228,8 @@ def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
         return jnp.pad(jnp.repeat(x, group, axis=rows) if group > 1 else x, padding)
 
     return Cache(
-        keys=tuple(sharding.split_cache(widened(keys, -4, -1)) for keys in cache.keys),
-        values=tuple(sharding.split_cache(widened(values, -4, -2)) for values in cache.values),
+        keys=tuple(sharding.shard_cache(widened(keys, -4, -1)) for keys in cache.keys),
+        values=tuple(sharding.shard_cache(widened(values, -4, -2)) for values in cache.values),
         valid_BxS=widened(cache.valid_BxS, -2, -1),
     )
 
@@ -292,7 +292,7 @@ def forward(
     if blocks and (cache is not None or blocks[-1] != T):
         raise ValueError(f"blocks={blocks} must end at the {T} new tokens and go without a cache.")
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
-    x_BxTxD = sharding.split_rows(ends.embed(tokens_BxT, config.dtype))
+    x_BxTxD = sharding.shard_rows(ends.embed(tokens_BxT, config.dtype))
     valid_BxS = valid_BxT
     if cache is not None:
         valid_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
@@ -313,12 +313,12 @@ def forward(
             at = (index,) * (carried[0].ndim - keys.ndim)
             keys, values = keys[(None,) * len(at)], values[(None,) * len(at)]
             carried = (
-                sharding.split_cache(jax.lax.dynamic_update_slice(carried[0], keys, (*at, 0, 0, 0, cursor))),
-                sharding.split_cache(jax.lax.dynamic_update_slice(carried[1], values, (*at, 0, 0, cursor, 0))),
+                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[0], keys, (*at, 0, 0, 0, cursor))),
+                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[1], values, (*at, 0, 0, cursor, 0))),
             )
             keys, values = (jax.lax.dynamic_index_in_dim(whole, index, 0, False) if at else whole for whole in carried)
         x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
-        return (sharding.split_rows(block.add_mlp(sharding.split_rows(x), adapters)), carried), None
+        return (sharding.shard_rows(block.add_mlp(sharding.shard_rows(x), adapters)), carried), None
 
     if config.remat != "none":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None

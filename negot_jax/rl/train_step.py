@@ -122,7 +122,7 @@ class Program:
           sampling: how the learner draws its tokens; None for `self.sampling`.
         """
         frozen = self._gathered(frozen)
-        weights = self.whole(sharding.settle(trained, self.model.dtype), frozen)
+        weights = self.whole(sharding.gather_weights(trained, self.model.dtype), frozen)
         learner = LanguageModelPlayer(self.role, self.model, weights, sampling or self.sampling)
         seated = (learner, self._opponent(frozen, tables))
         return seated if self.role == BUYER else seated[::-1]
@@ -147,9 +147,9 @@ class Program:
         return LanguageModelPlayer(1 - self.role, other.model, other.weights(frozen), other.sampling, per_scenario=True)
 
     def _gathered(self, frozen: Frozen) -> Frozen:
-        """Weights for decoding, see `sharding.settle`; each only once, however many players share it."""
-        base, opponent = sharding.settle(frozen.base, self.model.dtype), frozen.opponent
-        return Frozen(base=base, opponent=opponent and sharding.settle(opponent, self.opponent.model.dtype))
+        """Weights for decoding, see `sharding.gather_weights`; each only once, however many players share it."""
+        base, opponent = sharding.gather_weights(frozen.base, self.model.dtype), frozen.opponent
+        return Frozen(base=base, opponent=opponent and sharding.gather_weights(opponent, self.opponent.model.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -159,7 +159,7 @@ def train_step(
     """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs."""
     config = program.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
-    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
+    scenarios = sharding.shard_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
     seated = program.players(state.weights, frozen, tables)
     trajectory = rollout.rollout(key_rollout, tables, scenarios, config.group, *seated)
     earned = functools.partial(rewards.outcome, params=tables.params, role=program.role)
@@ -195,7 +195,7 @@ def train_step(
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
     # Laid out as it came: under another layout the next call would compile again.
-    return sharding.keep(state), sharding.keep_whole(metrics)
+    return sharding.constrain(state), sharding.replicate(metrics)
 
 
 def make_targets(

@@ -50,7 +50,7 @@ def init_state(key: jax.Array, weights: Weights, optimizer: optax.GradientTransf
 
 def cut(batch: object, parts: int) -> object:
     """Splits rows [B, ...] into [parts, B / parts, ...], each part sharded over all devices."""
-    return sharding.split_rows(jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch), axis=1)
+    return sharding.shard_rows(jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch), axis=1)
 
 
 def apply_gradients(
@@ -92,11 +92,11 @@ def apply_gradients(
         part, length = scanned
         which = jnp.searchsorted(jnp.array(static[:-1], jnp.int32), length)
         gradient, metrics = jax.lax.switch(which, [of_width(width) for width in static], part)
-        return sharding.keep(jax.tree.map(jnp.add, accumulated, (gradient, metrics))), None
+        return sharding.constrain(jax.tree.map(jnp.add, accumulated, (gradient, metrics))), None
 
     shapes = jax.eval_shape(of_width(static[-1]), jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (gradient, metrics), _ = jax.lax.scan(add, sharding.keep(zeros), (parts, lengths))
+    (gradient, metrics), _ = jax.lax.scan(add, sharding.constrain(zeros), (parts, lengths))
     gradient = jax.tree.map(lambda g: g / jnp.maximum(metrics["loss"][1], 1.0), gradient)
     norm = optax.global_norm(gradient)
     updates, new_opt_state = optimizer.update(gradient, opt_state, weights)

@@ -25,8 +25,8 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
       profile: the first and the last iteration to trace into `profile/` of the run's folder.
     """
     parts, program = run.parts, run.parts.program
-    whole, seller = sharding.place((weights.init_buyer(parts), weights.init_seller(parts)))
-    tables = sharding.place(parts.train_tables)
+    whole, seller = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
+    tables = sharding.shard(parts.train_tables)
     trained = program.trained(whole)
     total, own = map(transformer.parameter_count, (whole, trained))
     print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
@@ -36,7 +36,7 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
     if parts.config.warm_start.steps:
         trained = _warm_start(run, BUYER, whole, tables)
     frozen = Frozen(base=base, opponent=seller, reference=weights.reference(parts, trained))
-    state = sharding.place(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
+    state = sharding.shard(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
     loop.train(parts.config.training, program, state, tables, Folder(run.workdir, run.run_id), frozen, profile)
 
 

@@ -84,14 +84,14 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     Raises:
       CheckpointError: there is no whole checkpoint, or it is of another model or run.
     """
-    program, (weights, seller) = parts.program, sharding.place((init_buyer(parts), init_seller(parts)))
+    program, (weights, seller) = parts.program, sharding.shard((init_buyer(parts), init_seller(parts)))
     if parts.clones_seller:
         seller = _read_warm_start(workdir / WARM_START_SELLER, seller, run_id)
     frozen = Frozen(base=base(parts, weights), opponent=seller)
     name, start = "untrained", program.trained(weights)
     if parts.config.warm_start.steps:
         name, start = "warm start", _read_warm_start(workdir / WARM_START, start, run_id)
-    target = sharding.place(program.init_state(parts.key, weights))
+    target = sharding.shard(program.init_state(parts.key, weights))
     found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
     states = dict(found if every_checkpoint else itertools.islice(found, 1))
     if not states:

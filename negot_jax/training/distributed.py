@@ -73,7 +73,7 @@ def agree_later(flag: bool, after: jax.Array) -> jax.Array:
 @jax.jit
 def _largest(flags: jax.Array, after: jax.Array) -> jax.Array:
     flags, _ = jax.lax.optimization_barrier((flags, after))
-    return sharding.keep_whole(flags.max())
+    return sharding.replicate(flags.max())
 
 
 def part() -> None:

@@ -76,7 +76,7 @@ def clone_step(
 ) -> tuple[TrainState, losses.Metrics]:
     """One update on fresh dialogues. base: the frozen weights, {} where all are trained."""
     key_scenarios, key_buyers = jax.random.split(jax.random.fold_in(state.key, state.iteration))
-    scenarios = sharding.split_rows(rollout.sample_scenarios(key_scenarios, tables, config.episodes))
+    scenarios = sharding.shard_rows(rollout.sample_scenarios(key_scenarios, tables, config.episodes))
     policies = tuple(map(buyers.make, config.buyers))
     buyer = players.scripted_buyer(policies, tables.params.turns, key_buyers, keeps_dialogue=role == BUYER)
     seller = players.scripted_seller(tables, keeps_dialogue=role == SELLER)
@@ -95,7 +95,7 @@ def clone_step(
         config.micro_batches,
     )
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
-    return sharding.keep(state), sharding.keep_whole(metrics)
+    return sharding.constrain(state), sharding.replicate(metrics)
 
 
 def warm_start(

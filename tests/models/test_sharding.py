@@ -67,8 +67,8 @@ def test_large_arrays_are_cut_by_every_axis_that_can(name):
     ],
 )
 def test_specs_are_shortest_and_divide(wanted, shape, expected):
-    assert sharding.fitted(SIZES, wanted, shape) == expected
-    assert sharding.fitted(dict.fromkeys(SIZES, 1), wanted, shape) == P()
+    assert sharding.effective_spec(SIZES, wanted, shape) == expected
+    assert sharding.effective_spec(dict.fromkeys(SIZES, 1), wanted, shape) == P()
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_heads_of_keys_and_the_vocabulary_need_not_divide():
 def test_outside_a_mesh_nothing_is_done():
     x = jax.numpy.ones((4, 2))
     for act in (
-        sharding.keep,
-        sharding.keep_whole,
-        sharding.split_rows,
-        functools.partial(sharding.split_rows, axis=1),
+        sharding.constrain,
+        sharding.replicate,
+        sharding.shard_rows,
+        functools.partial(sharding.shard_rows, axis=1),
     ):
         assert act({"x": x})["x"] is x
 

@@ -62,10 +62,10 @@ for number, sizes in enumerate(meshes):
     devices, key = jax.devices()[: int(np.prod(sizes))], jax.random.key(0)  # A state owns its key.
     with jax.set_mesh(sharding.make(sharding.MeshConfig(*sizes), devices)):
         weights = transformer.with_adapters(key, model, transformer.init(key, model))
-        weights = sharding.place(weights)
-        state = sharding.place(program.init_state(key, weights))
+        weights = sharding.shard(weights)
+        state = sharding.shard(program.init_state(key, weights))
         frozen = Frozen(base=lora.split(weights)[1] if model.lora.rank else None)
-        tables, history = sharding.place(train_tables), []
+        tables, history = sharding.shard(train_tables), []
         layout = jax.tree.map(lambda x: x.sharding, state)
         lowered = train_step.lower(program, state, tables, frozen)
         (workdir / f"{number}.before").write_text(lowered.as_text(dialect="hlo"))
