@@ -1,8 +1,8 @@
 """How arrays are sharded over a mesh of devices: one table, by the weights' names.
 
 A mesh has four axes. `data` replicates the model; each replica has rows of its own. `fsdp` shards weights, which are
-gathered a layer at a time, and rows. `tensor` shards heads, hidden widths and the vocabulary. `expert` shards the experts,
-which never move, and rows: between layers every device has its own rows, so no cache ever moves.
+gathered a layer at a time, and rows. `tensor` shards heads, hidden widths and the vocabulary. `expert` shards the
+experts, which never move, and rows: between layers every device has its own rows, so no cache ever moves.
 
 Everything also runs on one device without a mesh. Axes have type Auto: the specs are constraints, and the compiler
 chooses the rest.

@@ -12,32 +12,18 @@ V vocabulary.
 
 import functools
 
-from flax import nnx, struct
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.models import embedding, lora, moe, rope, sharding
+from negot_jax.models.kv_cache import Cache, stacks_of
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
 
 _NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
-_SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
-
-
-@struct.dataclass
-class Cache:
-    """The columns read so far, in the layouts that attention multiplies.
-
-    keys: by stack of layers (see `_stacks`), [layers, B, K, H, S], or of a single layer [B, K, H, S]; values: likewise
-    [layers, B, K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
-    (`widen`) rather than begin with them all.
-    """
-
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    valid_BxS: jax.Array
 
 
 def linear(x: jax.Array, weight: nnx.Param | jax.Array, adapter: dict[str, jax.Array] | None = None) -> jax.Array:
@@ -209,42 +195,6 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
     return {**base, "lora": lora.init(jax.random.fold_in(key, 1), config.lora, base)}
 
 
-def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
-    def zeros(*columns_and_head):
-        shape = (batch, config.kv_heads, *columns_and_head)
-        shapes = [shape if last - first == 1 else (last - first, *shape) for first, last in _stacks(config)]
-        return tuple(sharding.shard_cache(jnp.zeros(shape, config.dtype)) for shape in shapes)
-
-    H = config.head_dim
-    return Cache(zeros(H, columns), zeros(columns, H), valid_BxS=jnp.zeros((batch, columns), bool))
-
-
-def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
-    """The cache with each row repeated `group` times, and room for so many columns in all."""
-    room = columns - cache.valid_BxS.shape[1]
-
-    def widened(x, rows, axis):
-        padding = [(0, room if dimension == axis else 0) for dimension in range(-x.ndim, 0)]
-        return jnp.pad(jnp.repeat(x, group, axis=rows) if group > 1 else x, padding)
-
-    return Cache(
-        keys=tuple(sharding.shard_cache(widened(keys, -4, -1)) for keys in cache.keys),
-        values=tuple(sharding.shard_cache(widened(values, -4, -2)) for values in cache.values),
-        valid_BxS=widened(cache.valid_BxS, -2, -1),
-    )
-
-
-def _stacks(config: ModelConfig) -> list[tuple[int, int]]:
-    """The first and last layer, exclusive, of each stack of layers that is run in a loop.
-
-    An accelerator has one stack, whatever the depth, since it reads a layer of a cache in place. A CPU would copy the
-    layer before it multiplies: there each layer of a shallow model is a stack of its own, and its cache an array.
-    """
-    if sharding.platform() == "cpu" and config.layers <= _SHALLOW:
-        return [(layer, layer + 1) for layer in range(config.layers)]
-    return [(0, config.layers)]
-
-
 def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
     """What a layer sees, by whether it is local: the rotary angles of the new tokens, and their mask [B, T, S].
 
@@ -324,7 +274,7 @@ def forward(
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
-    stacks, filled = _stacks(config), []
+    stacks, filled = stacks_of(config), []
     for number, (first, last) in enumerate(stacks):
         local = np.array(config.is_local[first:last])
         scanned = (np.arange(last - first), local, *(_part(x, first, last) for x in (weights["blocks"], adapters)))

@@ -15,7 +15,7 @@ from negot_jax.game import bargaining, sellers
 from negot_jax.game.buyers import Buyer
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Stream
 from negot_jax.language import constrain, render
-from negot_jax.models import sampling, transformer
+from negot_jax.models import kv_cache, sampling, transformer
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables
 
@@ -143,7 +143,7 @@ def write(tables: Tables, role: int, action: Action, state: GameState, width: in
 class Memory:
     """KV cache, valid tokens per row, and the hidden states of the last column."""
 
-    cache: transformer.Cache
+    cache: kv_cache.Cache
     seen_B: jax.Array
     hidden_BxD: jax.Array
 
@@ -165,11 +165,11 @@ class LanguageModelPlayer(NamedTuple):
 
     def begin(self, tables, prompt, group):
         """Prefills each prompt once and copies the cache to every member of the group."""
-        cache = transformer.init_cache(*prompt.tokens.shape, self.config)
+        cache = kv_cache.init_cache(*prompt.tokens.shape, self.config)
         positions = jnp.cumsum(prompt.valid, axis=1) - 1
         hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
         return Memory(
-            cache=transformer.widen(cache, prompt.tokens.shape[1], group),
+            cache=kv_cache.widen(cache, prompt.tokens.shape[1], group),
             seen_B=jnp.repeat(prompt.valid.sum(axis=1), group),
             hidden_BxD=jnp.repeat(hidden[:, -1], group, axis=0),
         )
@@ -178,7 +178,7 @@ class LanguageModelPlayer(NamedTuple):
         layout = tables.side(self.role).layout
         heard_next = self.role == BUYER and last + 1 < layout.turns  # The buyer hears its next turn within this one.
         columns = layout.start(last + 1) if heard_next else layout.end(last)
-        return memory.replace(cache=transformer.widen(memory.cache, columns))
+        return memory.replace(cache=kv_cache.widen(memory.cache, columns))
 
     def hear(self, tables, memory, turn, heard):
         def read(memory):

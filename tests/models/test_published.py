@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.models import hf_checkpoint, hf_config, transformer
+from negot_jax.models import hf_checkpoint, hf_config, kv_cache, transformer
 from negot_jax.models.sharding import leaf_name
 from tests.models import published
 from tests.models.published import CASES, VOCAB, torch
@@ -74,7 +74,7 @@ def test_gradients(reference, model, tokens, tmp_path):
 def _generate(config, weights, prompts_BxP, valid_BxP):
     """Greedy tokens [B, NEW] and their hidden states, by the cache; prompts are padded on the left or in the middle."""
     B, P = prompts_BxP.shape
-    cache = transformer.init_cache(B, P + NEW, config)
+    cache = kv_cache.init_cache(B, P + NEW, config)
     positions = jnp.cumsum(valid_BxP, axis=1) - 1
     hidden, cache = transformer.forward(config, weights, prompts_BxP, positions, valid_BxP, cache)
 

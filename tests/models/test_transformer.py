@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.models import sharding, transformer
+from negot_jax.models import kv_cache, sharding, transformer
 from negot_jax.models.presets import preset
 
 CONFIG = preset("tiny", vocab_size=61, layers=3, width=24, heads=6, kv_heads=2, head_dim=8, mlp=40)
@@ -117,11 +117,11 @@ def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks
     """Also where the cache begins with the columns of the first chunk alone, and layers are stacked or apart."""
     monkeypatch.setattr(transformer, "_SHALLOW", shallow)
     read = jax.jit(functools.partial(transformer.forward, CONFIG))  # A new one, which the depth is not compiled into.
-    cache, start = transformer.init_cache(B, chunks[0] if grows else COLUMNS, CONFIG), 0
+    cache, start = kv_cache.init_cache(B, chunks[0] if grows else COLUMNS, CONFIG), 0
     for size in chunks:
         end = start + size
         part = (x[:, start:end] for x in batch)
-        hidden, cache = read(weights, *part, transformer.widen(cache, end) if grows else cache, jnp.int32(start))
+        hidden, cache = read(weights, *part, kv_cache.widen(cache, end) if grows else cache, jnp.int32(start))
         valid = batch[2][:, start:end]
         np.testing.assert_allclose(hidden[valid], whole[:, start:end][valid], **TOLERANCE)
         start = end
@@ -132,18 +132,18 @@ def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks
 def test_a_widened_cache_repeats_rows_by_group(weights, batch):
     """What each member of a group would have read."""
     read = lambda group: transformer.forward(
-        CONFIG, weights, *(jnp.repeat(x, group, axis=0) for x in batch), transformer.init_cache(B * group, T, CONFIG)
+        CONFIG, weights, *(jnp.repeat(x, group, axis=0) for x in batch), kv_cache.init_cache(B * group, T, CONFIG)
     )[1]
-    ours, theirs = transformer.widen(read(1), COLUMNS, group=2), transformer.widen(read(2), COLUMNS)
+    ours, theirs = kv_cache.widen(read(1), COLUMNS, group=2), kv_cache.widen(read(2), COLUMNS)
     jax.tree.map(functools.partial(np.testing.assert_allclose, **TOLERANCE), ours, theirs)
 
 
 def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
     """Columns after the new ones are in the future, whatever they hold."""
     tokens, positions, valid = batch
-    cache = transformer.init_cache(B, COLUMNS, CONFIG)
+    cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
     other = jax.tree.map(lambda x: x + 9, (cache.keys, cache.values))
-    cache = transformer.Cache(*other, valid_BxS=~cache.valid_BxS)
+    cache = kv_cache.Cache(*other, valid_BxS=~cache.valid_BxS)
     hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
     np.testing.assert_allclose(hidden[valid[:, :9]], whole[:, :9][valid[:, :9]], **TOLERANCE)
 
@@ -172,7 +172,7 @@ def test_what_stands_in_padding_of_the_cache_changes_no_bit(weights, batch):
     other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
 
     def last(ids):
-        cache = transformer.init_cache(B, COLUMNS, CONFIG)
+        cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
         _, cache = forward(CONFIG, weights, ids[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
         ones = np.ones((B, 1), bool)
         return np.asarray(
@@ -216,7 +216,7 @@ def test_gradients_are_finite_with_padding_rows(weights, batch):
 
 def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, whole):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
-    hidden, cache = forward(config, weights, *batch, transformer.init_cache(B, COLUMNS, config), jnp.int32(0))
+    hidden, cache = forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config), jnp.int32(0))
     assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(hidden[batch[2]].astype(np.float32), whole[batch[2]], atol=0.15)
     assert transformer.logits(config, weights, hidden).dtype == jnp.float32
@@ -256,7 +256,7 @@ def test_init_depends_on_the_key_and_starts_at_a_sane_scale(batch):
 
 @pytest.mark.parametrize("blocks, cached", [((5, 9), False), (BLOCKS, True)])
 def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
-    cache = transformer.init_cache(B, T, CONFIG) if cached else None
+    cache = kv_cache.init_cache(B, T, CONFIG) if cached else None
     with pytest.raises(ValueError, match="blocks=.* must end at the 14 new tokens and go without a cache"):
         transformer.forward(CONFIG, weights, *batch, cache, blocks=blocks)
 
@@ -272,7 +272,7 @@ def test_other_architectures_read_alike_in_any_pieces(name, batch):
         np.testing.assert_allclose(forward(config, weights, *alone)[0][0], whole[row, valid[row]], **TOLERANCE)
     blocks, _ = forward(config, weights, *batch, blocks=BLOCKS)
     np.testing.assert_allclose(blocks[valid], whole[valid], **TOLERANCE)
-    cache = transformer.init_cache(B, COLUMNS, config)
+    cache = kv_cache.init_cache(B, COLUMNS, config)
     for start, end in ((0, 6), (6, 10), (10, 14)):
         part = (x[:, start:end] for x in batch)
         hidden, cache = forward(config, weights, *part, cache, jnp.int32(start))
