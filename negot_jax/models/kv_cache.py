@@ -17,8 +17,8 @@ _SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
 class Cache:
     """The columns read so far.
 
-    keys: by stack of layers (see `stacks_of`), [layers, B, K, H, S], or of a single layer [B, K, H, S]; values: likewise
-    [layers, B, K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
+    keys: by stack of layers (see `stacks_of`), [layers, B, K, H, S], or [B, K, H, S] of a single layer; values: likewise,
+    with [..., S, H]. valid_BxS: False where a column is padding. Attention reads all S columns, so let a cache grow
     (`widen`) rather than begin with them all.
     """
 
