@@ -17,7 +17,7 @@ _SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
 class Cache:
     """The columns read so far.
 
-    keys: by stack of layers (see `stacks_of`), [layers, B, K, H, S], or [B, K, H, S] of a single layer; values: likewise,
+    keys: by stack of layers (see `stacks_of`), [layers, B, K, H, S], or [B, K, H, S] of one layer; values: likewise,
     with [..., S, H]. valid_BxS: False where a column is padding. Attention reads all S columns, so let a cache grow
     (`widen`) rather than begin with them all.
     """

@@ -115,7 +115,7 @@ def test_forward_and_logits_equal_plain_numpy(weights, batch, whole):
 @pytest.mark.parametrize("chunks, grows", [((6, 7, 1), True), ((9, 1, 1, 1, 1, 1), False)], ids=["grows", "decode"])
 def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, grows, shallow, monkeypatch):
     """Also where the cache begins with the columns of the first chunk alone, and layers are stacked or apart."""
-    monkeypatch.setattr(transformer, "_SHALLOW", shallow)
+    monkeypatch.setattr(kv_cache, "_SHALLOW", shallow)
     read = jax.jit(functools.partial(transformer.forward, CONFIG))  # A new one, which the depth is not compiled into.
     cache, start = kv_cache.init_cache(B, chunks[0] if grows else COLUMNS, CONFIG), 0
     for size in chunks:
