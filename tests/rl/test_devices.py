@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from negot_jax.roofline import hlo
+from tests.rl import small
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -193,7 +194,7 @@ def test_no_collective_moves_a_cache(runs):
         moved = [op for op in collectives if op.kind != "all-reduce" and of_floats(op)]
         # Of a context, 65 columns is the first turn; no weight has so many, and what a buyer says in all is 64 tokens.
         assert not [op.text for op in moved if any(len(shape) >= 4 and max(shape) > 64 for shape in op.shapes)]
-        decoding = [op for op in collectives if op.inside[:3] == ("while", "conditional", "while")]
+        decoding = [op for op in collectives if hlo.Around("while", small.LANGUAGE.message_tokens) in op.around]
         rows = 32 // math.prod(mesh.sizes[axis] for axis in ("data", "fsdp", "expert"))
         tokens = 256 * 16  # That experts read at a time.
         assert decoding and not [op.text for op in decoding if op.size > max(rows * 100 * 8, tokens)]
