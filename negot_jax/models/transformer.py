@@ -11,6 +11,7 @@ V vocabulary.
 """
 
 import functools
+import math
 
 from flax import nnx, struct
 import jax
@@ -30,8 +31,8 @@ _SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
 class Cache:
     """The columns read so far, in the layouts that attention multiplies.
 
-    keys: by stack of layers (see `_stacks`), [layers, B, K, H, S], or of a single layer [B, K, H, S]; values: likewise
-    [layers, B, K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
+    keys: by stack of layers (see `_stacks`), [layers, B, K, H, S], or of a single layer [B * K, H, S]; values: likewise
+    [layers, B, K, S, H] or [B * K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
     (`widen`) rather than begin with them all.
     """
 
@@ -99,18 +100,19 @@ class Attention(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         return rope.rotate(query, angles), rope.rotate(key, angles), value
 
-    def attend(self, query_BxTxNxH, keys_BxKxHxS, values_BxKxSxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
+    def attend(self, query_BxTxNxH, keys, values, mask_BxTxS, blocks: tuple[int, ...], adapters):
+        """keys: [B, K, H, S] or [B * K, H, S]; values: likewise, with S before H."""
         B, T, N, H = query_BxTxNxH.shape
-        K = keys_BxKxHxS.shape[1]
+        K, heads = math.prod(keys.shape[:-2]) // B, keys.shape[:-2]
         query_BxKxTxGxH = jnp.moveaxis(query_BxTxNxH.reshape(B, T, K, N // K, H), 1, 2)
 
         def stretch(start, end, span):
-            query = query_BxKxTxGxH[:, :, start:end].reshape(B, K, -1, H)
-            scores = jnp.matmul(query, keys_BxKxHxS[..., :span], preferred_element_type=jnp.float32) * self.scale
+            query = query_BxKxTxGxH[:, :, start:end].reshape(*heads, -1, H)
+            scores = jnp.matmul(query, keys[..., :span], preferred_element_type=jnp.float32) * self.scale
             scores = scores.reshape(B, K, -1, N // K, scores.shape[-1])
             visible = mask_BxTxS[:, None, start:end, None, :span]
             weights = jax.nn.softmax(jnp.where(visible, scores, _NEVER)).astype(query.dtype)
-            mixed = jnp.matmul(weights.reshape(B, K, -1, scores.shape[-1]), values_BxKxSxH[:, :, :span])
+            mixed = jnp.matmul(weights.reshape(*heads, -1, scores.shape[-1]), values[..., :span, :])
             return jnp.moveaxis(mixed.reshape(B, K, -1, N // K, H), 2, 1)
 
         ends = blocks or (T,)
@@ -211,9 +213,9 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     def zeros(*columns_and_head):
-        shape = (batch, config.kv_heads, *columns_and_head)
-        shapes = [shape if last - first == 1 else (last - first, *shape) for first, last in _stacks(config)]
-        return tuple(sharding.split_cache(jnp.zeros(shape, config.dtype)) for shape in shapes)
+        stacks, K = _stacks(config), config.kv_heads
+        heads = [(batch * K,) if _apart(config) else (last - first, batch, K) for first, last in stacks]
+        return tuple(sharding.split_cache(jnp.zeros((*shape, *columns_and_head), config.dtype)) for shape in heads)
 
     H = config.head_dim
     return Cache(zeros(H, columns), zeros(columns, H), valid_BxS=jnp.zeros((batch, columns), bool))
@@ -221,26 +223,33 @@ def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
 
 def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
     """The cache with each row repeated `group` times, and room for so many columns in all."""
-    room = columns - cache.valid_BxS.shape[1]
+    B, S = cache.valid_BxS.shape
 
-    def widened(x, rows, axis):
-        padding = [(0, room if dimension == axis else 0) for dimension in range(-x.ndim, 0)]
-        return jnp.pad(jnp.repeat(x, group, axis=rows) if group > 1 else x, padding)
+    def widened(x, axis):
+        if group > 1 and x.ndim == 5:
+            x = jnp.repeat(x, group, axis=1)
+        elif group > 1:
+            x = jnp.repeat(x.reshape(B, -1), group, axis=0).reshape(-1, *x.shape[1:])
+        return jnp.pad(x, [(0, columns - S if dimension == axis else 0) for dimension in range(-x.ndim, 0)])
 
     return Cache(
-        keys=tuple(sharding.split_cache(widened(keys, -4, -1)) for keys in cache.keys),
-        values=tuple(sharding.split_cache(widened(values, -4, -2)) for values in cache.values),
-        valid_BxS=widened(cache.valid_BxS, -2, -1),
+        keys=tuple(sharding.split_cache(widened(keys, -1)) for keys in cache.keys),
+        values=tuple(sharding.split_cache(widened(values, -2)) for values in cache.values),
+        valid_BxS=widened(cache.valid_BxS, -1),
     )
 
 
-def _stacks(config: ModelConfig) -> list[tuple[int, int]]:
-    """The first and last layer, exclusive, of each stack of layers that is run in a loop.
+def _apart(config: ModelConfig) -> bool:
+    """Whether layers run one after another, each with a cache of its own, and not in a loop over stacked ones.
 
-    An accelerator has one stack, whatever the depth, since it reads a layer of a cache in place. A CPU would copy the
-    layer before it multiplies: there each layer of a shallow model is a stack of its own, and its cache an array.
+    An accelerator reads a layer of a stacked cache in place. A CPU would copy the layer before it multiplies.
     """
-    if sharding.platform() == "cpu" and config.layers <= _SHALLOW:
+    return sharding.platform() == "cpu" and config.layers <= _SHALLOW
+
+
+def _stacks(config: ModelConfig) -> list[tuple[int, int]]:
+    """The first and last layer, exclusive, of each part of the layers that has a cache of its own."""
+    if _apart(config):
         return [(layer, layer + 1) for layer in range(config.layers)]
     return [(0, config.layers)]
 
@@ -310,13 +319,16 @@ def forward(
         keys, values = jnp.einsum("btkh->bkht", key), jnp.einsum("btkh->bkth", value)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
-            at = (index,) * (carried[0].ndim - keys.ndim)
-            keys, values = keys[(None,) * len(at)], values[(None,) * len(at)]
+            stacked = carried[0].ndim == 5
+            at = (index, 0, 0) if stacked else (0,)
+            shaped = lambda new: new[None] if stacked else new.reshape(-1, *new.shape[2:])
             carried = (
-                sharding.split_cache(jax.lax.dynamic_update_slice(carried[0], keys, (*at, 0, 0, 0, cursor))),
-                sharding.split_cache(jax.lax.dynamic_update_slice(carried[1], values, (*at, 0, 0, cursor, 0))),
+                sharding.split_cache(jax.lax.dynamic_update_slice(carried[0], shaped(keys), (*at, 0, cursor))),
+                sharding.split_cache(jax.lax.dynamic_update_slice(carried[1], shaped(values), (*at, cursor, 0))),
             )
-            keys, values = (jax.lax.dynamic_index_in_dim(whole, index, 0, False) if at else whole for whole in carried)
+            keys, values = carried
+            if stacked:
+                keys, values = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False) for whole in carried)
         x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
         return (sharding.split_rows(block.add_mlp(sharding.split_rows(x), adapters)), carried), None
 
@@ -329,7 +341,7 @@ def forward(
         local = np.array(config.is_local[first:last])
         scanned = (np.arange(last - first), local, *(_part(x, first, last) for x in (weights["blocks"], adapters)))
         carried = () if cache is None else (cache.keys[number], cache.values[number])
-        if last - first == 1:
+        if _apart(config):
             (x_BxTxD, carried), _ = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
         else:
             (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
