@@ -31,9 +31,9 @@ _SHALLOW = 8  # Layers up to which a CPU runs one after another, not in a loop.
 class Cache:
     """The columns read so far, in the layouts that attention multiplies.
 
-    keys: by stack of layers (see `_stacks`), [layers, B, K, H, S], or of a single layer [B * K, H, S]; values: likewise
-    [layers, B, K, S, H] or [B * K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so let a cache grow
-    (`widen`) rather than begin with them all.
+    keys: [layers, B, K, H, S], or where layers run apart (see `_apart`) of each [B * K, H, S]; values: likewise
+    [layers, B, K, S, H] or [B * K, S, H]. valid_BxS: False where a column is padding. All S columns are attended to, so
+    let a cache grow (`widen`) rather than begin with them all.
     """
 
     keys: tuple[jax.Array, ...]

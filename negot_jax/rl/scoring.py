@@ -13,7 +13,6 @@ from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.layout import Layout
 from negot_jax.rl.rollout import Dialogue
 
-
 _STRETCHES = 4  # Of a row, each of which attends to the columns up to its end.
 
 

@@ -21,6 +21,9 @@ class Recital:
     def begin(self, tables, prompt, group):
         return ()
 
+    def make_room(self, tables, memory, last):
+        return memory
+
     def speak(self, key, tables, memory, turn, state):
         B = state.turn.size
         said = jnp.broadcast_to(self.said_KxW[turn], (B, self.said_KxW.shape[1]))
