@@ -214,7 +214,7 @@ def shard_cache(x: jax.Array) -> jax.Array:
     On a TPU it also fixes the layout in memory. Left alone, the compiler chooses the layout in which new columns are
     written fastest, and copies the whole layer into another one at every step to read it.
     """
-    wanted = P(*[None] * (x.ndim - len(CACHE)), *CACHE)
+    wanted = P(None, *CACHE) if x.ndim > len(CACHE) else P((*ROWS, TENSOR))
     mesh = jax.sharding.get_abstract_mesh()
     if platform() != "tpu" or mesh.empty:
         return _constrain(x, wanted)

@@ -11,6 +11,7 @@ V vocabulary.
 """
 
 import functools
+import math
 
 from flax import nnx
 import jax
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.models import embedding, lora, moe, rope, sharding
-from negot_jax.models.kv_cache import Cache, stacks_of
+from negot_jax.models.kv_cache import Cache, apart, stacks_of
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
@@ -85,18 +86,19 @@ class Attention(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         return rope.rotate(query, angles), rope.rotate(key, angles), value
 
-    def attend(self, query_BxTxNxH, keys_BxKxHxS, values_BxKxSxH, mask_BxTxS, blocks: tuple[int, ...], adapters):
+    def attend(self, query_BxTxNxH, keys, values, mask_BxTxS, blocks: tuple[int, ...], adapters):
+        """keys: [B, K, H, S] or [B * K, H, S]; values: likewise, with S before H."""
         B, T, N, H = query_BxTxNxH.shape
-        K = keys_BxKxHxS.shape[1]
+        K, heads = math.prod(keys.shape[:-2]) // B, keys.shape[:-2]
         query_BxKxTxGxH = jnp.moveaxis(query_BxTxNxH.reshape(B, T, K, N // K, H), 1, 2)
 
         def stretch(start, end, span):
-            query = query_BxKxTxGxH[:, :, start:end].reshape(B, K, -1, H)
-            scores = jnp.matmul(query, keys_BxKxHxS[..., :span], preferred_element_type=jnp.float32) * self.scale
+            query = query_BxKxTxGxH[:, :, start:end].reshape(*heads, -1, H)
+            scores = jnp.matmul(query, keys[..., :span], preferred_element_type=jnp.float32) * self.scale
             scores = scores.reshape(B, K, -1, N // K, scores.shape[-1])
             visible = mask_BxTxS[:, None, start:end, None, :span]
             weights = jax.nn.softmax(jnp.where(visible, scores, _NEVER)).astype(query.dtype)
-            mixed = jnp.matmul(weights.reshape(B, K, -1, scores.shape[-1]), values_BxKxSxH[:, :, :span])
+            mixed = jnp.matmul(weights.reshape(*heads, -1, scores.shape[-1]), values[..., :span, :])
             return jnp.moveaxis(mixed.reshape(B, K, -1, N // K, H), 2, 1)
 
         ends = blocks or (T,)
@@ -260,13 +262,16 @@ def forward(
         keys, values = jnp.einsum("btkh->bkht", key), jnp.einsum("btkh->bkth", value)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
-            at = (index,) * (carried[0].ndim - keys.ndim)
-            keys, values = keys[(None,) * len(at)], values[(None,) * len(at)]
+            stacked = carried[0].ndim == 5
+            at = (index, 0, 0) if stacked else (0,)
+            shaped = lambda new: new[None] if stacked else new.reshape(-1, *new.shape[2:])
             carried = (
-                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[0], keys, (*at, 0, 0, 0, cursor))),
-                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[1], values, (*at, 0, 0, cursor, 0))),
+                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[0], shaped(keys), (*at, 0, cursor))),
+                sharding.shard_cache(jax.lax.dynamic_update_slice(carried[1], shaped(values), (*at, cursor, 0))),
             )
-            keys, values = (jax.lax.dynamic_index_in_dim(whole, index, 0, False) if at else whole for whole in carried)
+            keys, values = carried
+            if stacked:
+                keys, values = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False) for whole in carried)
         x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
         return (sharding.shard_rows(block.add_mlp(sharding.shard_rows(x), adapters)), carried), None
 
@@ -279,7 +284,7 @@ def forward(
         local = np.array(config.is_local[first:last])
         scanned = (np.arange(last - first), local, *(_part(x, first, last) for x in (weights["blocks"], adapters)))
         carried = () if cache is None else (cache.keys[number], cache.values[number])
-        if last - first == 1:
+        if apart(config):
             (x_BxTxD, carried), _ = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
         else:
             (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
