@@ -191,7 +191,7 @@ def of_floats(op: hlo.Operation) -> bool:
 
 
 def test_no_collective_moves_a_cache(runs):
-    """Nothing of three axes or more that is as long as a context moves, and while decoding nothing as large as a layer's."""
+    """Nothing of three axes as long as a context moves, and while decoding nothing as large as a layer's."""
     for mesh in runs[1]:
         collectives = [op for op in hlo.operations(mesh.after) if op.kind in hlo.COLLECTIVES]
         moved = [op for op in collectives if op.kind != "all-reduce" and of_floats(op)]
