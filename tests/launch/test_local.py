@@ -43,7 +43,7 @@ _SIZES = {
 }
 _MOE = {"model.experts": 4, "model.active_experts": 2}
 CASES = [
-    pytest.param({}, {"fsdp": 2, "tensor": 2}, {"tensor": 2}),
+    pytest.param({}, {"fsdp": 2, "tensor": 2}, {"tensor": 2}, marks=pytest.mark.slow),
     pytest.param(_MOE, {"fsdp": 2, "tensor": 2, "expert": 2}, {"fsdp": 2, "expert": 2}, marks=pytest.mark.slow),
     pytest.param({}, {"fsdp": 8}, {"fsdp": 4}, marks=pytest.mark.slow),
     pytest.param(_MOE, {"expert": 4}, {}, marks=pytest.mark.slow),
