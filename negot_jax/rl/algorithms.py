@@ -8,10 +8,18 @@ import dataclasses
 
 from negot_jax.config import field, nearest
 from negot_jax.rl.advantages import ADVANTAGES, SCALES
-from negot_jax.rl.losses import AGGREGATIONS, KL_LOSSES, RATIOS
+from negot_jax.rl.losses import AGGREGATIONS, CORRECTIONS, KL_LOSSES, RATIOS, SURROGATES
 
 _KL = ("none", "k1", *KL_LOSSES)
-_TABLES = {"advantage": ADVANTAGES, "scale": SCALES, "ratio": RATIOS, "aggregation": AGGREGATIONS, "kl": _KL}
+_TABLES = {
+    "advantage": ADVANTAGES,
+    "scale": SCALES,
+    "ratio": RATIOS,
+    "surrogate": SURROGATES,
+    "aggregation": AGGREGATIONS,
+    "kl": _KL,
+    "importance": CORRECTIONS,
+}
 _CRITIC = ("gamma", "gae_lambda", "value_coefficient", "value_clip")  # Read only with a critic.
 
 
@@ -26,6 +34,7 @@ class AlgorithmConfig:
     advantage: str = field("group", f"baseline, the group's mean (GRPO) or a critic (PPO): {_one_of(ADVANTAGES)}")
     scale: str = field("none", f"over what advantages are normalized: {_one_of(SCALES)}")
     ratio: str = field("token", f"unit of the clipped probability ratio: {_one_of(RATIOS)} (GSPO)")
+    surrogate: str = field("clip", f"what a ratio outside the clip range does: {_one_of(SURROGATES)}")
     clip: tuple[float, ...] = field((0.2, 0.2), "clip range of the ratio below and above 1")
     aggregation: str = field(
         "token", f"what the loss averages over, tokens, episodes or slots: {_one_of(AGGREGATIONS)}"
@@ -34,6 +43,7 @@ class AlgorithmConfig:
     entropy: float = field(0.0, "weight of an entropy bonus")
     kl: str = field("none", f"KL from the warm start: {_one_of(_KL)} (k1 as a reward, k2 and k3 as a loss)")
     kl_coefficient: float = field(0.0, "weight of the KL term")
+    importance: str = field("truncate", f"what trainer/sampler ratios past the cap become: {_one_of(CORRECTIONS)}")
     importance_cap: float = field(0.0, "cap on trainer/sampler importance weights; 0: no correction")
     gamma: float = field(1.0, "discount from one of the learner's tokens to the next (gae)")
     gae_lambda: float = field(1.0, "lambda of generalized advantage estimation (gae)")
@@ -45,8 +55,8 @@ class AlgorithmConfig:
             if (value := getattr(self, name)) not in table:
                 near = nearest(value, table)
                 raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")
-        if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] >= 1:
-            raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first below 1.")
+        if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] > 1:
+            raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first at most 1.")
         for name in ("entropy", "kl_coefficient", "importance_cap", "value_coefficient"):
             if getattr(self, name) < 0:
                 raise ValueError(f"algorithm.{name}={getattr(self, name)} is negative. Use 0 (off) or more.")
@@ -60,6 +70,8 @@ class AlgorithmConfig:
                 f"algorithm.kl={self.kl!r} with algorithm.kl_coefficient={self.kl_coefficient} does nothing. "
                 "Set both, or leave both out."
             )
+        if self.importance != "truncate" and not self.importance_cap:
+            raise ValueError(f"algorithm.importance={self.importance!r} does nothing without algorithm.importance_cap.")
         if self.critic:
             self._require_no_group()
         else:
@@ -102,6 +114,7 @@ PRESETS = {
     "grpo_2024": AlgorithmConfig(scale="group", aggregation="episode", kl="k3", kl_coefficient=0.04),
     "dr_grpo": AlgorithmConfig(aggregation="constant"),
     "dapo": AlgorithmConfig(scale="group", clip=(0.2, 0.28), mask_equal_groups=True),
+    "cispo": AlgorithmConfig(scale="group", surrogate="cispo", clip=(1.0, 4.0)),
     "gspo": AlgorithmConfig(scale="group", ratio="sequence", clip=(3e-4, 4e-4), aggregation="episode"),
     "ppo": AlgorithmConfig(advantage="gae", scale="batch"),
 }

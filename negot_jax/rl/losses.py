@@ -54,9 +54,50 @@ def clipped_policy_loss(
     return -jnp.minimum(ratio * advantages, bounded * advantages), bounded * advantages < ratio * advantages
 
 
-def truncated_importance(trainer: jax.Array, sampler: jax.Array, cap: float) -> jax.Array:
-    """min(p_trainer / p_sampler, cap) per token, under the same weights (Yao et al. 2025); no gradient."""
+def weighted_policy_loss(
+    log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]
+) -> tuple[jax.Array, jax.Array]:
+    """CISPO: the clipped ratio is a constant weight, so a clipped token still teaches (MiniMax 2025, arXiv 2506.13585,
+    eq. 4), and whether it was clipped. The gradient is that of the paper's; the value differs by a constant.
+    """
+    ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
+    bounded = jnp.clip(ratio, 1 - clip[0], 1 + clip[1])
+    return -bounded * advantages * log_ratio, bounded != ratio
+
+
+SURROGATES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+    "clip": clipped_policy_loss,
+    "cispo": weighted_policy_loss,
+}
+
+
+# --- Weights that correct for a sampler whose probabilities differ from the trainer's under the same parameters:
+# (trainer, sampler, mask, cap), each [B, N], to [B, N]; no gradient.
+
+
+def truncated_importance(trainer: jax.Array, sampler: jax.Array, mask: jax.Array, cap: float) -> jax.Array:
+    """min(p_trainer / p_sampler, cap) per token: TIS (Yao et al. 2025)."""
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(trainer - sampler), cap))
+
+
+def masked_tokens(trainer: jax.Array, sampler: jax.Array, mask: jax.Array, cap: float) -> jax.Array:
+    """p_trainer / p_sampler, or 0 outside [1 / cap, cap], per token: IcePop (Ling Team 2025, arXiv 2510.18855)."""
+    ratio = jax.lax.stop_gradient(jnp.exp(trainer - sampler))
+    return jnp.where((ratio >= 1 / cap) & (ratio <= cap), ratio, 0.0)
+
+
+def masked_episodes(trainer: jax.Array, sampler: jax.Array, mask: jax.Array, cap: float) -> jax.Array:
+    """The ratio of whole episodes, or 0 above the cap: MIS (Liu et al. 2025, "When Speed Kills Stability")."""
+    log_ratio = jnp.where(mask, trainer - sampler, 0.0).sum(axis=1, keepdims=True)
+    ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
+    return jnp.broadcast_to(jnp.where(ratio <= cap, ratio, 0.0), trainer.shape)
+
+
+CORRECTIONS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]] = {
+    "truncate": truncated_importance,
+    "mask_tokens": masked_tokens,
+    "mask_episodes": masked_episodes,
+}
 
 
 def clipped_value_loss(values: jax.Array, old: jax.Array, returns: jax.Array, clip: float) -> jax.Array:

@@ -20,7 +20,7 @@ class Targets:
     """What an update learns from, held fixed while it learns: [B, N] each.
 
     mask: tokens that count. sampler_log_probs: at sampling. old_log_probs: denominator of the ratios.
-    importance_weights: truncated trainer/sampler ratios. reference_log_probs: under the reference policy.
+    importance_weights: bounded trainer/sampler ratios. reference_log_probs: under the reference policy.
     old_values: the critic's before the first update. returns: targets of the critic.
     """
 
@@ -56,7 +56,8 @@ def make_targets(
     reference = zeros if reference_log_probs_BxN is None else reference_log_probs_BxN
     importance = zeros + 1
     if algorithm.importance_cap:
-        importance = losses.truncated_importance(log_probs, sampler_log_probs_BxN, algorithm.importance_cap)
+        correct = losses.CORRECTIONS[algorithm.importance]
+        importance = correct(log_probs, sampler_log_probs_BxN, sampled_BxN, algorithm.importance_cap)
         metrics["importance_weight"] = losses.masked(importance, sampled_BxN)
     rewards_BxN = advantages.token_rewards(rewards_B, sampled_BxN)
     if algorithm.kl == "k1":
@@ -94,7 +95,7 @@ def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targe
     """
     mask = targets.mask
     log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)
-    terms, clipped = losses.clipped_policy_loss(log_ratio, targets.advantages, algorithm.clip)
+    terms, clipped = losses.SURROGATES[algorithm.surrogate](log_ratio, targets.advantages, algorithm.clip)
     terms *= targets.importance_weights
     gap = jnp.abs(scores.log_probs - targets.sampler_log_probs)
     metrics = {

@@ -20,6 +20,9 @@ VARIANTS = {
     "k1": AlgorithmConfig(kl="k1", kl_coefficient=0.1),
     "k2": AlgorithmConfig(kl="k2", kl_coefficient=0.1, entropy=0.02),
     "importance": AlgorithmConfig(importance_cap=1.01),
+    "cispo_narrow": AlgorithmConfig(surrogate="cispo", clip=(0.005, 0.005)),
+    "mask_tokens": AlgorithmConfig(importance="mask_tokens", importance_cap=1.01),
+    "mask_episodes": AlgorithmConfig(importance="mask_episodes", importance_cap=1.02),
     "ppo_with_k1": AlgorithmConfig(
         advantage="gae", gamma=0.99, gae_lambda=0.9, value_clip=0.01, kl="k1", kl_coefficient=0.1, importance_cap=2.0
     ),
@@ -72,8 +75,15 @@ def _oracle(config, reward_B, mask, sampler, trainer, new, reference):
                 ratio = np.exp(np.mean(new.log_probs[b, own] - old[b, own]))
             bounded = np.clip(ratio, 1 - config.clip[0], 1 + config.clip[1])
             term = -min(ratio * advantages[b, n], bounded * advantages[b, n])
-            if config.importance_cap:
-                term *= min(np.exp(old[b, n] - sampler[b, n]), config.importance_cap)
+            if config.surrogate == "cispo":
+                term = -bounded * advantages[b, n] * (new.log_probs[b, n] - old[b, n])
+            if cap := config.importance_cap:
+                weight_n, weight_b = np.exp(old[b, n] - sampler[b, n]), np.exp(np.sum(old[b, own] - sampler[b, own]))
+                term *= {
+                    "truncate": min(weight_n, cap),
+                    "mask_tokens": weight_n * (1 / cap <= weight_n <= cap),
+                    "mask_episodes": weight_b * (weight_b <= cap),
+                }[config.importance]
             log_ratio = new.log_probs[b, n] - reference[b, n]
             term -= config.entropy * new.entropies[b, n]
             term += config.kl_coefficient * {
@@ -150,6 +160,8 @@ def test_the_tail_is_the_share_of_ratios_outside_a_factor_of_two():
         ({"advantage": "gea"}, "Did you mean 'gae'"),
         ({"ratio": "sequense"}, "Did you mean 'sequence'"),
         ({"clip": (0.2,)}, "algorithm.clip"),
+        ({"clip": (1.1, 0.2)}, "the first at most 1"),
+        ({"importance": "mask_tokens"}, "does nothing without algorithm.importance_cap"),
         ({"entropy": -0.1}, "algorithm.entropy=-0.1 is negative"),
         ({"kl": "k3"}, "Set both"),
         ({"kl_coefficient": 0.1}, "Set both"),

@@ -1,5 +1,7 @@
 """The terms of the loss against numpy, as written in the papers."""
 
+import functools
+
 import hypothesis
 from hypothesis import strategies as st
 import jax
@@ -29,6 +31,14 @@ def test_the_gradient_stops_where_it_is_clipped():
     log_ratios = jnp.log(jnp.array([1.0, 1.5, 1.5, 0.5, 0.5]))
     slopes = jax.vmap(slope)(log_ratios, jnp.array([1.0, 1.0, -1.0, 1.0, -1.0]))
     np.testing.assert_allclose(slopes, [-1.0, 0.0, 1.5, -0.5, 0.0], atol=1e-6)
+
+
+def test_what_cispo_clips_still_teaches():
+    """MiniMax 2025, eq. 4: the gradient is the clipped ratio times the advantage, on both sides of the range."""
+    slope = jax.grad(lambda *args: losses.weighted_policy_loss(*args, (0.2, 0.2))[0])
+    log_ratios = jnp.log(jnp.array([1.0, 1.5, 1.5, 0.5, 0.5]))
+    slopes = jax.vmap(slope)(log_ratios, jnp.array([1.0, 1.0, -1.0, 1.0, -1.0]))
+    np.testing.assert_allclose(slopes, [-1.0, -1.2, 1.2, -0.8, 0.8], atol=1e-6)
 
 
 @pytest.fixture
@@ -61,7 +71,8 @@ def test_a_sequence_ratio_teaches_all_its_tokens(tokens):
 @hypothesis.given(finite, finite, st.floats(0.1, 5.0))
 def test_truncated_importance(trainer, sampler, cap):
     """Yao et al. 2025: min(p_trainer / p_sampler, C), a constant to the gradient."""
-    weight, slope = jax.value_and_grad(losses.truncated_importance)(jnp.float32(trainer), jnp.float32(sampler), cap)
+    truncated = functools.partial(losses.truncated_importance, mask=None, cap=cap)
+    weight, slope = jax.value_and_grad(truncated)(jnp.float32(trainer), jnp.float32(sampler))
     np.testing.assert_allclose(weight, min(np.exp(np.float64(trainer) - sampler), cap), rtol=1e-4)
     assert slope == 0
 
