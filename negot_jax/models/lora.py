@@ -8,7 +8,8 @@ it the base, so that a trained buyer, its frozen seller and the KL reference sha
     seller = base
 
 A target's adapter is {"a": [layers, *in, rank], "b": [layers, rank, *out]}, with an axis of experts after the layers
-where the target has one.
+where the target has one. An expert's rank is rank / active experts, so that a token passes through as many of their
+parameters as in a dense layer (Schulman et al. 2025, "LoRA Without Regret").
 """
 
 import math
@@ -37,7 +38,7 @@ def join(trained: dict, base: dict) -> dict:
     return {**base, **trained}
 
 
-def init(key: jax.Array, config: LoraConfig, base: dict) -> Adapters:
+def init(key: jax.Array, config: LoraConfig, base: dict, active_experts: int = 1) -> Adapters:
     """Fresh float32 adapters for a base (arrays, or their shapes). B is zero, so they change nothing yet."""
     adapters = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(base["blocks"]):
@@ -45,18 +46,19 @@ def init(key: jax.Array, config: LoraConfig, base: dict) -> Adapters:
             inputs, outputs = _AXES[target]
             stack = leaf.shape[: leaf.ndim - inputs - outputs]
             shape_in, shape_out = leaf.shape[len(stack) : leaf.ndim - outputs], leaf.shape[leaf.ndim - outputs :]
+            rank = config.rank if len(stack) == 1 else max(config.rank // active_experts, 1)
             for_target = jax.random.fold_in(key, config.targets.index(target))
-            normal = jax.random.normal(for_target, (*stack, *shape_in, config.rank))
+            normal = jax.random.normal(for_target, (*stack, *shape_in, rank))
             adapters[target] = {
                 "a": normal / math.sqrt(math.prod(shape_in)),
-                "b": jnp.zeros((*stack, config.rank, *shape_out)),
+                "b": jnp.zeros((*stack, rank, *shape_out)),
             }
     return adapters
 
 
 def scaled(config: LoraConfig, adapters: Adapters) -> Adapters:
-    """The adapters as layers take them, each with "scale": alpha / rank, float32 [layers]."""
-    scale = lambda pair: jnp.full(pair["a"].shape[0], config.alpha / config.rank, jnp.float32)
+    """The adapters as layers take them, each with "scale": alpha over its rank, float32 [layers]."""
+    scale = lambda pair: jnp.full(pair["a"].shape[0], config.alpha / pair["a"].shape[-1], jnp.float32)
     return {name: pair | {"scale": scale(pair)} for name, pair in adapters.items()}
 
 
@@ -70,8 +72,9 @@ def merge(config: LoraConfig, weights: dict) -> dict:
         def layer(inputs):
             matrix, a, b = inputs
             experts = matrix.shape[: matrix.ndim - sum(_AXES[_name(path)])]
-            product = a.reshape(*experts, -1, config.rank) @ b.reshape(*experts, config.rank, -1)
-            added = (config.alpha / config.rank) * product.reshape(matrix.shape)
+            rank = a.shape[-1]
+            product = a.reshape(*experts, -1, rank) @ b.reshape(*experts, rank, -1)
+            added = (config.alpha / rank) * product.reshape(matrix.shape)
             return (matrix.astype(jnp.float32) + added).astype(matrix.dtype)
 
         return jax.lax.map(layer, (leaf, pair["a"], pair["b"]))

@@ -17,7 +17,7 @@ LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 class LoraConfig:
     """Low-rank adapters (Hu et al. 2021); see `negot_jax.models.lora`."""
 
-    rank: int = field(0, "rank of the adapters; 0 for none")
+    rank: int = field(0, "rank of the adapters, of an expert's over active_experts; 0 for none")
     alpha: float = field(32.0, "adapters are scaled by alpha / rank")
     targets: tuple[str, ...] = field(LORA_TARGETS, "matrices of attention and MLP that get an adapter")
 

@@ -194,7 +194,7 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
     """The weights of a base, and fresh adapters if the model has any."""
     if not config.lora.rank:
         return base
-    return {**base, "lora": lora.init(jax.random.fold_in(key, 1), config.lora, base)}
+    return {**base, "lora": lora.init(jax.random.fold_in(key, 1), config.lora, base, config.active_experts)}
 
 
 def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):

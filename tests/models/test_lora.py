@@ -1,5 +1,6 @@
 """Adapters: nothing at the start, the same as merged weights after, and apart from the base that they share."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,7 +16,7 @@ LORA = LoraConfig(rank=3, alpha=5.0)
 SIZES = {"vocab_size": 31, "width": 16, "heads": 4, "kv_heads": 2, "head_dim": 6, "mlp": 20, "dtype": "float32"}
 CONFIGS = {
     "dense": preset("tiny", **SIZES, lora=LORA),
-    "experts": preset("tiny", **SIZES, experts=5, active_experts=2, lora=LORA),
+    "experts": preset("tiny", **SIZES, experts=5, active_experts=2, lora=dataclasses.replace(LORA, rank=6)),
 }
 TOKENS = np.random.default_rng(0).integers(31, size=(2, 9), dtype=np.int32)
 
@@ -61,7 +62,7 @@ def test_split_takes_the_heads_with_the_adapters():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_merged_equals_unmerged(name):
     weights = _weights(name, trained=True)
-    merged = _merge(LORA, weights)
+    merged = _merge(CONFIGS[name].lora, weights)
     assert "lora" not in merged
     unmerged = _logits(CONFIGS[name], weights)
     base = _logits(CONFIGS[name], lora.split(weights)[1])
@@ -72,13 +73,14 @@ def test_merged_equals_unmerged(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_merged_is_alpha_over_rank_times_a_b(name):
     weights = _weights(name, trained=True)
-    merged = _merge(LORA, weights)["blocks"]
+    merged = _merge(CONFIGS[name].lora, weights)["blocks"]
     for target, pair in weights["lora"].items():
         part = "mlp" if target in ("gate", "up", "down") else "attention"
         before, after = weights["blocks"][part][target][...], merged[part][target][...]
         stack = before.shape[: 2 if name == "experts" and part == "mlp" else 1]
-        product = pair["a"].reshape(*stack, -1, 3) @ pair["b"].reshape(*stack, 3, -1)
-        np.testing.assert_allclose(after - before, 5 / 3 * product.reshape(before.shape), atol=1e-5)
+        rank = {"dense": 3, "experts": 3 if part == "mlp" else 6}[name]  # Two experts are active.
+        product = pair["a"].reshape(*stack, -1, rank) @ pair["b"].reshape(*stack, rank, -1)
+        np.testing.assert_allclose(after - before, 5 / rank * product.reshape(before.shape), atol=1e-5)
 
 
 def test_only_targets_get_an_adapter():
