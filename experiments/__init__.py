@@ -1,1 +1,15 @@
 """Command-line programs. Flags and `ml_collections` stop here."""
+
+import os
+import signal
+import sys
+
+
+def _leave(signum: int, frame: object) -> None:
+    os.write(2, b"\ninterrupted while starting: give the same command again\n")
+    os._exit(os.EX_TEMPFAIL)
+
+
+if sys.argv[0] == "-m":  # A command of this package starts: for seconds it imports, until `cli.guard` takes over.
+    for _signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_signum, _leave)

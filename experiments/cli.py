@@ -1,9 +1,9 @@
 """What the commands share: how they read flags, how they say what is wrong, how they end.
 
 A command ends with 0 when it is done; with 1 and one line, `error: ...`, when something that it was given is wrong or
-something that it needs fails; with PREEMPTED when SIGTERM or SIGINT stopped it and the same command resumes, and as
-the shell has it, 128 and the signal's number, where there is nothing to resume. Anything else, a traceback, is a fault
-of the program.
+something that it needs fails; with PREEMPTED when SIGTERM or SIGINT stopped it and the same command resumes, or before
+it had begun (see `experiments`); and as the shell has it, 128 and the signal's number, where there is nothing to
+resume. Anything else, a traceback, is a fault of the program.
 """
 
 from collections.abc import Callable, Iterator

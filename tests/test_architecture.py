@@ -1,4 +1,4 @@
-"""The import graph is the one that the README draws, and no file has grown too long."""
+"""The import graph is the one that the README draws, and no file or list of parameters has grown too long."""
 
 import ast
 import pathlib
@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("negot_jax", "experiments", "launch")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 LONGEST = 350  # Lines.
+MOST = 7  # Parameters.
 
 # Every package may import these.
 SHARED = {"config", "cache", "hub", "progress"}
@@ -97,3 +98,12 @@ def test_the_game_knows_no_text_and_no_model():
 def test_no_file_is_too_long():
     lengths = {path: len(path.read_text().splitlines()) for path in [*FILES, *(ROOT / "tests").rglob("*.py")]}
     assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
+
+
+def test_no_function_has_too_many_parameters():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                own = node.args
+                names = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, (own.vararg, own.kwarg))]
+                assert len(names) <= MOST, f"{path}:{node.lineno}"

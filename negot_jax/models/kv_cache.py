@@ -18,13 +18,18 @@ class Cache:
     """The columns read so far.
 
     keys: by stack of layers (see `stacks_of`), [layers, B, K, H, S], or [B * K, H, S] of one layer; values: likewise,
-    with [..., S, H]. valid_BxS: False where a column is padding. Attention reads all S columns, so let a cache grow
-    (`widen`) rather than begin with them all.
+    with [..., S, H]. valid_BxS: False where a column is padding. cursor: int32, the column to write next, one for all
+    rows. Attention reads all S columns, so let a cache grow (`widen`) rather than begin with them all.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
     valid_BxS: jax.Array
+    cursor: jax.Array
+
+    def at(self, cursor: jax.Array | int) -> "Cache":
+        """The same columns, to be written from another one on."""
+        return self.replace(cursor=jnp.asarray(cursor, jnp.int32))
 
 
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
@@ -34,7 +39,7 @@ def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
         return tuple(sharding.shard_cache(jnp.zeros((*shape, *columns_and_head), config.dtype)) for shape in heads)
 
     H = config.head_dim
-    return Cache(zeros(H, columns), zeros(columns, H), valid_BxS=jnp.zeros((batch, columns), bool))
+    return Cache(zeros(H, columns), zeros(columns, H), jnp.zeros((batch, columns), bool), jnp.zeros((), jnp.int32))
 
 
 def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
@@ -48,7 +53,7 @@ def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
             x = jnp.repeat(x.reshape(B, -1), group, axis=0).reshape(-1, *x.shape[1:])
         return jnp.pad(x, [(0, columns - S if dimension == axis else 0) for dimension in range(-x.ndim, 0)])
 
-    return Cache(
+    return cache.replace(
         keys=tuple(sharding.shard_cache(widened(keys, -1)) for keys in cache.keys),
         values=tuple(sharding.shard_cache(widened(values, -2)) for values in cache.values),
         valid_BxS=widened(cache.valid_BxS, -1),

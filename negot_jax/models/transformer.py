@@ -223,7 +223,6 @@ def forward(
     positions_BxT: jax.Array,
     valid_BxT: jax.Array,
     cache: Cache | None = None,
-    cursor: jax.Array | int = 0,
     blocks: tuple[int, ...] = (),
 ) -> tuple[jax.Array, Cache | None]:
     """Runs the trunk over new tokens.
@@ -233,20 +232,22 @@ def forward(
     Args:
       config: static sizes. weights: from `init`. tokens_BxT: int32 ids.
       positions_BxT: int32, for RoPE: how many valid tokens come before each one in its row.
-      valid_BxT: bool, False for padding. cache: columns read before, or None when these tokens are all there is.
-      cursor: the column at which tokens_BxT begin, one for all rows.
+      valid_BxT: bool, False for padding.
+      cache: the columns read before, into which the new ones go from its cursor on; None when these tokens are all.
       blocks: static ends of stretches of new tokens; each stretch attends to the columns up to its end alone, which
       without a cache spares about half of the attention, all of it masked anyway. Default: one stretch.
     Returns:
-      The normalized hidden states [B, T, D] (for `logits`), and the cache with the new columns written.
+      The normalized hidden states [B, T, D] (for `logits`), and the cache with the new columns written, its cursor
+      behind them.
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):
         raise ValueError(f"blocks={blocks} must end at the {T} new tokens and go without a cache.")
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
     x_BxTxD = sharding.shard_rows(ends.embed(tokens_BxT, config.dtype))
-    valid_BxS = valid_BxT
+    cursor, valid_BxS = 0, valid_BxT
     if cache is not None:
+        cursor = cache.cursor
         valid_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
     views = _views(config, positions_BxT, valid_BxS, cursor)
 
@@ -290,7 +291,7 @@ def forward(
             (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
         filled.append(carried)
     if cache is not None:
-        cache = Cache(*zip(*filled, strict=True), valid_BxS=valid_BxS)
+        cache = Cache(*zip(*filled, strict=True), valid_BxS=valid_BxS, cursor=cursor + T)
     return ends.norm(x_BxTxD), cache
 
 

@@ -107,8 +107,8 @@ class OptimizerConfig:
         if not self.max_grad_norm > 0:
             raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0.")
 
-    def make(self, updates: int) -> optax.GradientTransformation:
-        """The optimizer for a run of `updates` updates."""
+    def rate(self, updates: int) -> optax.Schedule:
+        """The learning rate by the number of updates made, in a run of `updates`."""
         rest = max(updates - self.warmup, 1)
         decay = {
             "constant": optax.constant_schedule(self.learning_rate),
@@ -116,10 +116,13 @@ class OptimizerConfig:
             "cosine": optax.cosine_decay_schedule(self.learning_rate, rest),
         }[self.schedule]
         rise = optax.linear_schedule(0.0, self.learning_rate, self.warmup)
-        rate = optax.join_schedules([rise, decay], [self.warmup]) if self.warmup else decay
+        return optax.join_schedules([rise, decay], [self.warmup]) if self.warmup else decay
+
+    def make(self, updates: int) -> optax.GradientTransformation:
+        """The optimizer for a run of `updates` updates."""
         return optax.chain(
             optax.clip_by_global_norm(self.max_grad_norm),
-            optax.adamw(rate, b1=self.beta1, b2=self.beta2, weight_decay=self.weight_decay),
+            optax.adamw(self.rate(updates), b1=self.beta1, b2=self.beta2, weight_decay=self.weight_decay),
         )
 
 

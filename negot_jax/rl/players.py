@@ -183,10 +183,8 @@ class LanguageModelPlayer(NamedTuple):
     def hear(self, tables, memory, turn, heard):
         def read(memory):
             positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
-            cursor = tables.side(self.role).layout.start(turn) - heard.tokens.shape[1]
-            hidden, cache = transformer.forward(
-                self.config, self.weights, heard.tokens, positions, heard.valid, memory.cache, cursor
-            )
+            cache = memory.cache.at(tables.side(self.role).layout.start(turn) - heard.tokens.shape[1])
+            hidden, cache = transformer.forward(self.config, self.weights, heard.tokens, positions, heard.valid, cache)
             return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
 
         return jax.lax.cond(heard.valid.any(), read, lambda memory: memory, memory)
@@ -252,7 +250,6 @@ class LanguageModelPlayer(NamedTuple):
                 memory.seen_B[:, None],
                 talking_B[:, None],
                 memory.cache,
-                side.layout.start(turn) + column,
             )
             memory = Memory(cache=cache, seen_B=memory.seen_B + talking_B, hidden_BxD=hidden[:, 0])
             return column + 1, talking_B & ~ended_B, follow, memory, message
@@ -262,6 +259,7 @@ class LanguageModelPlayer(NamedTuple):
         follow = None
         if form is not None:
             follow = jax.tree.map(lambda x: jnp.broadcast_to(x, (B,)), constrain.begin(form))
+        memory = memory.replace(cache=memory.cache.at(side.layout.start(turn)))
         carry = (jnp.zeros((), jnp.int32), talking_B, follow, memory, message)
         carry = jax.lax.while_loop(lambda carry: (carry[0] < W) & carry[1].any(), step, carry)
         return carry[3], carry[4]

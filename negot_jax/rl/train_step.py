@@ -90,8 +90,18 @@ class Program:
         """Whether the opponent is scripted."""
         return not isinstance(self.opponent, FrozenModel)
 
+    @property
+    def updates(self) -> int:
+        """Updates of an iteration."""
+        return self.config.epochs * self.config.minibatches
+
     def make_optimizer(self) -> optax.GradientTransformation:
-        return self.optimizer.make(self.iterations * self.config.epochs * self.config.minibatches)
+        return self.optimizer.make(self.iterations * self.updates)
+
+    def learning_rate(self, state: TrainState) -> jax.Array:
+        """That of the next update. Skipped updates do not count."""
+        made = state.iteration * self.updates - state.skipped.total
+        return jnp.asarray(self.optimizer.rate(self.iterations * self.updates)(made), jnp.float32)
 
     def init_state(self, key: jax.Array, weights: Weights) -> TrainState:
         """The state before the first update, from the language model's weights; adds a critic if one is needed."""
@@ -178,9 +188,9 @@ def train_step(
 
     B = config.scenarios * config.group
     orders = [jax.random.permutation(jax.random.fold_in(key_order, epoch), B) for epoch in range(config.epochs)]
-    if config.epochs * config.minibatches == 1:
+    if program.updates == 1:
         orders = [jnp.arange(B)]
-    rows = jnp.stack(orders).reshape(config.epochs * config.minibatches, -1)
+    rows = jnp.stack(orders).reshape(program.updates, -1)
     carry = (state.weights, state.opt_state, state.skipped)
     (weights, opt_state, skipped), update_metrics = jax.lax.scan(update, carry, rows)
     metrics = rewards.metrics(outcome) | target_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
@@ -191,6 +201,7 @@ def train_step(
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
     metrics["rollout/active"] = trajectory.active()
     metrics["sampled_tokens"] = (dialogue.sampled_BxKxW.sum(dtype=jnp.float32), jnp.float32(1))
+    metrics["learning_rate"] = (program.learning_rate(state), jnp.float32(1))
     metrics["skipped_updates"] = (skipped.total.astype(jnp.float32), jnp.float32(1))
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)

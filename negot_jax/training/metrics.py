@@ -6,15 +6,22 @@ import csv
 import io
 import os
 import pathlib
+import sys
 import time
 
 from etils import epath
 import numpy as np
-from tensorboardX import event_file_writer, summary
-from tensorboardX.proto import event_pb2
 
 from negot_jax import progress
 from negot_jax.training import storage
+
+# tensorboardX imports torch if it is installed, for seconds and for nothing that is used here.
+sys.modules.setdefault("torch", None)
+from tensorboardX import event_file_writer, summary  # noqa: E402
+from tensorboardX.proto import event_pb2  # noqa: E402
+
+if sys.modules["torch"] is None:
+    del sys.modules["torch"]
 
 _INDEX = "iteration"
 METRICS = "metrics.csv"  # In the workdir.

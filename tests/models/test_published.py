@@ -82,7 +82,7 @@ def _generate(config, weights, prompts_BxP, valid_BxP):
         hidden_BxD, cache = carry
         token = jnp.argmax(transformer.logits(config, weights, hidden_BxD), axis=-1).astype(jnp.int32)[:, None]
         position = positions[:, -1:] + 1 + i
-        new, cache = transformer.forward(config, weights, token, position, jnp.ones((B, 1), bool), cache, P + i)
+        new, cache = transformer.forward(config, weights, token, position, jnp.ones((B, 1), bool), cache)
         return (new[:, 0], cache), (token[:, 0], hidden_BxD)
 
     _, (tokens, hidden) = jax.lax.scan(step, (hidden[:, -1], cache), jnp.arange(NEW))

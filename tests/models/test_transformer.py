@@ -121,12 +121,12 @@ def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks
     for size in chunks:
         end = start + size
         part = (x[:, start:end] for x in batch)
-        hidden, cache = read(weights, *part, kv_cache.widen(cache, end) if grows else cache, jnp.int32(start))
+        hidden, cache = read(weights, *part, kv_cache.widen(cache, end) if grows else cache)
         valid = batch[2][:, start:end]
         np.testing.assert_allclose(hidden[valid], whole[:, start:end][valid], **TOLERANCE)
         start = end
     assert len(cache.keys) == (CONFIG.layers if shallow else 1)
-    assert (cache.valid_BxS[:, :T] == batch[2]).all() and not cache.valid_BxS[:, T:].any()
+    assert cache.cursor == T and (cache.valid_BxS[:, :T] == batch[2]).all() and not cache.valid_BxS[:, T:].any()
 
 
 def test_a_widened_cache_repeats_rows_by_group(weights, batch):
@@ -143,8 +143,8 @@ def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
     tokens, positions, valid = batch
     cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
     other = jax.tree.map(lambda x: x + 9, (cache.keys, cache.values))
-    cache = kv_cache.Cache(*other, valid_BxS=~cache.valid_BxS)
-    hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
+    cache = kv_cache.Cache(*other, valid_BxS=~cache.valid_BxS, cursor=cache.cursor)
+    hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache)
     np.testing.assert_allclose(hidden[valid[:, :9]], whole[:, :9][valid[:, :9]], **TOLERANCE)
 
 
@@ -173,11 +173,9 @@ def test_what_stands_in_padding_of_the_cache_changes_no_bit(weights, batch):
 
     def last(ids):
         cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
-        _, cache = forward(CONFIG, weights, ids[:, :9], positions[:, :9], valid[:, :9], cache, jnp.int32(0))
+        _, cache = forward(CONFIG, weights, ids[:, :9], positions[:, :9], valid[:, :9], cache)
         ones = np.ones((B, 1), bool)
-        return np.asarray(
-            forward(CONFIG, weights, tokens[:, 9:10], positions[:, 8:9] + 1, ones, cache, jnp.int32(9))[0]
-        )
+        return np.asarray(forward(CONFIG, weights, tokens[:, 9:10], positions[:, 8:9] + 1, ones, cache)[0])
 
     assert (last(tokens) == last(other)).all()
 
@@ -216,7 +214,7 @@ def test_gradients_are_finite_with_padding_rows(weights, batch):
 
 def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, whole):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
-    hidden, cache = forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config), jnp.int32(0))
+    hidden, cache = forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
     assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(hidden[batch[2]].astype(np.float32), whole[batch[2]], atol=0.15)
     assert transformer.logits(config, weights, hidden).dtype == jnp.float32
@@ -275,7 +273,7 @@ def test_other_architectures_read_alike_in_any_pieces(name, batch):
     cache = kv_cache.init_cache(B, COLUMNS, config)
     for start, end in ((0, 6), (6, 10), (10, 14)):
         part = (x[:, start:end] for x in batch)
-        hidden, cache = forward(config, weights, *part, cache, jnp.int32(start))
+        hidden, cache = forward(config, weights, *part, cache)
         np.testing.assert_allclose(hidden[valid[:, start:end]], whole[:, start:end][valid[:, start:end]], **TOLERANCE)
 
 

@@ -162,6 +162,13 @@ def test_schedules_warm_up_and_decay(schedule):
         rates.append(-float(update))  # Adam's first moment over its second: the bare rate.
     np.testing.assert_allclose(rates[:5], [0, 0.25, 0.5, 0.75, 1.0], atol=1e-4)
     assert rates[-1] == pytest.approx(1.0, abs=1e-4) if schedule == "constant" else rates[-1] < 0.2
+    np.testing.assert_allclose(rates, [config.rate(12)(made) for made in range(12)], atol=1e-4)
+
+
+def test_a_skipped_update_leaves_the_learning_rate(world):
+    state = world.program.init_state(jax.random.key(0), world.weights)
+    state = state.replace(iteration=jnp.int32(5), skipped=Skipped(jnp.int32(2), jnp.int32(0)))
+    assert world.program.learning_rate(state) == pytest.approx(3e-4)  # Of a warmup of 10 updates to 1e-3.
 
 
 def test_an_opponent_sits_on_the_other_side(world):

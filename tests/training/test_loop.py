@@ -87,6 +87,12 @@ def test_one_device_get_an_iteration(small):
     assert small.fetches == LAST
 
 
+def test_the_learning_rate_is_logged(small):
+    """Of each iteration's first update, of two: a warmup of 10 updates to 1e-3."""
+    rates = read_csv(small.workdir / "metrics.csv")["learning_rate"]
+    np.testing.assert_allclose(rates, 1e-4 * np.arange(0, 2 * LAST, 2), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("at", "what"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
 def test_a_signal_saves_the_step_at_hand_and_it_goes_on_later(small, tmp_path, at, what):
     small.stop(tmp_path, at, what)
