@@ -43,6 +43,21 @@ class End(enum.IntEnum):
     SELLER_ILLEGAL = 11  # an illegal seller move, where regulation ends the game
 
 
+class Argument(enum.IntEnum):
+    """A kind of argument that a message's talk may use: bit `1 << kind` of `Action.acts`."""
+
+    COMPARISON = 0  # it costs less elsewhere
+    DEFECT = 1  # its condition
+    BUDGET = 2  # a limit to what can be paid
+    LOYALTY = 3  # repeat business
+    URGENCY = 4  # payment at once
+    COURTESY = 5
+    FLATTERY = 6
+    INSULT = 7
+    THREAT = 8  # to leave
+    FAIRNESS = 9
+
+
 class Stream(enum.IntEnum):
     """What a scenario's key is folded with: one number per purpose."""
 
@@ -58,7 +73,7 @@ class Action:
     """One message's action.
 
     kind: int32, a `Kind`. price: int32 cents, `NONE` unless kind is OFFER or DEAL.
-    acts: int32, one bit per kind of argument in the talk (set by the language layer).
+    acts: int32, the arguments in its talk, one bit per kind of `Argument`.
     """
 
     kind: jax.Array
