@@ -211,4 +211,4 @@ def _outcomes(trajectory: rollout.Trajectory, tables: Tables) -> Outcome:
 def _by_product(outcome: Outcome, tables: Tables) -> Outcome:
     """Numpy outcomes of shape [products, episodes]."""
     products = tables.params.products.price.size
-    return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1), outcome)
+    return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1, *x.shape[1:]), outcome)

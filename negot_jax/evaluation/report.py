@@ -76,13 +76,13 @@ def _transcript(
 ) -> transcripts.Transcript:
     state = episode.state
     product = int(state.scenario.product)
-    kinds_Kx2, prices_Kx2 = jax.device_get((state.kinds, state.prices))
+    kinds_Kx2, prices_Kx2, acts_Kx2 = jax.device_get((state.kinds, state.prices, state.acts))
     said = _messages(jax.device_get((episode.buyer, episode.seller)), tables, tokenizer)
     messages = [
         transcripts.Message(
             role=role,
             text=text,
-            action=Action(kind=kinds_Kx2[turn, role], price=prices_Kx2[turn, role], acts=0),
+            action=Action(kind=kinds_Kx2[turn, role], price=prices_Kx2[turn, role], acts=acts_Kx2[turn, role]),
             replaced=role == SELLER and episode.seller is not None and not episode.seller.sampled_BxKxW[turn].any(),
         )
         for turn, texts in enumerate(said)

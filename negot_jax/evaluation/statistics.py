@@ -22,7 +22,7 @@ from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
 
-_MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks")
+_MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks", "arguments")
 
 Totals = dict[str, np.ndarray]
 """float64[2, products] by metric: the sum and the weight of each product's episodes."""

@@ -13,6 +13,7 @@ import tabulate
 
 from negot_jax.evaluation.rows import Row
 from negot_jax.evaluation.statistics import Interval, Summary
+from negot_jax.game.types import Argument
 
 MISSING = "—"
 WIDTH = 160  # columns of the terminal that the text tables keep to
@@ -69,6 +70,7 @@ DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
 _SELLER = "What the seller did, an episode"
+_ARGUMENTS = "Messages of the buyer that argue, an episode"
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
         "reward": ("reward", plain),
@@ -103,6 +105,8 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "illegal moves replaced": ("interventions", plain),
         "asks above the list price or its own last": ("high_asks", plain),
     },
+    _ARGUMENTS: {"all kinds": ("arguments", plain)}
+    | {kind.name.lower(): (f"arguments/{kind.name.lower()}", plain) for kind in Argument},
 }
 
 
@@ -114,7 +118,9 @@ def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
         found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[title].values()]
         return any(estimate is not None and estimate.value > 0 for estimate in found)
 
-    hidden = {title for title in (_FORMAT, _SELLER) if not occurs(title)} | ({_OPTIMUM} if not summary.gaps else set())
+    hidden = {title for title in (_FORMAT, _SELLER, _ARGUMENTS) if not occurs(title)} | (
+        {_OPTIMUM} if not summary.gaps else set()
+    )
     return {title: columns for title, columns in TABLES.items() if title not in hidden}
 
 

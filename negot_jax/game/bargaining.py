@@ -61,6 +61,7 @@ def reset_to(scenario: Scenario, params: GameParams) -> tuple[Observation, GameS
         offers=jnp.full(2, NONE, jnp.int32),
         kinds=nothing_said,
         prices=nothing_said,
+        acts=jnp.zeros_like(nothing_said),
         end=jnp.int32(End.ONGOING),
         deal_price=jnp.int32(NONE),
         interventions=jnp.int32(0),
@@ -78,6 +79,7 @@ def observe(state: GameState, role: jax.typing.ArrayLike) -> Observation:
         offers=state.offers,
         kinds=state.kinds,
         prices=state.prices,
+        acts=state.acts,
     )
 
 
@@ -159,6 +161,7 @@ def step(
         offers=jnp.stack([offer_of(BUYER), offer_of(SELLER)]),
         kinds=jnp.where(here_Tx2, action.kind, state.kinds),
         prices=jnp.where(here_Tx2, action.price, state.prices),
+        acts=jnp.where(here_Tx2, action.acts, state.acts),
         **{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()},
     )
     reward = jnp.where(over, 0.0, rewards.rewards(state, params))

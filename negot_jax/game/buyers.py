@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from negot_jax.game import concession, specs
 from negot_jax.game.history import last_offer, offers_made
 from negot_jax.game.money import basis_points, part, uniform_bp
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind, Observation
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Kind, Observation
 
 
 class Buyer(Protocol):
@@ -156,3 +156,44 @@ BUYERS: dict[str, Buyer] = {
 def make(spec: str, **overrides: Any) -> Buyer:
     """A buyer of `BUYERS` by spec: `make("linear(start=0.5, end=1.0)", tick=100)`. See `specs.make`."""
     return specs.make(BUYERS, spec, **overrides)
+
+
+_ANY, _HINTED, _NOTHING = "random", "hinted", "nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguing:
+    """Offers what another buyer does, and argues.
+
+    buyer: the other's spec. script: a word for each turn, the last of which stands for all later turns: the kind of
+    `Argument` to use; `hinted`, the one that the seller's words hinted at last, none before any; `random`, any kind or
+    none, all equally likely; `nothing`.
+    """
+
+    buyer: str = "linear"
+    script: str = _ANY
+
+    def __post_init__(self):
+        make(self.buyer)
+        known = {_ANY, _HINTED, _NOTHING, *(kind.name.lower() for kind in Argument)}
+        unknown = sorted(set(self.script.split()) - known)
+        wanted = f"words among {', '.join(sorted(known))}"
+        specs.require(self, "script", bool(self.script.split()) and not unknown, wanted)
+
+    def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        key_words, key_price = jax.random.split(key)
+        drawn = jax.random.randint(key_words, (), 0, len(Argument) + 1)
+        hinted = jnp.int32(0)
+        for acts in obs.acts[:, SELLER]:  # Only past turns have any.
+            hinted = jnp.where(acts > 0, acts, hinted)
+        said = {kind.name.lower(): jnp.int32(1 << kind) for kind in Argument} | {
+            _NOTHING: jnp.int32(0),
+            _HINTED: hinted,
+        }
+        said[_ANY] = jnp.where(drawn < len(Argument), 1 << drawn, 0)
+        words = self.script.split()
+        by_turn = jnp.stack([said[words[min(turn, len(words) - 1)]] for turn in range(turns)])
+        return make(self.buyer).act(key_price, obs, turns).replace(acts=by_turn[obs.turn])
+
+
+BUYERS["arguing"] = Arguing()  # Here, since it makes another one.

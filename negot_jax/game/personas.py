@@ -6,10 +6,11 @@ They live beside the policies so that a seller is one entry of `sellers.SELLERS`
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from negot_jax.game.types import Kind
+from negot_jax.game.types import Argument, Kind
 
 SPOKEN = (Kind.OFFER, Kind.REJECT, Kind.DEAL, Kind.QUIT)
 Talk = Mapping[Kind, Sequence[str]]  # What is said with each kind of action: as many variants for every kind.
+Arguments = Mapping[Argument, Sequence[str]]  # What is said to make an argument.
 
 PLAIN_TALK: Talk = {
     Kind.OFFER: ("I can do this price.", "This is my price.", "How about this?", "Take it for this."),
@@ -24,19 +25,21 @@ class Persona:
     """A seller's manner.
 
     name: a word for it, which is all that a compact prompt says. manner: what a full prompt tells a language model,
-    one or two sentences; empty for none. talk: what a scripted seller says.
+    one or two sentences; empty for none. talk: what a scripted seller says. hints: what it says in place of that, where
+    its act is such an argument.
     """
 
     name: str = "neutral"
     manner: str = ""
     talk: Talk = dataclasses.field(default_factory=lambda: PLAIN_TALK)
+    hints: Arguments = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         variants = {len(self.talk.get(kind, ())) for kind in SPOKEN}
         if len(variants) != 1 or variants == {0}:
             kinds = ", ".join(kind.name for kind in SPOKEN)
             raise ValueError(f"persona {self.name!r}: talk needs equally many variants, at least one, for {kinds}")
-        for said in (said for kind in SPOKEN for said in self.talk[kind]):
+        for said in (said for lines in (*self.talk.values(), *self.hints.values()) for said in lines):
             if "\n" in said:
                 raise ValueError(f"persona {self.name!r}: talk {said!r} must be a single line")
 
@@ -72,5 +75,19 @@ UNYIELDING = Persona(
         Kind.REJECT: ("No.", "Out of the question.", "I will not.", "Never."),
         Kind.DEAL: ("Very well.", "Accepted.", "So be it.", "Agreed."),
         Kind.QUIT: ("Then no.", "I keep it.", "No sale.", "That is all."),
+    },
+)
+PERSUADABLE = Persona(
+    "persuadable",
+    "Some arguments move you and others do not. Say what moved you, and what would.",
+    hints={
+        Argument.COMPARISON: ("I know that other shops ask less.", "Yes, the market price is lower."),
+        Argument.DEFECT: ("Yes, it has a scratch.", "I know that it is worn."),
+        Argument.BUDGET: ("I see that your budget is tight.", "I see that money is tight."),
+        Argument.LOYALTY: ("I like a regular customer.", "Do come back."),
+        Argument.URGENCY: ("Cash today would help.", "I like payment today."),
+        Argument.FLATTERY: ("Yes, it is a lovely shop.", "I do have great taste."),
+        Argument.THREAT: ("I see that you may walk away.", "I fear that you buy elsewhere."),
+        Argument.FAIRNESS: ("I want to be fair.", "Let us meet halfway."),
     },
 )

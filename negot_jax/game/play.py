@@ -16,7 +16,7 @@ from negot_jax.game.types import BUYER, SELLER, Action, End, GameParams, GameSta
 # batch comes last in the history, and the two offers are arrays of their own. So a CPU vectorizes over the batch, and a
 # message is written in place.
 _CARRIED = GameState(
-    scenario=0, turn=None, player=None, offers=0, kinds=2, prices=2, end=0, deal_price=0, interventions=0
+    scenario=0, turn=None, player=None, offers=0, kinds=2, prices=2, acts=2, end=0, deal_price=0, interventions=0
 )
 
 
@@ -82,6 +82,7 @@ def _message(
         player=jnp.where(over, states.player, after.player),
         kinds=states.kinds.at[turn, player].set(said.kind),
         prices=states.prices.at[turn, player].set(said.price),
+        acts=states.acts.at[turn, player].set(jnp.where(over, 0, said.acts)),
     )
 
 

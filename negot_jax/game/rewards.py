@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from negot_jax.config import require_known
 from negot_jax.game.history import offers_made
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Outcome
+from negot_jax.game.types import BUYER, NONE, SELLER, Argument, End, GameParams, GameState, Outcome
 
 FORMAT_ERRORS = (End.MISSING, End.UNREADABLE, End.CUT, End.DEAL_WITHOUT_OFFER, End.DEAL_MISMATCH)
 
@@ -83,6 +83,7 @@ def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
         failed=is_penalized(state.end) & (role == BUYER),
         first_ratio=jnp.where(first_offer == NONE, 0, first_offer) / scenario.budget.astype(jnp.float32),
         high_asks=_high_asks(state),
+        arguments=jnp.sum(state.acts[:, BUYER, None] >> jnp.arange(len(Argument)) & 1, axis=0, dtype=jnp.int32),
     )
     return result.replace(reward=REWARDS[require_known("game.reward", params.reward, REWARDS)](result))
 
@@ -133,4 +134,6 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
         "turns_to_deal": mean(outcomes.turns, deal),
         "interventions": mean(outcomes.interventions),
         "high_asks": mean(outcomes.high_asks),
+        "arguments": mean(outcomes.arguments.sum(axis=-1)),
+        **{f"arguments/{kind.name.lower()}": mean(outcomes.arguments[..., kind]) for kind in Argument},
     }

@@ -15,7 +15,7 @@ def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
 
     Args:
       policies: frozen dataclass instances by name.
-      spec: a name, optionally followed by keyword arguments with literal values.
+      spec: a name, optionally followed by keyword arguments: literal values, names, or specs.
       **overrides: further fields.
 
     Raises:
@@ -27,24 +27,29 @@ def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
         if not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("fields are given by name")
         name = call.func.id
-        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords} | overrides
+        fields = {keyword.arg: _value(keyword.value) for keyword in call.keywords} | overrides
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"policy {spec!r} cannot be read ({error}); write name or name(field=value)") from error
     policy = policies[require_known("policy", name, policies)]
-    # Only numbers can be written in a spec; a persona, say, belongs to the name.
+    # Only numbers and text can be written in a spec; a persona, say, belongs to the name.
     known = [field.name for field in dataclasses.fields(policy) if isinstance(getattr(policy, field.name), _VALUES)]
     for field, value in fields.items():
         _require_like(value, getattr(policy, require_known(f"field of {name}", field, known)), f"{name}.{field}")
     return dataclasses.replace(policy, **fields)
 
 
-_VALUES = int | float | tuple
+_VALUES = int | float | tuple | str
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal; a name or another spec needs no quotation marks."""
+    return ast.unparse(node) if isinstance(node, ast.Name | ast.Call) else ast.literal_eval(node)
 
 
 def _require_like(value: Any, default: Any, field: str) -> None:
-    """Raises ValueError unless `value` is a number, or as many numbers, of the type of `default`."""
+    """Raises ValueError unless `value` is a number, a text, or as many numbers, of the type of `default`."""
     values, defaults = (x if isinstance(x, tuple) else (x,) for x in (value, default))
-    kinds = [int if isinstance(number, int) else (int, float) for number in defaults]
+    kinds = [(int, float) if isinstance(default, float) else type(default) for default in defaults]
     fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
     if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):
         raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its default")

@@ -43,6 +43,21 @@ class End(enum.IntEnum):
     SELLER_ILLEGAL = 11  # an illegal seller move, where regulation ends the game
 
 
+class Argument(enum.IntEnum):
+    """A kind of argument that a message's talk may use: bit `1 << kind` of `Action.acts`."""
+
+    COMPARISON = 0  # it costs less elsewhere
+    DEFECT = 1  # its condition
+    BUDGET = 2  # a limit to what can be paid
+    LOYALTY = 3  # repeat business
+    URGENCY = 4  # payment at once
+    COURTESY = 5
+    FLATTERY = 6
+    INSULT = 7
+    THREAT = 8  # to leave
+    FAIRNESS = 9
+
+
 class Stream(enum.IntEnum):
     """What a scenario's key is folded with: one number per purpose."""
 
@@ -58,7 +73,7 @@ class Action:
     """One message's action.
 
     kind: int32, a `Kind`. price: int32 cents, `NONE` unless kind is OFFER or DEAL.
-    acts: int32, one bit per kind of argument in the talk (set by the language layer).
+    acts: int32, the arguments in its talk, one bit per kind of `Argument`.
     """
 
     kind: jax.Array
@@ -101,7 +116,7 @@ class GameState:
     """Everything that has happened. T = the turn limit; a turn is a buyer message and a seller message.
 
     turn: int32, 0-based. player: int32, who speaks next. offers: int32[2] cents, each side's standing offer.
-    kinds, prices: int32[T, 2], the actions after regulation, `NONE` where there is none yet.
+    kinds, prices, acts: int32[T, 2], the actions after regulation; `NONE`, and no acts, where there is none yet.
     end: int32, an `End`. deal_price: int32 cents. interventions: int32, illegal seller moves that regulation met.
     """
 
@@ -111,6 +126,7 @@ class GameState:
     offers: jax.Array
     kinds: jax.Array
     prices: jax.Array
+    acts: jax.Array
     end: jax.Array
     deal_price: jax.Array
     interventions: jax.Array
@@ -121,7 +137,7 @@ class Observation:
     """What one side may know: the public history and its own private number.
 
     role: int32. turn: int32. price: int32 cents, P0. private: int32 cents, the budget or the cost.
-    offers, kinds, prices: as in `GameState`.
+    offers, kinds, prices, acts: as in `GameState`.
     """
 
     role: jax.Array
@@ -131,6 +147,7 @@ class Observation:
     offers: jax.Array
     kinds: jax.Array
     prices: jax.Array
+    acts: jax.Array
 
 
 @struct.dataclass
@@ -142,6 +159,7 @@ class Outcome:
     buyer, (P - C) / scale for the seller. deal_price, first_offer: int32 cents, `NONE` without one; the first offer is
     the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32.
     first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0 or its own last one.
+    arguments: int32[kinds of `Argument`], the buyer's messages that use each.
     """
 
     end: jax.Array
@@ -156,6 +174,7 @@ class Outcome:
     failed: jax.Array
     first_ratio: jax.Array
     high_asks: jax.Array
+    arguments: jax.Array
 
 
 @struct.dataclass

@@ -14,10 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Action, Kind
-from negot_jax.language import automaton
+from negot_jax.language import acts, automaton, vocabulary
 from negot_jax.language.automaton import CAP, KEEP, Content, Tag, Verdict
-
-_EMPTY = 0  # The class of the tokens without bytes.
 
 
 @struct.dataclass
@@ -40,13 +38,15 @@ class Grammar:
     """The automaton over tokens. S states, V tokens, K classes of tokens that do the same in every state.
 
     steps_SxK: what a class does, but for the bytes that it adds to the codename. class_V: the tokens' classes.
-    code_multiplier_V, code_addend_V: uint32, what a token that extends the codename does to its hash.
+    code_multiplier_V, code_addend_V: uint32, what a token that extends the codename does to its hash. acts: the reader
+    of arguments.
     """
 
     steps_SxK: Steps
     class_V: Array
     code_multiplier_V: Array
     code_addend_V: Array
+    acts: acts.Acts
 
 
 @struct.dataclass
@@ -79,7 +79,7 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
       token_bytes: what each token id stands for, V byte strings; b"" for control tokens, which do nothing.
 
     Returns:
-      The tables, some megabytes for a vocabulary of 262,144 tokens.
+      The tables, some ten megabytes for a vocabulary of tens of thousands of tokens.
 
     Raises:
       TypeError: if a token is not a byte string.
@@ -87,7 +87,9 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
     for token, text in enumerate(token_bytes):
         if not isinstance(text, bytes):
             raise TypeError(f"token_bytes[{token}] is {text!r}, not bytes: give the raw bytes, b'' for control tokens")
-    columns, class_of = _classes(token_bytes)
+    columns, class_of = vocabulary.classes(
+        token_bytes, automaton.identity(), lambda column, byte: automaton.compose(column, automaton.TABLE[:, byte])
+    )
     extending = [np.flatnonzero(column["extend"]) for column in columns]
     code = np.empty((len(token_bytes), 2), np.uint32)
     for token, text in enumerate(token_bytes):
@@ -100,34 +102,8 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
         class_V=jnp.asarray(class_of, np.min_scalar_type(len(columns) - 1)),
         code_multiplier_V=jnp.asarray(code[:, 0]),
         code_addend_V=jnp.asarray(code[:, 1]),
+        acts=acts.build(token_bytes),
     )
-
-
-def _classes(token_bytes: Sequence[bytes]) -> tuple[list[np.ndarray], list[int]]:
-    """The distinct columns STEP[S] of all tokens, the empty string's first, and each token's index among them.
-
-    Each column is composed once: from the prefixes' columns, through a trie whose nodes are columns, not prefixes.
-    """
-    nodes = [automaton.identity()]
-    index = {nodes[0].tobytes(): 0}
-    children: list[dict[int, int]] = [{}]
-    ends = []
-    for text in token_bytes:
-        node = 0
-        for byte in text:
-            child = children[node].get(byte)
-            if child is None:
-                column = automaton.compose(nodes[node], automaton.TABLE[:, byte])
-                child = index.setdefault(column.tobytes(), len(nodes))
-                if child == len(nodes):
-                    nodes.append(column)
-                    children.append({})
-                children[node][byte] = child
-            node = child
-        ends.append(node)
-    used = [_EMPTY, *sorted(set(ends) - {_EMPTY})]
-    renumbered = {node: i for i, node in enumerate(used)}
-    return [nodes[node] for node in used], [renumbered[node] for node in ends]
 
 
 def start() -> Registers:
@@ -168,7 +144,7 @@ def _affine(value: Array, scale: Array, add: Array) -> Array:
 
 
 def read(registers: Registers, cut: Array, codename_hash: Array, role: Array) -> Action:
-    """The action of a message that ends here.
+    """The action of a message that ends here, without the arguments in its talk.
 
     Args:
       registers: after the message's last token.
@@ -199,7 +175,7 @@ def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename
       length: int32, the message's tokens; what stands at and after this position is ignored.
       cut, codename_hash, role: as for `read`.
     """
-    class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], _EMPTY)
+    class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], vocabulary.EMPTY)
 
     def forward(registers, inputs):
         registers, step = _advance(grammar, registers, *inputs)
@@ -212,4 +188,5 @@ def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename
 
     registers, (content_L, verdict_L) = jax.lax.scan(forward, start(), (tokens_L, class_L))
     _, talk_L = jax.lax.scan(backward, jnp.bool_(False), (content_L, verdict_L), reverse=True)
-    return Parsed(read(registers, cut, codename_hash, role), talk_L, content_L == Content.ACTION)
+    action = read(registers, cut, codename_hash, role).replace(acts=acts.read(grammar.acts, tokens_L, talk_L))
+    return Parsed(action, talk_L, content_L == Content.ACTION)

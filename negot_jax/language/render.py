@@ -4,12 +4,15 @@ A template is a row of token ids in which negative marks stand for a price and t
 each mark to its tokens with one gather per column; nothing leaves the device.
 """
 
+from collections.abc import Sequence
+from types import MappingProxyType
+
 from flax import struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.game.personas import SPOKEN, Talk
-from negot_jax.game.types import BUYER, SELLER, Action, Kind
+from negot_jax.game.personas import SPOKEN, Arguments, Talk
+from negot_jax.game.types import BUYER, SELLER, Action, Argument, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.tokenizer import Tokenizer
 
@@ -23,6 +26,19 @@ BUYER_TALK: Talk = {
     Kind.DEAL: ("Deal.", "Agreed.", "I take it.", "We have a deal."),
     Kind.QUIT: ("I will look elsewhere.", "Goodbye.", "This is not for me.", "I am leaving."),
 }
+# What a scripted buyer says in place of that where it argues: each line is heard as that argument and no other.
+BUYER_ARGUMENTS: Arguments = {
+    Argument.COMPARISON: ("It is cheaper elsewhere.", "Other shops ask less.", "The market price is lower."),
+    Argument.DEFECT: ("It has a scratch.", "It looks worn.", "This is an old model."),
+    Argument.BUDGET: ("I cannot afford more.", "That is all I have.", "My budget is tight."),
+    Argument.LOYALTY: ("I will come back.", "I am a regular customer.", "I will tell my friends."),
+    Argument.URGENCY: ("I can pay cash.", "I will take it today.", "I buy it now."),
+    Argument.COURTESY: ("Thank you for your time.", "Would you be so kind, please?", "I would appreciate that."),
+    Argument.FLATTERY: ("You have great taste.", "What a lovely shop.", "You know your trade."),
+    Argument.INSULT: ("You are greedy.", "What a joke.", "That is ridiculous."),
+    Argument.THREAT: ("Or I walk away.", "This is my last offer.", "Take it or leave it."),
+    Argument.FAIRNESS: ("Let us be fair.", "Let us meet halfway.", "Split the difference."),
+}
 _TAG = {BUYER: " [BUY] $", SELLER: " [SELL] $"}
 
 
@@ -30,7 +46,8 @@ _TAG = {BUYER: " [BUY] $", SELLER: " [SELL] $"}
 class Phrasebook:
     """One side's templates and the tokens of prices.
 
-    templates: int32[kinds, variants, L], token ids and marks. digits: int32[10]. point: int32.
+    templates: int32[kinds, topics, variants, L], token ids and marks; topic 0 is plain talk, topic 1 + k argument k.
+    digits: int32[10]. point: int32.
     width: static, an upper bound on the tokens of any of the side's talk with any action.
     """
 
@@ -41,26 +58,41 @@ class Phrasebook:
 
 
 def phrasebook(
-    talk: Talk, role: int, tokenizer: Tokenizer, code_tokens: int, digits: int, end: int = tokens.EOT
+    talk: Talk,
+    role: int,
+    tokenizer: Tokenizer,
+    code_tokens: int,
+    digits: int,
+    end: int = tokens.EOT,
+    arguments: Arguments = MappingProxyType({}),
 ) -> Phrasebook:
     """Builds the templates of every kind of action: its talk, then the action.
 
     Args:
+      arguments: what is said in place of the talk where an argument is made; with none, arguments are not put in words.
       code_tokens: the most tokens of any codename. digits: the most digits before the point of any price.
       end: the token that ends a message.
     """
     encode = tokenizer.encode
-    lines = [[[*encode("Talk:"), *encode(" " + said), *encode("\n")] for said in talk[kind]] for kind in SPOKEN]
+    line = lambda said: [*encode("Talk:"), *encode(" " + said), *encode("\n")]
     actions = [[*_action(kind, role, tokenizer), end] for kind in SPOKEN]
-    rows = [[line + action for line in variants] for variants, action in zip(lines, actions, strict=True)]
-    length = max(len(template) for variants in rows for template in variants)
-    padded = [[template + [_PAD] * (length - len(template)) for template in variants] for variants in rows]
+    variants = range(len(talk[Kind.OFFER]))
+
+    def topics(kind: Kind) -> list[Sequence[str]]:
+        return [talk[kind], *(arguments.get(argument, talk[kind]) for argument in Argument if arguments)]
+
+    lines = [[[line(said[i % len(said)]) for i in variants] for said in topics(kind)] for kind in SPOKEN]
+    rows = [
+        [[said + action for said in topic] for topic in of_kind] for of_kind, action in zip(lines, actions, strict=True)
+    ]
+    length = max(len(template) for of_kind in rows for topic in of_kind for template in topic)
+    pad = lambda template: template + [_PAD] * (length - len(template))
     extra = {_PRICE: digits + DECIMALS - 1, _CODE: code_tokens - 1}
     return Phrasebook(
-        templates=jnp.array(padded, jnp.int32),
+        templates=jnp.array([[list(map(pad, topic)) for topic in of_kind] for of_kind in rows], jnp.int32),
         digits=jnp.array(tokenizer.single_bytes("0123456789")),
         point=jnp.array(tokenizer.single_bytes(".")[0]),
-        width=max(len(line) for variants in lines for line in variants)
+        width=max(len(said) for of_kind in lines for topic in of_kind for said in topic)
         + max(len(action) + sum(extra.get(token, 0) for token in action) for action in actions),
     )
 
@@ -94,13 +126,16 @@ def render(
     """Renders a legal action as a message.
 
     Args:
-      action: of a readable kind. code_C: int32, the codename's tokens, padded; code_length: int32.
+      action: of a readable kind; of its acts, the first is put in words.
+      code_C: int32, the codename's tokens, padded; code_length: int32.
       variant: int32, any number; selects the wording. width: static, columns of the result, at least `book.width`.
     Returns:
       tokens int32[width], right-padded, and the length; the last token ends the message.
     """
-    variants = book.templates.shape[1]
-    template = book.templates[jnp.clip(action.kind, 0, len(SPOKEN) - 1), variant % variants]
+    kinds, topics, variants, _ = book.templates.shape
+    lowest = action.acts & -action.acts
+    topic = jnp.where((topics > 1) & (lowest > 0), 1 + jax.lax.population_count(lowest - 1), 0)
+    template = book.templates[jnp.clip(action.kind, 0, kinds - 1), topic, variant % variants]
     price, price_length = spell_price(book, jnp.maximum(action.price, 0))
     sizes = jnp.select([template == _PAD, template == _PRICE, template == _CODE], [0, price_length, code_length], 1)
     ends = jnp.cumsum(sizes)

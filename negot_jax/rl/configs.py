@@ -44,6 +44,11 @@ class GameConfig:
         """The seller's."""
         return sellers.make(self.seller).persona
 
+    @property
+    def hears(self) -> bool:
+        """Whether words move the seller."""
+        return sellers.make(self.seller).hears
+
 
 @dataclasses.dataclass(frozen=True)
 class LanguageConfig:

@@ -90,7 +90,11 @@ def build_tables(
     script = sellers.make(game.seller)
     digits = len(str(_highest_price(catalog, script) // 100))
     talk = {BUYER: render.BUYER_TALK, SELLER: script.persona.talk}
-    book = {role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits, dialect.end) for role in talk}
+    arguments = {BUYER: render.BUYER_ARGUMENTS if script.hears else {}, SELLER: script.persona.hints}
+    book = {
+        role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits, dialect.end, arguments[role])
+        for role in talk
+    }
     copied = relay.build(tokenizer, dialect.end)
 
     def side(role: int, name: str, message: int, decoding: Decoding, withdrawn: int, reply: int) -> Side:

@@ -222,7 +222,9 @@ def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:
         for product in range(len(catalog))
         for role in (BUYER, SELLER)
     ]
-    manners = (render.BUYER_TALK, config.game.persona.talk)
+    manners = [render.BUYER_TALK, config.game.persona.talk]
+    if config.game.hears:
+        manners += [render.BUYER_ARGUMENTS, config.game.persona.hints]
     spoken = [f" {said}" for talk in manners for variants in talk.values() for said in variants]
     # Every dialogue holds a dozen of the phrases, so they weigh as much as the products' texts.
     phrases = spoken * max(1, 12 * len(catalog) // len(spoken))

@@ -46,6 +46,8 @@ def unsupported(seller: Seller, products: Products, reward: str = "paper", step:
 
 
 def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | None:
+    if seller.hears:
+        return f"{seller} has no solver: words move it, and the solvers know prices alone"
     try:
         if seller.monotone:
             market.price_grid(market.unit(products), step or EXACT_STEP)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from negot_jax.game import bargaining, buyers, rewards, sellers
-from negot_jax.game.types import NONE, Action, End, GameParams, Kind, Outcome
+from negot_jax.game.types import NONE, Action, Argument, End, GameParams, Kind, Outcome
 from tests.game.scenarios import each_product, make_products, stepwise
 
 
@@ -109,6 +109,7 @@ def test_metrics_by_hand():
         failed=jnp.array([False, False, True, False, True]),
         first_ratio=jnp.array([0.25, 0.25, 1.5, 0.5, 0]),
         high_asks=jnp.array([1, 0, 0, 0, 0]),
+        arguments=jnp.zeros((5, len(Argument)), int).at[:, Argument.THREAT].set(jnp.array([2, 0, 1, 0, 0])),
     )
     got = {name: (float(total), float(weight)) for name, (total, weight) in rewards.metrics(outcomes).items()}
     expected = {
@@ -126,6 +127,9 @@ def test_metrics_by_hand():
         "turns_to_deal": (7, 2),
         "interventions": (2, 5),
         "high_asks": (1, 5),
+        "arguments": (3, 5),
+        "arguments/threat": (3, 5),
+        "arguments/insult": (0, 5),
     }
     assert {name: got[name] for name in expected} == expected
     assert got["bargained_ratio"] == pytest.approx((0.8, 2)) and got["reward"] == pytest.approx((-1.2, 5))

@@ -1,8 +1,9 @@
-"""The message grammar once more, as regular expressions over a whole message: what the automaton is held against."""
+"""The message grammar and the arguments once more, as regular expressions: what the automata are held against."""
 
 import re
 
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
+from negot_jax.language import phrases
 
 _TALK = re.compile(rb"^Talk:(.*?)(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
 _ACTION = re.compile(rb"^Action:([^\n]*\n?)", re.MULTILINE)
@@ -11,6 +12,26 @@ _ARGUMENTS = re.compile(
     rb"[ \t\r]*\$(?P<dollars>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<cents>\d{1,2}))?"
     rb"[ \t\r]*\(1x[ \t\r]+(?P<codename>[A-Za-z0-9_-]+)[ \t\r]*\)"
 )
+
+
+def _regex(pattern: str) -> str:
+    for mark, meaning in {"{": "(?:", "}": ")", " ": "[ \\t\\r\\n-]+", "'": "(?:'|\u2019)?"}.items():
+        pattern = pattern.replace(mark, meaning)
+    return pattern
+
+
+_NEGATED = re.compile(f"(?<![a-z0-9]){_regex(phrases.NEGATION)}\\Z".encode())
+_ARGUES = {
+    argument: re.compile(f"(?<![a-z0-9])(?=(?:{'|'.join(map(_regex, patterns))})(?![a-z0-9]))".encode())
+    for argument, patterns in phrases.PHRASES.items()
+}
+
+
+def acts(talk: bytes) -> int:
+    """The arguments made in a talk, as bits."""
+    talk = talk.lower()
+    heard = lambda found: any(not _NEGATED.search(talk[: match.start()]) for match in found.finditer(talk))
+    return sum(1 << argument for argument, found in _ARGUES.items() if heard(found))
 
 
 def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from negot_jax.catalog import synthetic
 from negot_jax.game.sellers import SELLERS
-from negot_jax.game.types import BUYER, MAX_PRICE, NONE, SELLER, Action, Kind
+from negot_jax.game.types import BUYER, MAX_PRICE, NONE, SELLER, Action, Argument, Kind
 from negot_jax.language import automaton, grammar, render
 from negot_jax.language import tokenizer as tokens
 
@@ -25,6 +25,7 @@ EDGES = (0, 1, 5, 10, 99, 100, 101, 110, 999, 1000, 99_999, 100_000, 123_456_700
 PRICES = (*EDGES, *np.exp(np.random.default_rng(0).uniform(0, np.log(MAX_PRICE), 9)).astype(int).tolist())
 PERSONAS = {seller.persona.name: seller.persona for seller in SELLERS.values()}
 MANNERS = {"buyer": (BUYER, render.BUYER_TALK), **{name: (SELLER, own.talk) for name, own in PERSONAS.items()}}
+ARGUMENTS = {"buyer": (BUYER, render.BUYER_ARGUMENTS), "seller": (SELLER, PERSONAS["persuadable"].hints)}
 
 
 WIDTH = 64
@@ -47,13 +48,13 @@ def _written(said, kind, role, cents, codename):
     return f"Talk: {said}\nAction: {tag}"
 
 
-def _render_all(book, cases, width):
+def _render_all(book, cases, width, acts=0):
     """Tokens [B, width] and lengths of (kind, variant, cents, index of the codename) cases."""
     kinds, variants, cents, code = (np.array(column, np.int32) for column in zip(*cases, strict=True))
     padded = np.array([[*ids, *[tokens.PAD] * (CODE_TOKENS - len(ids))] for ids in CODES], np.int32)
     lengths = np.array([len(ids) for ids in CODES], np.int32)
     say = jax.jit(jax.vmap(functools.partial(render.render, book, width=width)))
-    action = Action(kind=jnp.array(kinds), price=jnp.array(cents), acts=jnp.zeros_like(kinds))
+    action = Action(kind=jnp.array(kinds), price=jnp.array(cents), acts=jnp.full_like(kinds, acts))
     return jax.device_get(say(action, padded[code], lengths[code], variants))
 
 
@@ -80,6 +81,26 @@ def test_what_is_rendered_is_the_text_and_reads_as_the_action(manner, token_gram
         assert TOKENIZER.decode(text) == _written(talk[kind][variant % 4], kind, role, cents, CODENAMES[code])
         assert (read.kind[i], read.price[i]) == (kind, cents)
         assert (said_BxW[i, lengths_B[i] :] == tokens.PAD).all()
+
+
+@pytest.mark.parametrize("role", ARGUMENTS)
+def test_an_argument_is_put_in_words_and_heard_as_such(role, token_grammar):
+    """With every kind of action; of two arguments the first is put in words."""
+    role, arguments = ARGUMENTS[role]
+    book = render.phrasebook(MANNERS["buyer"][1], role, TOKENIZER, CODE_TOKENS, DIGITS, arguments=arguments)
+    cases = [(kind, variant, 4_550, 1) for kind in KINDS for variant in range(4)]
+    for argument in arguments:
+        acts = np.int32(1 << argument | 1 << Argument.FAIRNESS)
+        said_BxW, lengths_B = _render_all(book, cases, WIDTH, acts)
+        hashes = np.full(len(cases), automaton.codename_hash(CODENAMES[1].encode()))
+        read = jax.device_get(_parse(token_grammar, said_BxW, lengths_B, False, hashes, role)).action
+        np.testing.assert_array_equal(read.acts, 1 << argument)
+        np.testing.assert_array_equal(read.kind, [kind for kind, *_ in cases])
+        lines = {TOKENIZER.decode(row.tolist()).split("\n")[0] for row in said_BxW}
+        assert lines == {f"Talk: {said}" for said in arguments[argument]}
+    plain, _ = _render_all(book, cases, WIDTH)
+    bare, _ = _render_all(render.phrasebook(MANNERS["buyer"][1], role, TOKENIZER, CODE_TOKENS, DIGITS), cases, WIDTH)
+    np.testing.assert_array_equal(plain, bare)
 
 
 def test_a_message_of_the_full_width_fits():

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.game import buyers
-from negot_jax.game.types import Action, Kind
+from negot_jax.game import buyers, sellers
+from negot_jax.game.types import BUYER, Action, Argument, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
@@ -90,7 +90,9 @@ def _recite(tables, scenarios, said_KxW, lengths_K):
 def test_the_seller_does_not_hear_a_thought(world, data):
     """Two buyers who say and do the same, and think at random: the seller's moves and words are bit-equal."""
     layout = dataclasses.replace(world.free.buyer.layout, message=80)
-    tables = world.free.replace(buyer=world.free.buyer.replace(layout=layout))
+    # A seller that listens to arguments, whose floor is moved by them.
+    hears = sellers.make("persuadable(tick=100)")
+    tables = world.free.replace(buyer=world.free.buyer.replace(layout=layout), script=hears)
     scenarios = rollout.sample_scenarios(jax.random.key(2), tables, 8)
     # Any tokens but those that end the line, or the message.
     unbroken = [
@@ -101,7 +103,7 @@ def test_the_seller_does_not_hear_a_thought(world, data):
     def recite(thoughts):
         said, lengths = np.zeros((layout.turns, layout.message), np.int32), []
         for turn, thought in enumerate(thoughts):
-            spoken = world.tokenizer.encode(f"\nTalk: Deal?\nAction: [BUY] ${40 + 5 * turn} (1x books_7)")
+            spoken = world.tokenizer.encode(f"\nTalk: I buy now.\nAction: [BUY] ${40 + 5 * turn} (1x books_7)")
             whole = [*world.tokenizer.encode("Thought: "), *thought, *spoken, tokens.EOT]
             said[turn, : len(whole)] = whole
             lengths.append(len(whole))
@@ -109,7 +111,8 @@ def test_the_seller_does_not_hear_a_thought(world, data):
 
     one, other = recite(thoughts[:2]), recite(thoughts[2:])
     assert (np.asarray(one.state.kinds)[:, 0] >= 0).all()
-    for name in ("kinds", "prices", "end", "deal_price", "turn"):
+    assert (np.asarray(one.state.acts)[:, 0, BUYER] == 1 << Argument.URGENCY).all()
+    for name in ("kinds", "prices", "acts", "end", "deal_price", "turn"):
         np.testing.assert_array_equal(getattr(one.state, name), getattr(other.state, name), err_msg=name)
     for turn in range(layout.turns):
         reply = slice(layout.end(turn), layout.end(turn) + 1 + layout.reply)

@@ -55,9 +55,9 @@ def test_it_reads_the_first_ask_and_no_other():
         """At a list price of $200.00."""
         prices = jnp.full((3, 2), -1).at[: len(asks), SELLER].set(jnp.array(asks, int))
         standing = jnp.array([-1, asks[-1] if asks else -1])
-        obs = Observation(
-            *map(jnp.int32, (0, turn, 20_000, 16_000)), offers=standing, kinds=jnp.full((3, 2), -1), prices=prices
-        )
+        nothing = jnp.full((3, 2), -1)
+        numbers = map(jnp.int32, (0, turn, 20_000, 16_000))
+        obs = Observation(*numbers, offers=standing, kinds=nothing, prices=prices, acts=0 * nothing)
         action = buyer.act(KEY, obs, 3)
         assert action.kind == Kind.OFFER
         return int(action.price)
