@@ -249,10 +249,10 @@ POOLING = {
     "no report": (
         nothing,
         ["--workdirs={folder}/run"],
-        "run/report holds no totals.npz. Evaluate the run",
+        "run/report holds no episodes.jsonl. Evaluate the run",
     ),
     "damaged totals": (
-        lambda folder: [write(f"run/report/{name}", "{}")(folder) for name in ("totals.npz", "evaluation.json")],
+        lambda folder: [write(f"run/report/{name}", "{}")(folder) for name in ("episodes.jsonl", "evaluation.json")],
         ["--workdirs={folder}/run"],
         "run/report is damaged: .* Evaluate the run again",
     ),

@@ -47,7 +47,7 @@ def test_every_column_is_a_metric_of_the_game():
             for field in dataclasses.fields(Outcome)
         }
     )
-    assert set(NAMES) <= set(rewards.metrics(outcome))
+    assert set(NAMES) <= {"complete", *rewards.metrics(outcome)}
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,11 @@ def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
 def test_strays_have_a_table_where_there_are_any(summary):
     shown = tables.markdown(summary, SETTINGS)
     assert "illegal moves replaced" in shown and "Format errors of the buyer" in shown
+    assert "| 512 |" in shown.replace(" ", "").replace("|", " | ")
     nothing = dict.fromkeys(NAMES, Interval(0.0, 0.0, 0.0, 1024)) | {"high_asks": None}
+    nothing["complete"] = Interval(1.0, 0.9, 1.0, 1024)
     quiet = tables.markdown(dataclasses.replace(summary, metrics=dict.fromkeys(summary.metrics, nothing)), SETTINGS)
-    assert "illegal" not in quiet and "Format errors" not in quiet
+    assert "illegal" not in quiet and "Format errors" not in quiet and "incomplete" not in quiet
 
 
 def test_the_best_response_has_a_table_where_it_was_played(summary):
