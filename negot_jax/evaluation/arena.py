@@ -13,7 +13,7 @@ from negot_jax.config import field
 from negot_jax.evaluation import rows
 from negot_jax.evaluation.rows import Row
 from negot_jax.game import bargaining, buyers, play, rewards
-from negot_jax.game.types import GameParams, Products, Scenario
+from negot_jax.game.types import GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
@@ -60,9 +60,12 @@ class EvaluationConfig:
 class Played:
     """What was played: by row, the final states [products * episodes], product by product, and what was said; and the
     best response with its bounds on the prior, if it was asked for. Trajectories are `rollout.readable`, on the host.
+    references: the first scripted buyer, the tuned schedule and the best response on the training products, an episode
+    of each, to hold beside the curves of training; none where a language model sells.
     """
 
     trajectories: dict[Row, rollout.Trajectory]
+    references: dict[Row, Outcome]
     solution: best_response.Solution | None
 
 
@@ -105,7 +108,9 @@ class Arena:
                 scripted[rows.BEST_RESPONSE] = solution.buyer
             say("playing the scripted buyers")
             played = self.play_policies(list(scripted.values()), drawn, key_buyers)
-        return Played(trajectories | dict(zip(scripted, played, strict=True)), solution)
+            landmarks = {row: scripted[row] for row in [*scripted][:1] + [*scripted][len(config.buyers) :]}
+            references = self.play_references(landmarks, jax.random.fold_in(key, 4))
+        return Played(trajectories | dict(zip(scripted, played, strict=True)), references, solution)
 
     def unsolvable(self) -> str | None:
         """Why there is no best response to compare with, in one line; None if there will be one."""
@@ -134,6 +139,13 @@ class Arena:
             return [jax.device_get(rollout.readable(rollout.Trajectory(None, None, state))) for state in states]
         trajectory = self._against_model(self.test, policies, drawn, key)
         return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
+
+    def play_references(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
+        """Outcomes [products] of scripted buyers on the training products; {} where a language model sells."""
+        if not self.program.scripted:
+            return {}
+        rules, drawn = self.train.params, scenarios(self.train.params, 1, key)
+        return {row: play.play(key, own, self.train.script, drawn, rules)[1] for row, own in policies.items()}
 
     def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
         """A language model on all scenarios, as in `Played`."""

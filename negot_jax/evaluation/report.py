@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
+import jax
 import numpy as np
 
 from negot_jax.evaluation import episodes as records
-from negot_jax.evaluation import figures, page, statistics, tables, transcripts
+from negot_jax.evaluation import figures, page, paper_figures, statistics, tables, transcripts
 from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation.paper import Played
 from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.game import rewards
+from negot_jax.game.types import Outcome
 
 _ON_THE_PAGE = ("start", "trained", "best response")  # What there is to read, and what it is measured by.
 
@@ -19,7 +23,7 @@ def write(
     episodes: Sequence[Episode],
     settings: tables.Settings,
     curves: Mapping[str, np.ndarray],
-    levels: Sequence[Row],
+    references: Mapping[Row, Outcome],
     held_out: Mapping[int, Row],
     transcribed: int = 8,
 ) -> str:
@@ -28,7 +32,7 @@ def write(
     Args:
       episodes: of every row, `rows.TRAINED` among them.
       curves: the columns of the run's metrics.csv.
-      levels: rows that the learning curves show as horizontal lines.
+      references: outcomes on the training products, which the learning curves show as horizontal lines.
       held_out: rows that they show as points, by the number of iterations after which they were saved.
       transcribed: how many of the trained buyer's episodes transcripts.md shows.
 
@@ -43,10 +47,16 @@ def write(
     figures.reward_intervals(summary, directory / "rewards.png")
     means = {row: {name: own and own.value for name, own in of.items()} for row, of in summary.metrics.items()}
     points = {iteration: means[row] for iteration, row in held_out.items()}
-    figures.learning_curves(
-        curves, directory / "learning_curves.png", {row.label: means[row] for row in levels}, points
-    )
+    levels = {f"{row.label}, training products": _means(outcome) for row, outcome in references.items()}
+    figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
+    played = Played(settings.seller, 0, settings.seller, (tuple(episodes),))
+    paper_figures.prices(played).savefig(directory / "prices.png")
     page.save(directory / page.FILE, [own for own in episodes if own.buyer.kind in _ON_THE_PAGE])
     trained = [own for own in episodes if own.buyer == TRAINED]
     transcripts.save(directory / "transcripts.md", transcripts.pick(trained, transcribed))
     return tables.text(summary, settings)
+
+
+def _means(outcome: Outcome) -> dict[str, float | None]:
+    pairs = jax.device_get(rewards.metrics(outcome))
+    return {name: float(total / weight) if weight else None for name, (total, weight) in pairs.items()}

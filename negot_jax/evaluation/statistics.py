@@ -54,11 +54,17 @@ class Summary:
 
 
 def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
-    """Sums the metrics within each product, by buyer. Incomplete episodes count in `complete` alone, a share of all."""
-    each = jax.vmap(lambda own: rewards.metrics(jax.tree.map(lambda x: x[None], own)))(outcomes(episodes))
+    """Sums the metrics within each product, by buyer.
+
+    Besides those of `rewards.metrics`: `false_deal`, the rate of deals below the seller's cost; and `complete`, the
+    only one in which incomplete episodes count.
+    """
+    outcome_N = outcomes(episodes)
+    each = jax.vmap(lambda own: rewards.metrics(jax.tree.map(lambda x: x[None], own)))(outcome_N)
+    every_N = np.ones(len(episodes))
+    pairs = jax.device_get(each) | {"false_deal": (outcome_N.other_ratio < 0, every_N)}
     complete_N = np.array([own.complete for own in episodes], np.float64)
-    pairs = {name: complete_N * np.stack(pair) for name, pair in jax.device_get(each).items()}
-    pairs["complete"] = np.stack([complete_N, np.ones_like(complete_N)])
+    pairs = {name: complete_N * np.stack(pair) for name, pair in pairs.items()} | {"complete": (complete_N, every_N)}
     product_N = np.array([own.product for own in episodes])
     by_row: dict[Row, list[int]] = {}
     for place, own in enumerate(episodes):

@@ -145,6 +145,39 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[
     ]
 
 
+def paragraph(summary: Summary) -> str:
+    """The result in three sentences: what is earned, how, and how far from the best."""
+    own = summary.metrics[summary.reference]
+
+    def lead(row: Row) -> str:
+        behind = summary.differences[row]
+        ahead = Interval(-behind.value, -behind.high, -behind.low, behind.n)
+        return f"{signed(ahead)} on {row.label}"
+
+    start = [lead(row) for row in summary.metrics if row.kind == "start"]
+    told = [
+        f"The {summary.reference.label} buyer earns a mean reward of {plain(own['reward'])}"
+        + "".join(f", {ahead}" for ahead in start)
+        + "."
+    ]
+    ratio = "" if own["bargained_ratio"] is None else f" at {plain(own['bargained_ratio'])} of the surplus"
+    told.append(
+        f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
+        f"end above its budget and {percent(own['format_error'])} % in a format error."
+    )
+    scripted = [row for row in summary.metrics if row.kind in ("scripted", "tuned")]
+    if summary.reference in summary.gaps:
+        share = summary.headroom.get(summary.reference)
+        told.append(
+            f"The best response found earns {plain(summary.gaps[summary.reference])} more"
+            + ("." if share is None else f"; of its headroom over the tuned schedule {percent(share)} % is recovered.")
+        )
+    elif scripted:
+        best = max(scripted, key=lambda row: summary.metrics[row]["reward"].value)
+        told.append(f"Its lead is {lead(best)}, the best scripted buyer.")
+    return " ".join(told)
+
+
 def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
     prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
@@ -187,7 +220,8 @@ def text(summary: Summary, settings: Settings) -> str:
         )
 
     parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return "\n\n".join([*parts, textwrap.fill(caption(summary, settings), WIDTH)]) + "\n"
+    told = [textwrap.fill(paragraph(summary), WIDTH), *parts, textwrap.fill(caption(summary, settings), WIDTH)]
+    return "\n\n".join(told) + "\n"
 
 
 def markdown(summary: Summary, settings: Settings) -> str:
@@ -204,7 +238,7 @@ def markdown(summary: Summary, settings: Settings) -> str:
         )
 
     parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return "\n\n".join([*parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
+    return "\n\n".join([paragraph(summary), *parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:

@@ -119,15 +119,14 @@ def report(evaluation: Evaluation) -> Report:
     if not distributed.is_first():
         return Report(evaluation.folder, "")
     episodes = _episodes(evaluation, played, {start: 0} | {row: n for n, row in held_out.items()})
-    landmarks = [row for row in played.trajectories if row.kind in ("tuned", "best response")]
-    levels = [start, *(Row("scripted", spec) for spec in config.evaluation.buyers[:1]), *landmarks]
     note = ""
     if saved.latest < (planned := config.training.iterations):
         note = f"\nThe run is not at its end: this is its buyer after {saved.latest} of {planned} iterations.\n"
     curves = read_csv(run.workdir / METRICS)
     with storage.staged(evaluation.folder) as folder:
         shown = config.evaluation.transcripts
-        text = reports.write(folder, episodes, settings, curves, levels, held_out, shown)
+        points = {0: start} | held_out
+        text = reports.write(folder, episodes, settings, curves, played.references, points, shown)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return Report(evaluation.folder, text + note)
@@ -148,12 +147,17 @@ def common(run: "Run", parts: Parts) -> dict[str, Any]:
     }
 
 
+def version(run: "Run", iterations: int) -> str:
+    """Names a run's buyer after so many iterations."""
+    return f"{run.run_id} after {iterations} iterations"
+
+
 def _episodes(evaluation: Evaluation, played: Played, iterations: Mapping[Row, int]) -> list[Episode]:
     """iterations: that the language models' rows had been trained for."""
     run, parts = evaluation.run, evaluation.parts
     alike, made = common(run, parts), []
     for row, trajectory in played.trajectories.items():
-        bought = {"buyer": f"{run.run_id} after {iterations[row]} iterations"} if row in iterations else {}
+        bought = {"buyer": version(run, iterations[row])} if row in iterations else {}
         own = alike | {"buyer": row, "versions": alike["versions"] | bought}
         made += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
     return made
