@@ -146,7 +146,15 @@ def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_
         for episode in recording.record(trajectory, *fixed, common | {"buyer": row})
     ]
     curves = {"iteration": np.arange(1), "reward": np.zeros(1)}
-    text = report.write(tmp_path, written, Settings(*facts, {}, ""), curves, played.references, {}, transcribed=2)
+    text = report.write(
+        tmp_path,
+        written,
+        Settings(*facts, {}, ""),
+        curves,
+        arena.play_on_training(played.buyers, jax.random.key(0)),
+        {},
+        transcribed=2,
+    )
     assert "trained" in text and (tmp_path / "transcripts.md").read_text().count("only the seller knows: cost") == 2
 
 

@@ -60,12 +60,11 @@ class EvaluationConfig:
 class Played:
     """What was played: by row, the final states [products * episodes], product by product, and what was said; and the
     best response with its bounds on the prior, if it was asked for. Trajectories are `rollout.readable`, on the host.
-    references: the first scripted buyer, the tuned schedule and the best response on the training products, an episode
-    of each, to hold beside the curves of training; none where a language model sells.
+    buyers: the scripted rows' own.
     """
 
     trajectories: dict[Row, rollout.Trajectory]
-    references: dict[Row, Outcome]
+    buyers: dict[Row, buyers.Buyer]
     solution: best_response.Solution | None
 
 
@@ -108,9 +107,7 @@ class Arena:
                 scripted[rows.BEST_RESPONSE] = solution.buyer
             say("playing the scripted buyers")
             played = self.play_policies(list(scripted.values()), drawn, key_buyers)
-            landmarks = {row: scripted[row] for row in [*scripted][:1] + [*scripted][len(config.buyers) :]}
-            references = self.play_references(landmarks, jax.random.fold_in(key, 4))
-        return Played(trajectories | dict(zip(scripted, played, strict=True)), references, solution)
+        return Played(trajectories | dict(zip(scripted, played, strict=True)), scripted, solution)
 
     def unsolvable(self) -> str | None:
         """Why there is no best response to compare with, in one line; None if there will be one."""
@@ -140,7 +137,7 @@ class Arena:
         trajectory = self._against_model(self.test, policies, drawn, key)
         return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
 
-    def play_references(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
+    def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
         """Outcomes [products] of scripted buyers on the training products; {} where a language model sells."""
         if not self.program.scripted:
             return {}

@@ -60,8 +60,9 @@ def learning_curves(
         handles.update({line.get_label(): line for line in axis.get_legend_handles_labels()[0]})
     for axis in grid[1]:
         axis.set_xlabel("iterations trained")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     # One legend for all panels, of whatever any of them shows.
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path)
 
 

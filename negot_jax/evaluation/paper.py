@@ -60,7 +60,7 @@ _LEFT_OUT |= {"buyer quits %", "seller quits %"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Played:
+class Pairing:
     """What one training configuration played against one seller: the episodes of each seed's run.
 
     trained: names the configuration: the seller that it trained against, and more where that does not tell it apart.
@@ -118,7 +118,7 @@ def _tabulated(head: Sequence[str], cells: Sequence[Sequence[str]], form: str) -
     return tabulate.tabulate(escaped, head, tablefmt=form, disable_numparse=True)
 
 
-def make(name: str, played: Sequence[Played]) -> Table:
+def make(name: str, played: Sequence[Pairing]) -> Table:
     """A table of `NAMES`, of what was played for it.
 
     Raises:
@@ -138,7 +138,7 @@ def make(name: str, played: Sequence[Played]) -> Table:
     return Table(name, lines, data)
 
 
-def _summary(own: Played, part: Literal["all", "MI", "CI"]) -> Summary | None:
+def _summary(own: Pairing, part: Literal["all", "MI", "CI"]) -> Summary | None:
     """Of all products, or of those of one interest; None where there are none."""
     runs = [statistics.totals(run) for run in own.runs]
     for totals in runs:
@@ -167,7 +167,7 @@ def require_identity(what: str, totals: Totals, rules: Rules) -> None:
         )
 
 
-def _lines(name: str, own: Played, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, str]]:
+def _lines(name: str, own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, str]]:
     columns = {header: column for header, column in COLUMNS.items() if header != "gap" or summary.gaps}
     if own.rules.regulation != "none":
         columns.pop("false deals %")
@@ -181,7 +181,7 @@ def _lines(name: str, own: Played, part: str, summary: Summary, rows: Sequence[R
         yield told
 
 
-def _data(own: Played, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
+def _data(own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
     for row in rows:
         compared = {name: getattr(summary, name).get(row) for name in (DIFFERENCE, GAP)}
         for metric, known in (summary.metrics[row] | compared).items():
@@ -198,7 +198,7 @@ def _data(own: Played, part: str, summary: Summary, rows: Sequence[Row]) -> Iter
                 }
 
 
-def _matrix(played: Sequence[Played]) -> Table:
+def _matrix(played: Sequence[Pairing]) -> Table:
     summaries = [(own, _summary(own, "all")) for own in played]
     cells: dict[str, dict[str, str]] = {}
     for own, summary in summaries:

@@ -11,7 +11,7 @@ import numpy as np
 from negot_jax.evaluation import phases, statistics
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, smooth, tidy
-from negot_jax.evaluation.paper import Played
+from negot_jax.evaluation.paper import Pairing
 from negot_jax.evaluation.rows import Row
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 
@@ -23,7 +23,7 @@ Curves = Mapping[str, np.ndarray]
 
 
 def draw(
-    name: str, played: Sequence[Played], curves: Mapping[str, Sequence[Curves]], output: pathlib.Path
+    name: str, played: Sequence[Pairing], curves: Mapping[str, Sequence[Curves]], output: pathlib.Path
 ) -> list[pathlib.Path]:
     """Draws a figure of `NAMES`, or the heat map of the matrix, and returns the files.
 
@@ -47,7 +47,7 @@ def _save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def _figure(own: Played | None, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+def _figure(own: Pairing | None, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     if own is not None:
         seeds = ", ".join(map(str, own.seeds))
@@ -65,7 +65,7 @@ _PANELS = {
 }
 
 
-def _phases(runs: Sequence[Curves], own: Played) -> Figure:
+def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
     """Each seed thin, their mean thick within the band from the lowest to the highest, on training products."""
     figure, grid = _figure(own, 2, 2, (10, 6.6))
     length = min(len(curves["iteration"]) for curves in runs)
@@ -104,18 +104,18 @@ def _legend(figure: Figure, grid: np.ndarray, columns: int = 4) -> None:
 # --- Figures of episodes ---
 
 
-def _main_rows(own: Played) -> list[Row]:
+def _main_rows(own: Pairing) -> list[Row]:
     """The rows that a figure has room for: the start, the trained buyer, the tuned schedule, the best response."""
     wanted = ("start", "trained", "tuned", "best response")
     found = dict.fromkeys(episode.buyer.key for episode in own.runs[0])
     return [key for key in found if key[0] in wanted]
 
 
-def _of(own: Played, key: tuple[str, str]) -> list[Episode]:
+def _of(own: Pairing, key: tuple[str, str]) -> list[Episode]:
     return [episode for run in own.runs for episode in run if episode.buyer.key == key and episode.complete]
 
 
-def _reward_gap(own: Played) -> Figure:
+def _reward_gap(own: Pairing) -> Figure:
     """Reward, and its distance to the best response, by how far the cost lies below the budget."""
     figure, grid = _figure(own, 1, 2, (10, 4.6))
     room = lambda episode: (episode.budget - episode.cost) / episode.price
@@ -154,7 +154,7 @@ def _binned(
     return tuple(np.array(found).T)
 
 
-def prices(own: Played) -> Figure:
+def prices(own: Pairing) -> Figure:
     """Offers of both sides by turn among the episodes that come so far, and how many do."""
     keys = _main_rows(own)
     figure, grid = _figure(own, 2, len(keys), (3.3 * len(keys), 5.6))
@@ -213,7 +213,7 @@ def _going_on(axis: Axes, episodes: Sequence[Episode]) -> None:
     tidy(axis)
 
 
-def _frontier(own: Played) -> Figure:
+def _frontier(own: Pairing) -> Figure:
     """Deal rate against the share of the surplus in deals: every buyer, and what the sellers' floors allow at most."""
     figure, grid = _figure(own, 1, 1, (7.6, 5.6))
     axis = grid[0, 0]
@@ -268,7 +268,7 @@ def frontier(episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray] | Non
 _OF_EPISODES = {"reward_gap": _reward_gap, "prices": prices, "frontier": _frontier}
 
 
-def _heat_map(played: Sequence[Played]) -> Figure:
+def _heat_map(played: Sequence[Pairing]) -> Figure:
     """The trained buyers' reward by training and test seller."""
     trained, met = (list(dict.fromkeys(getattr(own, name) for own in played)) for name in ("trained", "seller"))
     rewards = np.full((len(trained), len(met)), np.nan)

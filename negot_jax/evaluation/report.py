@@ -10,7 +10,7 @@ import numpy as np
 from negot_jax.evaluation import episodes as records
 from negot_jax.evaluation import figures, page, paper_figures, statistics, tables, transcripts
 from negot_jax.evaluation.episodes import Episode
-from negot_jax.evaluation.paper import Played
+from negot_jax.evaluation.paper import Pairing
 from negot_jax.evaluation.rows import TRAINED, Row
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
@@ -22,7 +22,7 @@ def write(
     directory: str | os.PathLike,
     episodes: Sequence[Episode],
     settings: tables.Settings,
-    curves: Mapping[str, np.ndarray],
+    curves: Mapping[str, np.ndarray] | None,
     references: Mapping[Row, Outcome],
     held_out: Mapping[int, Row],
     transcribed: int = 8,
@@ -31,7 +31,7 @@ def write(
 
     Args:
       episodes: of every row, `rows.TRAINED` among them.
-      curves: the columns of the run's metrics.csv.
+      curves: the columns of the run's metrics.csv; None to draw none.
       references: outcomes on the training products, which the learning curves show as horizontal lines.
       held_out: rows that they show as points, by the number of iterations after which they were saved.
       transcribed: how many of the trained buyer's episodes transcripts.md shows.
@@ -47,9 +47,10 @@ def write(
     figures.reward_intervals(summary, directory / "rewards.png")
     means = {row: {name: own and own.value for name, own in of.items()} for row, of in summary.metrics.items()}
     points = {iteration: means[row] for iteration, row in held_out.items()}
-    levels = {f"{row.label}, training products": _means(outcome) for row, outcome in references.items()}
-    figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
-    played = Played(settings.seller, 0, settings.seller, (tuple(episodes),))
+    if curves is not None:
+        levels = {f"{row.label}, training products": _means(outcome) for row, outcome in references.items()}
+        figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
+    played = Pairing(settings.seller, 0, settings.seller, (tuple(episodes),))
     paper_figures.prices(played).savefig(directory / "prices.png")
     page.save(directory / page.FILE, [own for own in episodes if own.buyer.kind in _ON_THE_PAGE])
     trained = [own for own in episodes if own.buyer == TRAINED]

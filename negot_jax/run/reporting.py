@@ -33,6 +33,9 @@ REPORT = "report"  # In the workdir.
 # What the reports of pooled runs may differ in.
 _ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "seller.checkpoint")
 
+# What the curves of training hold for.
+_TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "seller")
+
 _REFUSED = {
     "language.vocab_size": "the buyer speaks the tokenizer that it was trained with, and another cannot be compared",
     "sampling": "it is how the buyer samples in training; config.evaluation.sampling is how it samples here",
@@ -122,11 +125,16 @@ def report(evaluation: Evaluation) -> Report:
     note = ""
     if saved.latest < (planned := config.training.iterations):
         note = f"\nThe run is not at its end: this is its buyer after {saved.latest} of {planned} iterations.\n"
-    curves = read_csv(run.workdir / METRICS)
+    curves, references = None, {}
+    if not any(within(name, _TRAINED_ON) for name in evaluation.overrides):  # Else the curves are of another game.
+        curves = read_csv(run.workdir / METRICS)
+        landmarks = [row for row in played.buyers if row.kind != "scripted"] + list(played.buyers)[:1]
+        on_training = {row: played.buyers[row] for row in landmarks}
+        references = _arena(parts).play_on_training(on_training, jax.random.key(1))
     with storage.staged(evaluation.folder) as folder:
         shown = config.evaluation.transcripts
         points = {0: start} | held_out
-        text = reports.write(folder, episodes, settings, curves, played.references, points, shown)
+        text = reports.write(folder, episodes, settings, curves, references, points, shown)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return Report(evaluation.folder, text + note)

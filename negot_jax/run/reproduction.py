@@ -11,7 +11,7 @@ import jax
 
 from negot_jax.evaluation import episodes, paper, paper_figures
 from negot_jax.evaluation.episodes import Episode
-from negot_jax.evaluation.paper import Played
+from negot_jax.evaluation.paper import Pairing
 from negot_jax.evaluation.rows import TRAINED
 from negot_jax.game import sellers
 from negot_jax.models import transformer
@@ -113,14 +113,14 @@ def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str])
 def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
     """Plays what is missing, and writes every table and figure to a folder. Yields each table and each file's path."""
     output.mkdir(parents=True, exist_ok=True)
-    played: dict[tuple[str, str], Played] = {}
+    played: dict[tuple[str, str], Pairing] = {}
 
-    def of(table: str) -> list[Played]:
+    def of(table: str) -> list[Pairing]:
         wanted = [(group, seller) for group in plan.groups for seller in _sellers(table, group, plan.groups)]
         for group, seller in wanted:
             if (key := (group.name, seller)) not in played:
                 read = tuple(tuple(_episodes(own)) for own in plan.evaluations[key])
-                played[key] = Played(group.name, group.parameters, seller, read)
+                played[key] = Pairing(group.name, group.parameters, seller, read)
         return [played[group.name, seller] for group, seller in wanted]
 
     for name in plan.tables:

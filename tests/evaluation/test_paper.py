@@ -9,7 +9,7 @@ import pytest
 
 from negot_jax.evaluation import paper, paper_figures
 from negot_jax.evaluation.episodes import Rules
-from negot_jax.evaluation.paper import Played
+from negot_jax.evaluation.paper import Pairing
 from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
 from negot_jax.game.types import End
 from tests.evaluation.made import deals, episode
@@ -29,8 +29,8 @@ def run(seed: int, **changes):
     return tuple(dataclasses.replace(own, seed=seed, hidden={"floor": "$45.50"}, **changes) for own in played)
 
 
-def played(seller="neutral", seeds=(0, 1), trained="neutral", **changes) -> Played:
-    return Played(trained, 1234, seller, tuple(run(seed, **changes) for seed in seeds))
+def played(seller="neutral", seeds=(0, 1), trained="neutral", **changes) -> Pairing:
+    return Pairing(trained, 1234, seller, tuple(run(seed, **changes) for seed in seeds))
 
 
 def cells(table, **which):
@@ -60,14 +60,14 @@ def test_mutual_and_conflicting_interest_stand_apart():
 
 def test_unregulated_sellers_have_false_deals():
     false = [dataclasses.replace(own, cost=7950) for own in run(0, rules=Rules(regulation="none"))]
-    table = paper.make("personas", [Played("neutral", 1, "begging", (tuple(false),))])
+    table = paper.make("personas", [Pairing("neutral", 1, "begging", (tuple(false),))])
     assert cells(table, buyer="trained")["false deals %"].startswith("66.7")
 
 
 def test_rows_that_break_the_identity_are_refused():
     broken = [dataclasses.replace(own, rules=Rules(), deal_price=own.deal_price and 20_000) for own in run(0)]
     with pytest.raises(ValueError, match="against neutral: the rewards of a product differ by"):
-        paper.make("main", [Played("neutral", 1, "neutral", (tuple(broken),))])
+        paper.make("main", [Pairing("neutral", 1, "neutral", (tuple(broken),))])
 
 
 def test_the_matrix_has_a_cell_for_each_pair_that_was_played():
@@ -81,7 +81,7 @@ def test_the_matrix_has_a_cell_for_each_pair_that_was_played():
 def test_every_form_is_written(tmp_path):
     odd = Row("scripted", "a|b_c & 50 %")
     renamed = tuple(dataclasses.replace(own, buyer=odd) if own.buyer == START else own for own in run(0))
-    table = paper.make("main", [Played("neutral", 1, "neutral", (renamed,))])
+    table = paper.make("main", [Pairing("neutral", 1, "neutral", (renamed,))])
     table.save(tmp_path)
     markdown, latex = ((tmp_path / f"main.{form}").read_text() for form in ("md", "tex"))
     assert r"a\|b_c & 50 %" in markdown and markdown.startswith("## ") and "not measured here" in markdown
