@@ -12,7 +12,6 @@ from negot_jax.evaluation import phases, statistics
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, smooth, tidy
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.evaluation.rows import Row
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 
 NAMES = ("phases", "reward_gap", "prices", "frontier")
@@ -57,11 +56,19 @@ def _figure(own: Pairing | None, rows: int, columns: int, size: tuple[float, flo
 
 # --- Phases of training ---
 
+
+def _column(curves: Curves, name: str) -> np.ndarray:
+    """A metric by iteration; all nan where no iteration had a value, such as a bargained ratio without deals."""
+    return curves.get(name, np.full(len(curves["iteration"]), np.nan))
+
+
 _PANELS = {
-    "first offer / budget": lambda curves: curves["first_offer_ratio"],
-    "deal rate, %": lambda curves: curves["deal_rate"],
-    "bargained ratio, in deals": lambda curves: curves["bargained_ratio"],
-    "share of the surplus, all episodes": lambda curves: curves["deal_rate"] * np.nan_to_num(curves["bargained_ratio"]),
+    "first offer / budget": lambda curves: _column(curves, "first_offer_ratio"),
+    "deal rate, %": lambda curves: _column(curves, "deal_rate"),
+    "bargained ratio, in deals": lambda curves: _column(curves, "bargained_ratio"),
+    "share of the surplus, all episodes": lambda curves: (
+        _column(curves, "deal_rate") * np.nan_to_num(_column(curves, "bargained_ratio"))
+    ),
 }
 
 
@@ -104,8 +111,8 @@ def _legend(figure: Figure, grid: np.ndarray, columns: int = 4) -> None:
 # --- Figures of episodes ---
 
 
-def _main_rows(own: Pairing) -> list[Row]:
-    """The rows that a figure has room for: the start, the trained buyer, the tuned schedule, the best response."""
+def _main_rows(own: Pairing) -> list[tuple[str, str]]:
+    """Those that a figure has room for, by `Row.key`: start, trained buyer, tuned schedule, best response."""
     wanted = ("start", "trained", "tuned", "best response")
     found = dict.fromkeys(episode.buyer.key for episode in own.runs[0])
     return [key for key in found if key[0] in wanted]
@@ -171,7 +178,7 @@ def prices(own: Pairing) -> Figure:
 
 
 def trajectories(axis: Axes, episodes: Sequence[Episode]) -> None:
-    """Draws both sides' offers by turn on an axis, as shares of the list price: mean, and the middle half as a band."""
+    """Draws both sides' offers by turn on an axis, over the list price: the median, and the middle half as a band."""
     turns = episodes[0].rules.turns
     for role, name, color in ((SELLER, "seller's asks", VERMILION), (BUYER, "buyer's offers", BLUE)):
         by_turn: list[list[float]] = [[] for _ in range(turns)]
@@ -180,20 +187,16 @@ def trajectories(axis: Axes, episodes: Sequence[Episode]) -> None:
                 if message.role == role and message.kind == Kind.OFFER:
                     by_turn[message.turn].append(message.price / episode.price)
         said = [turn for turn in range(turns) if by_turn[turn]]
-        low, mean, high = ([how(by_turn[turn]) for turn in said] for how in (_quartile(25), np.mean, _quartile(75)))
+        low, middle, high = np.array([np.percentile(by_turn[turn], (25, 50, 75)) for turn in said]).reshape(-1, 3).T
         places = [turn + 1 for turn in said]
         axis.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, label=f"{name}, middle half")
-        axis.plot(places, mean, color=color, marker="o", markersize=4, label=f"{name}, mean")
+        axis.plot(places, middle, color=color, marker="o", markersize=4, label=f"{name}, median")
     for name, style, attribute in (("mean budget", "--", "budget"), ("mean cost", ":", "cost")):
         level = np.mean([getattr(episode, attribute) / episode.price for episode in episodes])
         axis.axhline(level, color=GRAY, linestyle=style, linewidth=1, label=name)
     axis.set_xticks(range(1, turns + 1))
     axis.set_ylim(0, 1.1)
     tidy(axis)
-
-
-def _quartile(percent: float) -> Callable[[Sequence[float]], float]:
-    return lambda values: float(np.percentile(values, percent))
 
 
 def _going_on(axis: Axes, episodes: Sequence[Episode]) -> None:

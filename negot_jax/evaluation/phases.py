@@ -33,8 +33,7 @@ def find(opening_T: np.ndarray, deal_rate_T: np.ndarray, share_T: np.ndarray) ->
         where there is no value.
     """
     (opening, falls), (deals, dips), (share, drops) = map(_smoothed, (opening_T, deal_rate_T, share_T))
-    low = int(np.nanargmin(opening))
-    if not (fall := opening[0] - opening[low]) > falls:
+    if not (fall := opening[0] - _least(opening)) > falls:
         return []
     aggressive = _first(opening <= opening[0] - fall / 2, 0)
     found = [Phase("naive", 0), Phase("aggressive opening", aggressive)]
@@ -44,10 +43,14 @@ def find(opening_T: np.ndarray, deal_rate_T: np.ndarray, share_T: np.ndarray) ->
         return found
     found.append(Phase("deadlock", _first(deals <= deals[top] - dip / 2, top)))
     recovered = deals[bottom:] - deals[bottom]
-    kept = np.nanmin(share[bottom:]) >= share[bottom] - drops
+    kept = _least(share[bottom:]) >= share[bottom] - drops
     if not np.nanmax(recovered) > max(dips, dip / 2) or not kept:
         return found
     return [*found, Phase("persuasion", _first(deals >= deals[bottom] + np.nanmax(recovered) / 2, bottom))]
+
+
+def _least(values_T: np.ndarray) -> float:
+    return np.min(values_T, initial=np.inf, where=np.isfinite(values_T))
 
 
 def _first(holds_T: np.ndarray, after: int) -> int:

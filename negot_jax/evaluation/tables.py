@@ -182,6 +182,8 @@ def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
     prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
     decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
+    if (temperature := settings.identity.get("evaluation.sampling.temperature")) is not None:
+        decoding += f" at temperature {temperature:g}"
     seeds = ", ".join(str(run.seed) for run in settings.runs)
     drawn = "products" if len(settings.runs) == 1 else "products and training runs"
     return (

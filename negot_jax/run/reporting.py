@@ -148,7 +148,7 @@ def common(run: "Run", parts: Parts) -> dict[str, Any]:
     return {
         "run": run.run_id,
         "seed": config.seed,
-        "seller": _seller(config),
+        "seller": seller(config),
         "persona": config.game.persona.name,
         "rules": Rules(config.game.turns, config.game.regulation, config.game.reward, config.catalog.prices),
         "versions": {} if config.seller.model == "scripted" else {"seller": version},
@@ -228,7 +228,7 @@ def _settings(evaluation: Evaluation, iterations: int, bounds: tuple[float, floa
         episodes=config.evaluation.episodes,
         prices=config.catalog.prices,
         decoding=config.language.decoding,
-        seller=_seller(config),
+        seller=seller(config),
         runs=(tables.TrainedRun(run.run_id, config.seed, iterations),),
         identity=identity | parts.inputs(),
         command=evaluation.command,
@@ -236,8 +236,8 @@ def _settings(evaluation: Evaluation, iterations: int, bounds: tuple[float, floa
     )
 
 
-def _seller(config: Config) -> str:
-    """Who sells, for the caption."""
+def seller(config: Config) -> str:
+    """Who sells, in a few words."""
     if config.seller.model == "scripted":
         return config.game.seller
     named = "the buyer's base" if config.seller.model == "base" else config.seller.checkpoint or "a cloned model"

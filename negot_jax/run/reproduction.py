@@ -59,12 +59,12 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
         own = runs.open(workdir)
         if not checkpoint.survey(own.workdir / weights.CHECKPOINTS)[0]:
             raise ValueError(f"--workdirs: {workdir} holds no checkpoint yet. Train it first.")
-        told = {name: value for name, value in identity(own.config).items() if name != "seed"}
+        told = {name: value for name, value in identity(own.config).items() if name != "seed"} | own.saved["inputs"]
         alike = found.setdefault(json.dumps(told, sort_keys=True), [])
         if any(own.run_id == other.run_id for other in alike):
             raise ValueError(f"--workdirs: {workdir} is the same run as {alike[-1].workdir}. Name each run once.")
         alike.append(own)
-    names = [own[0].config.game.seller for own in found.values()]
+    names = [reporting.seller(own[0].config) for own in found.values()]
     sizes = [_parameters(own[0]) for own in found.values()]
     several = {name for name in names if names.count(name) > 1}
     sized = [f"{name}, {size:,} parameters" for name, size in zip(names, sizes, strict=True)]

@@ -1,6 +1,7 @@
 """From tokens to episodes: each side's words are its own, and what the environment replaced is told."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +31,12 @@ def world():
     words = small.tokenizer(products)
     language = dataclasses.replace(small.LANGUAGE, message_tokens=MESSAGE, decoding="free")
     seller = SellerConfig(model="own", message_tokens=MESSAGE)
-    make = lambda regulation: small.tables(
-        products, words, language, seller=seller, game=GameConfig(turns=2, regulation=regulation)
-    )
+
+    @functools.cache
+    def make(regulation: str):
+        game = GameConfig(turns=2, regulation=regulation)
+        return small.tables(products, words, language, seller=seller, game=game)
+
     return products, words, make
 
 

@@ -20,7 +20,7 @@ SETTINGS = tables.Settings(
     decoding="constrained",
     seller="neutral",
     runs=tuple(tables.TrainedRun(f"run {seed}", seed, 60) for seed in range(3)),
-    identity={"game.turns": 6},
+    identity={"game.turns": 6, "evaluation.sampling.temperature": 0.5},
     command="python -m experiments.evaluate --workdir=runs/quickstart",
 )
 BASELINE = Row("scripted", "a|b")
@@ -95,11 +95,16 @@ def test_markdown_rows_have_as_many_cells_as_the_header(summary):
 
 def test_caption_names_what_flatters_the_numbers(summary):
     caption = tables.caption(summary, SETTINGS)
-    for fact in ("normalized to the list price", "constrained by the grammar", "products and training runs", "0, 1, 2"):
+    for fact in (
+        "normalized to the list price",
+        "constrained by the grammar at temperature 0.5",
+        "products and training runs",
+        "0, 1, 2",
+    ):
         assert fact in caption
-    plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", runs=SETTINGS.runs[:1])
+    plain = dataclasses.replace(SETTINGS, prices="dollars", decoding="free", runs=SETTINGS.runs[:1], identity={})
     caption = tables.caption(summary, plain)
-    for fact in ("in dollars", "decoding free", "over products (", "training seed 0"):
+    for fact in ("in dollars", "decoding free,", "over products (", "training seed 0"):
         assert fact in caption
 
 
