@@ -55,8 +55,9 @@ COLUMNS: dict[str, tuple[str, tables.Style]] = {
     "complete": ("complete", tables.hits),
     "incomplete": ("complete", tables.misses),
 }
-_LEFT_OUT = {"first offer / B", "format errors %", "interventions", "complete", "incomplete", "seeds", _REPORTED_COLUMN}
-_LEFT_OUT |= {"buyer quits %", "seller quits %"}
+# Of the columns, those that a terminal has no room for.
+_WIDE = {"first offer / B", "format errors %", "buyer quits %", "seller quits %", "interventions", "complete"}
+_WIDE |= {"incomplete", "seeds", _REPORTED_COLUMN}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Table:
 
     def text(self) -> str:
         """The most telling columns, for a terminal."""
-        kept = [header for header in self.lines[0] if header not in _LEFT_OUT]
+        kept = [header for header in self.lines[0] if header not in _WIDE]
         cells = [[line[header] for header in kept] for line in self.lines]
         return f"{_TITLES[self.name]}\n\n{_tabulated(kept, cells, 'simple')}\n"
 

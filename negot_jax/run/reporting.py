@@ -140,9 +140,8 @@ def report(evaluation: Evaluation) -> Report:
     return Report(evaluation.folder, text + note)
 
 
-def common(run: "Run", parts: Parts) -> dict[str, Any]:
-    """The fields that all episodes of a run's evaluation, or of its training, have alike."""
-    config, inputs = parts.config, parts.inputs()
+def common(run: "Run", config: Config, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that all episodes of a run's evaluation, or of its training, have alike; inputs: their digests."""
     own = config.seller.model == "own"
     version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
     return {
@@ -163,7 +162,7 @@ def version(run: "Run", iterations: int) -> str:
 def _episodes(evaluation: Evaluation, played: Played, iterations: Mapping[Row, int]) -> list[Episode]:
     """iterations: that the language models' rows had been trained for."""
     run, parts = evaluation.run, evaluation.parts
-    alike, made = common(run, parts), []
+    alike, made = common(run, parts.config, parts.inputs()), []
     for row, trajectory in played.trajectories.items():
         bought = {"buyer": version(run, iterations[row])} if row in iterations else {}
         own = alike | {"buyer": row, "versions": alike["versions"] | bought}

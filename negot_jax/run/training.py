@@ -48,11 +48,12 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
 
 def _keep(run: "Run", iteration: int, sample: Trajectory) -> None:
     """Writes a sample of an iteration's episodes, in the same format as a report's."""
+    parts, buyer = run.parts, rows.checkpoint(iteration)
+    common = reporting.common(run, parts.config, run.saved["inputs"]) | {"buyer": buyer}
+    # On every process: within the mesh, what it computes is computed by all.
+    made = recording.record(sample, parts.train_tables, parts.train, parts.dialect.tokenizer, common)
     if not distributed.is_first():
         return
-    parts, buyer = run.parts, rows.checkpoint(iteration)
-    common = reporting.common(run, parts) | {"buyer": buyer}
-    made = recording.record(sample, parts.train_tables, parts.train, parts.dialect.tokenizer, common)
     folder = run.workdir / TRANSCRIPTS
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_atomically(folder / f"{iteration:06d}.jsonl", episodes.lines(made))
