@@ -141,7 +141,7 @@ class Arena:
     ) -> tuple[Outcome, rollout.Trajectory]:
         """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
-        played = [_play(*fixed, *part) for part in _batches(drawn, self.config.batch, key)]
+        played = [_play(*fixed, *part) for part in batches(drawn, self.config.batch, key)]
         return _by_product(_joined([outcome for outcome, _ in played], drawn.product.size), self.test), played[0][1]
 
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
@@ -163,7 +163,7 @@ class Arena:
     ) -> Outcome:
         """Scripted buyers against a seller that is a language model: outcomes [scenarios, policies]."""
         fixed = (tuple(policies), self.program, self.frozen, tables)
-        parts = _batches(drawn, max(self.config.batch // len(policies), 1), key)
+        parts = batches(drawn, max(self.config.batch // len(policies), 1), key)
         return _joined([_play_policies(*fixed, *part) for part in parts], drawn.product.size)
 
 
@@ -173,7 +173,7 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     return bargaining.scenarios(params.products, rows, key)
 
 
-def _batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
+def batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
     """A key and `size` scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
     count = drawn.product.size
 

@@ -1,0 +1,85 @@
+"""Messages as text: the grammar as regular expressions, which the automaton over tokens is held against.
+
+It reads what players outside the compiled program write: served models and people.
+"""
+
+import re
+
+from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
+
+_TALK = re.compile(rb"^Talk:(.*?)(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
+_ACTION = re.compile(rb"^Action:([^\n]*\n?)", re.MULTILINE)
+_TAG = re.compile(rb"\[(BUY|SELL|REJECT|DEAL|QUIT)\]")
+_ARGUMENTS = re.compile(
+    rb"[ \t\r]*\$(?P<dollars>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<cents>\d{1,2}))?"
+    rb"[ \t\r]*\(1x[ \t\r]+(?P<codename>[A-Za-z0-9_-]+)[ \t\r]*\)"
+)
+
+_THOUGHT = re.compile(r"^Thought:.*?(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
+
+# What chat models wrap a message in.
+_REASONING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_REASONED = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*(?:\n|\Z)", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t>#*_`-]*(Thought|Talk|Action)[*_`]*:[*_`]*", re.MULTILINE)
+_ACTION_LINE = re.compile(r"^Action:.*$", re.MULTILINE)
+
+
+def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind, int]:
+    """The kind and the price, in cents or `NONE`, of a message by `role`."""
+    lines = _ACTION.findall(message)
+    failure = Kind.CUT if cut else Kind.UNREADABLE if lines else Kind.MISSING
+    tags = list(_TAG.finditer(lines[-1])) if lines else []
+    if not tags:
+        return failure, NONE
+    tag = tags[-1].group(1)
+    if tag in (b"REJECT", b"QUIT"):
+        return Kind[tag.decode()], NONE
+    arguments = _ARGUMENTS.match(lines[-1], tags[-1].end())
+    if tag == (b"SELL" if role == BUYER else b"BUY") or not arguments or arguments["codename"] != codename:
+        return failure, NONE
+    price = int(arguments["dollars"].replace(b",", b"") + (arguments["cents"] or b"").ljust(2, b"0"))
+    return (Kind.DEAL if tag == b"DEAL" else Kind.OFFER, price) if price <= MAX_PRICE else (failure, NONE)
+
+
+def visible(tokens: list[bytes]) -> tuple[list[bool], list[bool]]:
+    """For each token of a message: whether all of it is content of talk, and of an action line."""
+    message = b"".join(tokens)
+    kinds = bytearray(b"-" * len(message))
+    for kind, pattern in ((b"t", _TALK), (b"a", _ACTION)):
+        for match in pattern.finditer(message):
+            kinds[match.start(1) : match.end(1)] = kind * len(match.group(1))
+    talk, acts, end = [], [], 0
+    for token in tokens:
+        start, end = end, end + len(token)
+        talk.append(start < end and set(kinds[start:end]) == {ord("t")})
+        acts.append(start < end and set(kinds[start:end]) == {ord("a")})
+    return talk, acts
+
+
+def heard(message: str) -> str:
+    """What the other side reads of a message: as `relay`, its talk and then its action lines, each under one header."""
+    said = message.encode()
+    talk, acts = b"".join(_TALK.findall(said)), b"".join(_ACTION.findall(said))
+    between = b"\n" if talk and acts and not talk.endswith(b"\n") else b""
+    return (b"Talk:" * bool(talk) + talk + between + b"Action:" * bool(acts) + acts).decode(errors="replace")
+
+
+def without_thoughts(message: str) -> str:
+    """The message but for its Thoughts."""
+    return _THOUGHT.sub("", message)
+
+
+def unwrap(reply: str) -> str:
+    """The message in a chat model's reply. In this order:
+
+    1. Reasoning is removed: from <think> (or thinking, thought, reasoning) to its end tag or, without one, to the end
+       of the reply; and all before an end tag that nothing opens.
+    2. Lines that open or close a code fence are removed; what they enclose stays.
+    3. Markdown around the name of a part, such as **Talk:**, - Talk: or ## Talk:, is removed.
+    4. In Action lines, asterisks, backquotes and backslashes are removed.
+    """
+    reply = reply.replace("\r\n", "\n")
+    reply = _REASONED.sub("", _REASONING.sub("", reply))
+    reply = _HEADER.sub(r"\1:", _FENCE.sub("", reply))
+    return _ACTION_LINE.sub(lambda line: re.sub(r"[*`\\]", "", line[0]), reply).strip()
