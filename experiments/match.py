@@ -23,12 +23,8 @@ from negot_jax.game.types import BUYER, SELLER
 from negot_jax.run import folder, match
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _BUYER = flags.DEFINE_string(
-        "buyer",
-        None,
-        "run:DIR, checkpoint:FOLDER, api:MODEL[@URL], person, best_response, or a scripted buyer.",
-        required=True,
-    )
+    _PLAYERS = "run:DIR, checkpoint:FOLDER, api:MODEL[@URL], person, or a scripted one"
+    _BUYER = flags.DEFINE_string("buyer", None, f"{_PLAYERS}, or best_response.", required=True)
     _SELLER = flags.DEFINE_string("seller", "", f"{_PLAYERS}; by default the run's own.")
     _overrides = cli.define_overrides(run.Config, "Fields to set: --config.x.y=v.")
     flags.declare_key_flag("config")
@@ -64,11 +60,8 @@ def main() -> None:
         raise cli.InputError(f"{error}. The same command goes on from the answers in {output}.") from None
     counts = {("buyer", "seller")[role]: dict(player.counts) for role, player in served.items()}
     if served:
-        counts["both" if len(served) > 1 else next(iter(counts))] |= {
-            "tokens": budget.tokens,
-            "dollars": budget.dollars,
-        }
-    print(match.summarize(planned, episodes, counts, output, command()))
+        counts["all"] = {"tokens": budget.tokens, "dollars": round(budget.dollars, 6)}
+    print(planned.report(played, counts, output, command()))
     print(f"{output}\n", flush=True)
     if incomplete := [own for own in played.episodes if not own.complete]:
         raise cli.InputError(
