@@ -117,7 +117,14 @@ def test_a_whole_run_leaves_what_it_should(whole):
         assert np.isfinite(curves[name]).all(), name
     assert list((whole / "tensorboard").glob("events*"))
     report = whole / "report"
-    for name in ("evaluation.json", "table.md", "learning_curves.png", "rewards.png", "transcripts.md", "totals.npz"):
+    for name in (
+        "evaluation.json",
+        "table.md",
+        "learning_curves.png",
+        "rewards.png",
+        "transcripts.md",
+        "episodes.jsonl",
+    ):
         assert (report / name).stat().st_size > 0, name
     for row in ("warm start", "trained", "linear", "tuned linear"):
         assert row in (report / "table.md").read_text()

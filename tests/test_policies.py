@@ -11,9 +11,10 @@ import pytest
 
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
-from negot_jax.evaluation import report, transcripts
+from negot_jax.evaluation import recording, report, transcripts
 from negot_jax.evaluation.arena import Arena
-from negot_jax.evaluation.rows import TRAINED
+from negot_jax.evaluation.episodes import Rules
+from negot_jax.evaluation.rows import TRAINED, Row
 from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import bargaining, play, rewards, sellers
 from negot_jax.game.buyers import Constant, Linear
@@ -83,7 +84,9 @@ def _scripted(tables):
     """Eight episodes, four against each of two buyers, kept as the buyer reads them."""
     buyer = players.scripted_buyer((Linear(), Constant(0.2)), tables.params.turns, jax.random.key(1), True)
     scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 4)
-    return rollout.rollout(jax.random.key(2), tables, scenarios, 2, buyer, players.scripted_seller(tables))
+    return rollout.readable(
+        rollout.rollout(jax.random.key(2), tables, scenarios, 2, buyer, players.scripted_seller(tables))
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,8 +95,9 @@ def test_every_seller_speaks_and_is_written_out(name, world, build):
     tables = build(seller=name)
     trajectory = _scripted(tables)
     assert (trajectory.state.interventions == 0).all()
-    written = report.transcribe("scripted", 4, trajectory, tables, catalog, tokenizer)
-    assert all(isinstance(fact, str) for transcript in written for fact in transcript.hidden.values())
+    common = {"buyer": Row("scripted", "two"), "seller": name}
+    written = recording.record(jax.device_get(trajectory), tables, catalog, tokenizer, common)
+    assert all(isinstance(fact, str) for episode in written for fact in episode.hidden.values())
     text = transcripts.markdown(written)
     said = [line for variants in SELLERS[name].persona.talk.values() for line in variants]
     assert any(" ".join(transcripts.escape(line)) in text for line in said)
@@ -127,16 +131,30 @@ def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_
     program = Program(model, config.learner, algorithm, config.sampling, config.optimizer, iterations=1)
     weights = transformer.init(jax.random.key(0), model)
     state = program.init_state(jax.random.key(1), jax.tree.map(jnp.copy, weights))
-    state, metrics = train_step(program, state, tables)
+    state, metrics, _ = train_step(program, state, tables)
     assert np.isfinite(metrics["reward"]).all() and metrics["skipped_updates"][0] == 0
     arena = Arena(program, NOTHING_FROZEN, config.evaluation, tables, tables, tables.params.products)
     assert "no solver" in arena.unsolvable()
     played = arena.evaluate({TRAINED: state.weights}, jax.random.key(0))
-    assert played.solution is None and {row.kind for row in played.outcomes} == {"trained", "scripted", "tuned"}
+    assert played.solution is None and {row.kind for row in played.trajectories} == {"trained", "scripted", "tuned"}
     facts = ("generated", len(catalog), 2, "normalized", "free", "stubborn", (TrainedRun("run", 0, 1),))
-    written = report.transcribe("trained", 2, played.trajectories[TRAINED], tables, catalog, tokenizer)
+    common = {"seller": "stubborn", "rules": Rules(tables.params.turns, reward="impatient")}
+    fixed = (tables, catalog, tokenizer)
+    written = [
+        episode
+        for row, trajectory in played.trajectories.items()
+        for episode in recording.record(trajectory, *fixed, common | {"buyer": row})
+    ]
     curves = {"iteration": np.arange(1), "reward": np.zeros(1)}
-    text = report.write(tmp_path, played.outcomes, Settings(*facts, {}, ""), written, curves, [], {})
+    text = report.write(
+        tmp_path,
+        written,
+        Settings(*facts, {}, ""),
+        curves,
+        arena.play_on_training(played.buyers, jax.random.key(0)),
+        {},
+        transcribed=2,
+    )
     assert "trained" in text and (tmp_path / "transcripts.md").read_text().count("only the seller knows: cost") == 2
 
 

@@ -52,7 +52,7 @@ def _measure(config: Config, repeats: int) -> dict:
     def iteration() -> float:
         nonlocal state
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(iterate(state, tables, frozen))
+        state, *_ = jax.block_until_ready(iterate(state, tables, frozen))
         return time.perf_counter() - start
 
     def only_rollout() -> float:

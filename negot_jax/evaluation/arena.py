@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +32,7 @@ class EvaluationConfig:
     batch: int = field(256, "episodes that a language model plays at once")
     tuning_draws: int = field(4, "episodes of each training product on which linear schedules are compared")
     best_response: bool = field(True, "solve for the best buyer against a scripted seller, to measure the others by")
-    transcripts: int = field(8, "episodes written out in transcripts.md")
+    transcripts: int = field(8, "the trained buyer's episodes in transcripts.md; episodes.html shows them all")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model samples its tokens")
     buyers: tuple[str, ...] = field(
         (
@@ -59,12 +58,13 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """What was played: outcomes [products, episodes] by row; the first batch of each language model's episodes; and
-    the best response with its bounds on the prior, if it was asked for.
+    """What was played: by row, the final states [products * episodes], product by product, and what was said; and the
+    best response with its bounds on the prior, if it was asked for. Trajectories are `rollout.readable`, on the host.
+    buyers: the scripted rows' own.
     """
 
-    outcomes: dict[Row, Outcome]
     trajectories: dict[Row, rollout.Trajectory]
+    buyers: dict[Row, buyers.Buyer]
     solution: best_response.Solution | None
 
 
@@ -92,12 +92,12 @@ class Arena:
         config = self.config
         key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
         drawn = scenarios(self.test.params, config.episodes, key_scenarios)
-        outcomes, trajectories, solution = {}, {}, None
+        trajectories, solution = {}, None
         scripted = {Row("scripted", spec): buyers.make(spec) for spec in config.buyers}
         with progress.phases() as say:
             for row, own in weights.items():
                 say(f"playing {row.label}")
-                outcomes[row], trajectories[row] = self.play_language_model(own, drawn, key_buyers)
+                trajectories[row] = self.play_language_model(own, drawn, key_buyers)
             say("tuning the linear schedule")
             tuned = self.tune_linear(key_tuning)
             scripted[rows.tuned(tuned)] = tuned
@@ -107,7 +107,7 @@ class Arena:
                 scripted[rows.BEST_RESPONSE] = solution.buyer
             say("playing the scripted buyers")
             played = self.play_policies(list(scripted.values()), drawn, key_buyers)
-        return Played(outcomes | dict(zip(scripted, played, strict=True)), trajectories, solution)
+        return Played(trajectories | dict(zip(scripted, played, strict=True)), scripted, solution)
 
     def unsolvable(self) -> str | None:
         """Why there is no best response to compare with, in one line; None if there will be one."""
@@ -123,26 +123,32 @@ class Arena:
         utility = utilities.of_reward(rewards.REWARDS[rules.reward])
         return best_response.solve(key, Problem(self.train.script, self.prior, rules.turns, utility))
 
-    def play_policies(self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array) -> list[Outcome]:
-        """Scripted buyers on all scenarios against the seller: outcomes [products, episodes] of each.
+    def play_policies(
+        self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
+    ) -> list[rollout.Trajectory]:
+        """Scripted buyers on all scenarios against the seller, each as in `Played`.
 
         A scripted seller plays without text. A language model meets all the buyers in one program, since compiling
         takes longest.
         """
         if self.program.scripted:
-            played = [play.play(key, policy, self.test.script, drawn, self.test.params)[1] for policy in policies]
-            return [_by_product(outcome, self.test) for outcome in played]
-        outcome = self._against_model(self.test, policies, drawn, key)
-        by_policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), outcome)
-        return [_by_product(jax.tree.map(operator.itemgetter(i), by_policy), self.test) for i in range(len(policies))]
+            states = [play.play(key, policy, self.test.script, drawn, self.test.params)[0] for policy in policies]
+            return [jax.device_get(rollout.readable(rollout.Trajectory(None, None, state))) for state in states]
+        trajectory = self._against_model(self.test, policies, drawn, key)
+        return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
 
-    def play_language_model(
-        self, weights: Weights, drawn: Scenario, key: jax.Array
-    ) -> tuple[Outcome, rollout.Trajectory]:
-        """A language model on all scenarios: outcomes [products, episodes], and the first batch as it was played."""
+    def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
+        """Outcomes [products] of scripted buyers on the training products; {} where a language model sells."""
+        if not self.program.scripted:
+            return {}
+        rules, drawn = self.train.params, scenarios(self.train.params, 1, key)
+        return {row: play.play(key, own, self.train.script, drawn, rules)[1] for row, own in policies.items()}
+
+    def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
+        """A language model on all scenarios, as in `Played`."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
-        played = [_play(*fixed, *part) for part in batches(drawn, self.config.batch, key)]
-        return _by_product(_joined([outcome for outcome, _ in played], drawn.product.size), self.test), played[0][1]
+        played = [jax.device_get(_play(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
+        return _joined(played, drawn.product.size)
 
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
         """The best rising linear schedule on the training products.
@@ -155,16 +161,17 @@ class Arena:
         shares = np.arange(3, 11) / 10
         grid = [buyers.Linear(float(start), float(end)) for start in shares[:4] for end in shares[3:]]
         drawn = rollout.sample_scenarios(key, self.train, self.config.batch)
-        outcome = self._against_model(self.train, grid, drawn, key)
-        return grid[int(jnp.argmax(outcome.reward.mean(axis=0)))]
+        states = self._against_model(self.train, grid, drawn, key).state
+        earned = jax.vmap(jax.vmap(rewards.outcome, (0, None)), (0, None))(states, self.train.params).reward
+        return grid[int(jnp.argmax(earned.mean(axis=0)))]
 
     def _against_model(
         self, tables: Tables, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
-    ) -> Outcome:
-        """Scripted buyers against a seller that is a language model: outcomes [scenarios, policies]."""
+    ) -> rollout.Trajectory:
+        """Scripted buyers against a seller that is a language model: [scenarios, policies], on the host."""
         fixed = (tuple(policies), self.program, self.frozen, tables)
         parts = batches(drawn, max(self.config.batch // len(policies), 1), key)
-        return _joined([_play_policies(*fixed, *part) for part in parts], drawn.product.size)
+        return _joined([jax.device_get(_play_policies(*fixed, *part)) for part in parts], drawn.product.size)
 
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
@@ -183,32 +190,22 @@ def batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array,
     return [(jax.random.fold_in(key, start), rows_from(start)) for start in range(0, count, size)]
 
 
-def _joined(outcomes: Sequence[Outcome], count: int) -> Outcome:
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *outcomes)
+def _joined(parts: Sequence[rollout.Trajectory], count: int) -> rollout.Trajectory:
+    return jax.tree.map(lambda *own: np.concatenate(own)[:count], *parts)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
     seated = program.players(weights, frozen, tables, sampling)
     trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
-    return sharding.replicate((_outcomes(trajectory, tables), trajectory))  # The host reads both.
+    return sharding.replicate(rollout.readable(trajectory))  # The host reads it.
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play_policies(policies, program, frozen, tables, key, drawn):
-    """Outcomes [scenarios, policies]."""
+    """[scenarios, policies]."""
     buyer = players.scripted_buyer(policies, tables.params.turns, key)
     seller = program.opponent_player(frozen, tables)
     trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), len(policies), buyer, seller)
-    outcome = sharding.replicate(_outcomes(trajectory, tables))
-    return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), outcome)
-
-
-def _outcomes(trajectory: rollout.Trajectory, tables: Tables) -> Outcome:
-    return jax.vmap(rewards.outcome, (0, None))(trajectory.state, tables.params)
-
-
-def _by_product(outcome: Outcome, tables: Tables) -> Outcome:
-    """Numpy outcomes of shape [products, episodes]."""
-    products = tables.params.products.price.size
-    return jax.tree.map(lambda x: np.asarray(x).reshape(products, -1), outcome)
+    read = sharding.replicate(rollout.readable(trajectory))
+    return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), read)

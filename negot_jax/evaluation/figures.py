@@ -13,7 +13,7 @@ from negot_jax.evaluation.statistics import Summary
 # Okabe and Ito's palette, told apart by color-blind readers; line styles tell the levels apart once more.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _LEVELS = (("#009E73", "--"), ("#CC79A7", ":"), ("#E69F00", "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
-_GRAY = "#666666"
+GRAY = "#666666"
 _REWARD = "reward, surplus over |budget − cost|"
 
 _PANELS = {
@@ -35,9 +35,9 @@ def learning_curves(
     Args:
       curves: the columns of `metrics.csv`: `iteration` and the four metrics in training; nan where there is no value.
       path: the file.
-      levels: horizontal lines to compare with, such as the warm start's and the schedules' held-out values: by name,
-        then metric. At most four, lest colors repeat.
-      held_out: points, such as checkpoints' held-out values: by the number of iterations, then metric.
+      levels: horizontal lines to compare with, such as schedules' values on the training products: by name, then
+        metric. At most four, lest colors repeat.
+      held_out: points, such as checkpoints' held-out values: by the number of iterations trained, then metric.
     """
     levels, held_out = levels or {}, held_out or {}
     if len(levels) > len(_LEVELS):
@@ -47,20 +47,22 @@ def learning_curves(
     handles = {}
     for axis, (metric, label) in zip(grid.flat, _PANELS.items(), strict=True):
         _curve(axis, curves["iteration"], curves.get(metric))
-        if points := [(n - 1, own[metric]) for n, own in held_out.items() if own.get(metric) is not None]:
-            axis.plot(*zip(*points, strict=True), "D-", color=VERMILION, linewidth=1.2, markersize=5, label="held out")
+        if points := [(n, own[metric]) for n, own in held_out.items() if own.get(metric) is not None]:
+            style = {"color": VERMILION, "linewidth": 1.2, "markersize": 5, "label": "held-out products"}
+            axis.plot(*zip(*points, strict=True), "D-", **style)
         for (name, values), (color, style) in zip(levels.items(), _LEVELS, strict=False):
             if values.get(metric) is not None:
                 axis.axhline(values[metric], color=color, linestyle=style, linewidth=1.6, label=name)
         if metric == "deal_rate":
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
         axis.set_ylabel(label)
-        _tidy(axis)
+        tidy(axis)
         handles.update({line.get_label(): line for line in axis.get_legend_handles_labels()[0]})
     for axis in grid[1]:
-        axis.set_xlabel("iteration (policy updates)")
+        axis.set_xlabel("iterations trained")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     # One legend for all panels, of whatever any of them shows.
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path)
 
 
@@ -80,7 +82,7 @@ def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
     axis.set_yticks(range(len(rows)), [row.label for row in rows])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
-    _tidy(axis)
+    tidy(axis)
     figure.savefig(path)
 
 
@@ -97,17 +99,19 @@ def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: 
     axis.set_xlabel("turns")
     axis.set_ylabel(label)
     axis.legend(frameon=False)
-    _tidy(axis)
+    tidy(axis)
     figure.savefig(path)
 
 
 def _curve(axis: Axes, iteration: np.ndarray, values: np.ndarray | None) -> None:
     if values is not None:
-        axis.plot(iteration, values, color=BLUE, alpha=0.3, linewidth=1)
-        axis.plot(iteration, _smooth(values), color=BLUE, linewidth=2, label="training (running mean)")
+        axis.plot(
+            iteration, values, color=BLUE, alpha=0.3, linewidth=1, label="training products, an iteration's batch"
+        )
+        axis.plot(iteration, smooth(values), color=BLUE, linewidth=2, label="training products, running mean")
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """The centered running mean over a twentieth of the curve, of the finite values alone."""
     window = np.ones(2 * (len(values) // 40) + 1)
     finite = np.isfinite(values)
@@ -119,6 +123,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.divide(total(np.where(finite, values, 0)), count, out=np.full(len(values), np.nan), where=count > 0)
 
 
-def _tidy(axis: Axes) -> None:
-    axis.grid(color=_GRAY, alpha=0.25, linewidth=0.6)
+def tidy(axis: Axes) -> None:
+    axis.grid(color=GRAY, alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 import json
 import pathlib
 from typing import Any
-import zipfile
 
 from etils import epath
 
-from negot_jax.evaluation import figures, statistics, tables
+from negot_jax.evaluation import episodes, figures, statistics, tables
 from negot_jax.evaluation.rows import Row
 from negot_jax.evaluation.tables import Settings, TrainedRun
 
@@ -60,12 +59,12 @@ def _compared(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], dict[str, Any]]:
-    """The totals of a report, and what they were measured on."""
-    if not (report / "totals.npz").exists():
-        raise ValueError(f"{report} holds no totals.npz. Evaluate the run first.")
+    """The totals of a report, made of its episodes, and what they were measured on."""
+    if not (report / episodes.FILE).exists():
+        raise ValueError(f"{report} holds no {episodes.FILE}. Evaluate the run first.")
     try:
         settings = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
         settings["runs"] = [TrainedRun(**run) for run in settings["runs"]]
-        return statistics.load_totals(report / "totals.npz"), settings
-    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        return statistics.totals(episodes.read(report / episodes.FILE)), settings
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{report} is damaged: {error}. Evaluate the run again.") from error

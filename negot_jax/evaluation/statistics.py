@@ -9,18 +9,15 @@ metric is a ratio sum / weight of the resampled totals. All rows use the same re
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import json
-import os
 
-from etils import epath
 import jax
 import numpy as np
 from scipy import stats
 
 from negot_jax.evaluation import rows
+from negot_jax.evaluation.episodes import Episode, outcomes
 from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards
-from negot_jax.game.types import Outcome
 
 _MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks")
 
@@ -56,26 +53,27 @@ class Summary:
     reference: Row
 
 
-def totals(outcome: Outcome) -> Totals:
-    """Sums the episode metrics within each product. outcome: arrays of shape [products, episodes]."""
-    pairs = jax.device_get(jax.vmap(rewards.metrics)(outcome))
-    return {name: np.stack(pair).astype(np.float64) for name, pair in pairs.items()}
+def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
+    """Sums the metrics within each product, by buyer.
 
-
-def save_totals(path: str | os.PathLike, run: Mapping[Row, Totals]) -> None:
-    """Writes one run's totals by row as .npz, to be pooled with other runs later."""
-    metrics = list(next(iter(run.values())))
-    totals_RxMx2xP = np.stack([[totals[name] for name in metrics] for totals in run.values()])
-    names = [json.dumps(row.to_json()) for row in run]
-    np.savez_compressed(path, rows=names, metrics=metrics, totals=totals_RxMx2xP)
-
-
-def load_totals(path: str | os.PathLike) -> dict[Row, Totals]:
-    """Reads what `save_totals` wrote."""
-    with epath.Path(path).open("rb") as stream, np.load(stream) as file:
-        names, metrics, totals_RxMx2xP = file["rows"].tolist(), file["metrics"].tolist(), file["totals"]
-    found = [rows.from_json(json.loads(name)) for name in names]
-    return {row: dict(zip(metrics, own, strict=True)) for row, own in zip(found, totals_RxMx2xP, strict=True)}
+    Besides those of `rewards.metrics`: `false_deal`, the rate of deals below the seller's cost; and `complete`, the
+    only one in which incomplete episodes count.
+    """
+    outcome_N = outcomes(episodes)
+    each = jax.vmap(lambda own: rewards.metrics(jax.tree.map(lambda x: x[None], own)))(outcome_N)
+    every_N = np.ones(len(episodes))
+    pairs = jax.device_get(each) | {"false_deal": (outcome_N.other_ratio < 0, every_N)}
+    complete_N = np.array([own.complete for own in episodes], np.float64)
+    pairs = {name: complete_N * np.stack(pair) for name, pair in pairs.items()} | {"complete": (complete_N, every_N)}
+    product_N = np.array([own.product for own in episodes])
+    by_row: dict[Row, list[int]] = {}
+    for place, own in enumerate(episodes):
+        by_row.setdefault(own.buyer, []).append(place)
+    count = lambda values, own: np.bincount(product_N[own], values[own], minlength=product_N.max() + 1)
+    return {
+        row: {name: np.stack([count(values, own) for values in pair]) for name, pair in pairs.items()}
+        for row, own in by_row.items()
+    }
 
 
 def summarize(

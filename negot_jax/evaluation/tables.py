@@ -59,6 +59,15 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.value:.1f} [{low}, {high}]"
 
 
+def hits(interval: Interval) -> str:
+    """Of a rate: how many episodes it holds for."""
+    return f"{round(interval.value * interval.n):,}"
+
+
+def misses(interval: Interval) -> str:
+    return f"{round((1 - interval.value) * interval.n):,}"
+
+
 def _short(number: str) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", number)
 
@@ -69,6 +78,7 @@ DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
 _SELLER = "What the seller did, an episode"
+_FAILED = "Episodes, of which the incomplete ones count in no other table"
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
         "reward": ("reward", plain),
@@ -103,19 +113,22 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "illegal moves replaced": ("interventions", plain),
         "asks above the list price or its own last": ("high_asks", plain),
     },
+    _FAILED: {"complete": ("complete", hits), "incomplete": ("complete", misses)},
 }
 
 
 def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
     """The tables that the summary has numbers for."""
 
-    def occurs(title: str) -> bool:
-        """Whether any player ever did something of the kind."""
-        found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[title].values()]
-        return any(estimate is not None and estimate.value > 0 for estimate in found)
+    def differs(metric: str, usual: float) -> bool:
+        """Whether any player's value is anything but the usual one."""
+        found = [metrics[metric] for metrics in summary.metrics.values()]
+        return any(estimate is not None and estimate.value != usual for estimate in found)
 
-    hidden = {title for title in (_FORMAT, _SELLER) if not occurs(title)} | ({_OPTIMUM} if not summary.gaps else set())
-    return {title: columns for title, columns in TABLES.items() if title not in hidden}
+    tables = dict(TABLES) if summary.gaps else {title: own for title, own in TABLES.items() if title != _OPTIMUM}
+    for title, usual in ((_FORMAT, 0), (_SELLER, 0), (_FAILED, 1)):
+        tables[title] = {name: column for name, column in TABLES[title].items() if differs(column[0], usual)}
+    return {title: columns for title, columns in tables.items() if columns}
 
 
 def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
@@ -130,6 +143,39 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[
         {"buyer": row.label, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
         for row in summary.metrics
     ]
+
+
+def paragraph(summary: Summary) -> str:
+    """The result in three sentences: what is earned, how, and how far from the best."""
+    own = summary.metrics[summary.reference]
+
+    def lead(row: Row) -> str:
+        behind = summary.differences[row]
+        ahead = Interval(-behind.value, -behind.high, -behind.low, behind.n)
+        return f"{signed(ahead)} on {row.label}"
+
+    start = [lead(row) for row in summary.metrics if row.kind == "start"]
+    told = [
+        f"The {summary.reference.label} buyer earns a mean reward of {plain(own['reward'])}"
+        + "".join(f", {ahead}" for ahead in start)
+        + "."
+    ]
+    ratio = "" if own["bargained_ratio"] is None else f" at {plain(own['bargained_ratio'])} of the surplus"
+    told.append(
+        f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
+        f"end above its budget and {percent(own['format_error'])} % in a format error."
+    )
+    scripted = [row for row in summary.metrics if row.kind in ("scripted", "tuned")]
+    if summary.reference in summary.gaps:
+        share = summary.headroom.get(summary.reference)
+        told.append(
+            f"The best response found earns {plain(summary.gaps[summary.reference])} more"
+            + ("." if share is None else f"; of its headroom over the tuned schedule {percent(share)} % is recovered.")
+        )
+    elif scripted:
+        best = max(scripted, key=lambda row: summary.metrics[row]["reward"].value)
+        told.append(f"Its lead is {lead(best)}, the best scripted buyer.")
+    return " ".join(told)
 
 
 def caption(summary: Summary, settings: Settings) -> str:
@@ -174,7 +220,8 @@ def text(summary: Summary, settings: Settings) -> str:
         )
 
     parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return "\n\n".join([*parts, textwrap.fill(caption(summary, settings), WIDTH)]) + "\n"
+    told = [textwrap.fill(paragraph(summary), WIDTH), *parts, textwrap.fill(caption(summary, settings), WIDTH)]
+    return "\n\n".join(told) + "\n"
 
 
 def markdown(summary: Summary, settings: Settings) -> str:
@@ -191,7 +238,7 @@ def markdown(summary: Summary, settings: Settings) -> str:
         )
 
     parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return "\n\n".join([*parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
+    return "\n\n".join([paragraph(summary), *parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Readable transcripts of episodes, as Markdown that no message can break out of."""
 
-from collections.abc import Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
+import itertools
 import os
 import pathlib
 import re
 
+from negot_jax.evaluation.episodes import Episode, Message
 from negot_jax.game.money import dollars
-from negot_jax.game.types import BUYER, NONE, Action, End, Kind
+from negot_jax.game.types import BUYER, End, Kind
 
-_ENDS = {
+ENDS = {
     End.ONGOING: "not ended",
     End.DEAL: "deal",
     End.BUYER_QUIT: "the buyer quit",
@@ -26,46 +27,23 @@ _ENDS = {
 _UNREAD = {Kind.MISSING: "no action", Kind.UNREADABLE: "unreadable action", Kind.CUT: "cut at the token cap"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Message:
-    """One message. role: `BUYER` or `SELLER`. text: as written, Thought included. action: as it was read.
-
-    replaced: whether it stands in place of an illegal one.
-    """
-
-    role: int
-    text: str
-    action: Action
-    replaced: bool = False
+def pick(episodes: Sequence[Episode], count: int) -> list[Episode]:
+    """`count` episodes of as many kinds as there are: one of each end, of MI and of CI products, then a second."""
+    kinds: dict[tuple[End, bool], list[Episode]] = {}
+    for own in episodes:
+        kinds.setdefault((own.end, own.budget > own.cost), []).append(own)
+    rounds = itertools.zip_longest(*kinds.values())
+    return list(itertools.islice((own for found in rounds for own in found if own is not None), count))
 
 
-@dataclasses.dataclass(frozen=True)
-class Transcript:
-    """One finished episode. price, budget, cost, deal_price: cents (deal_price `NONE` without a deal).
-
-    buyer: the player's name. hidden: what only the seller knows, besides its cost, by name.
-    """
-
-    title: str
-    buyer: str
-    price: int
-    budget: int
-    cost: int
-    hidden: Mapping[str, str]
-    messages: Sequence[Message]
-    end: End
-    deal_price: int
-    reward: float
+def markdown(episodes: Sequence[Episode]) -> str:
+    """Returns all episodes as one Markdown text."""
+    return "# Transcripts\n\n" + "\n".join(_section(i, own) for i, own in enumerate(episodes, 1))
 
 
-def markdown(transcripts: Sequence[Transcript]) -> str:
-    """Returns all transcripts as one Markdown text."""
-    return "# Transcripts\n\n" + "\n".join(_section(i, transcript) for i, transcript in enumerate(transcripts, 1))
-
-
-def save(path: str | os.PathLike, transcripts: Sequence[Transcript]) -> None:
+def save(path: str | os.PathLike, episodes: Sequence[Episode]) -> None:
     """Writes `markdown` to a file."""
-    pathlib.Path(path).write_text(markdown(transcripts), encoding="utf-8")
+    pathlib.Path(path).write_text(markdown(episodes), encoding="utf-8")
 
 
 def escape(text: str) -> list[str]:
@@ -84,26 +62,25 @@ def escape(text: str) -> list[str]:
     return lines
 
 
-def _section(number: int, transcript: Transcript) -> str:
-    title = " ".join(escape(transcript.title))
-    secrets = [f"cost {dollars(transcript.cost)}", *(f"{name} {fact}" for name, fact in transcript.hidden.items())]
+def _section(number: int, episode: Episode) -> str:
+    secrets = [f"cost {dollars(episode.cost)}", *(f"{name} {fact}" for name, fact in episode.hidden.items())]
     facts = {
-        "buyer": transcript.buyer,
-        "list price": dollars(transcript.price),
-        "only the buyer knows": f"budget {dollars(transcript.budget)}",
+        "buyer": episode.buyer.label,
+        "seller": episode.seller,
+        "list price": dollars(episode.price),
+        "only the buyer knows": f"budget {dollars(episode.budget)}",
         "only the seller knows": ", ".join(secrets),
     }
+    title = " ".join(escape(episode.title))
     parts = [f"## {number}. {title}", "\n".join(f"- {name}: {' '.join(escape(fact))}" for name, fact in facts.items())]
-    turn = 0
-    for message in transcript.messages:
-        turn += message.role == BUYER  # the buyer opens every turn
+    for message in episode.messages:
         side = "Buyer" if message.role == BUYER else "Seller"
         side += " (in place of an illegal message)" if message.replaced else ""
-        parts += [f"**Turn {turn}, {side}:** `{_action(message)}`", _quote(message.text)]
-    end = _ENDS[End(transcript.end)]
-    if transcript.deal_price != NONE:
-        end += f" at {dollars(transcript.deal_price)}"
-    parts.append(f"**End:** {' '.join(escape(end))}. **Reward:** {transcript.reward:+.3f}")
+        parts += [f"**Turn {message.turn + 1}, {side}:** `{_action(message)}`", _quote(message.text)]
+    end = f"incomplete: {episode.incomplete}" if episode.incomplete else ENDS[episode.end]
+    if episode.deal_price is not None:
+        end += f" at {dollars(episode.deal_price)}"
+    parts.append(f"**End:** {' '.join(escape(end))}. **Reward:** {episode.reward:+.3f}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -120,8 +97,8 @@ def _quote(text: str) -> str:
 
 
 def _action(message: Message) -> str:
-    kind, price = Kind(int(message.action.kind)), int(message.action.price)
-    if kind in _UNREAD:
-        return _UNREAD[kind]
-    name = ("BUY" if message.role == BUYER else "SELL") if kind == Kind.OFFER else kind.name
-    return f"[{name}]" + (f" {dollars(price)}" if price != NONE else "")
+    if message.kind in _UNREAD:
+        return _UNREAD[message.kind]
+    offer = "BUY" if message.role == BUYER else "SELL"
+    name = offer if message.kind == Kind.OFFER else message.kind.name
+    return f"[{name}]" + ("" if message.price is None else f" {dollars(message.price)}")

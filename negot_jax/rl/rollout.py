@@ -249,3 +249,14 @@ def _dialogue(role: int, prompt: Chunk, said: Message, heard: Chunk) -> Dialogue
         log_probs_BxKxW=said.log_probs_BxW,
         choices_BxKxW=said.choices_BxW,
     )
+
+
+def readable(trajectory: Trajectory) -> Trajectory:
+    """The episodes for a reader on the host: without log-probabilities and masks; the keys are their data, uint32."""
+
+    def said(dialogue: Dialogue | None) -> Dialogue | None:
+        return dialogue and dialogue.replace(valid_BxT=None, log_probs_BxKxW=None, choices_BxKxW=None)
+
+    scenario = trajectory.state.scenario
+    state = trajectory.state.replace(scenario=scenario.replace(key=jax.random.key_data(scenario.key)))
+    return Trajectory(said(trajectory.buyer), said(trajectory.seller), state)

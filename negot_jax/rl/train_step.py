@@ -23,6 +23,8 @@ from negot_jax.rl.players import LanguageModelPlayer, Player, scripted_buyer, sc
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.updates import TrainState, Widths, apply_gradients, cut, init_state
 
+SAMPLED = 8  # Episodes of an iteration that a step returns, for a reader.
+
 
 @struct.dataclass
 class Frozen:
@@ -155,8 +157,13 @@ class Program:
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def train_step(
     program: Program, state: TrainState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
-) -> tuple[TrainState, Metrics]:
-    """One iteration: rollout, reward, advantages, epochs x minibatches of updates. Metrics are (sum, weight) pairs."""
+) -> tuple[TrainState, Metrics, rollout.Trajectory]:
+    """One iteration: rollout, reward, advantages, epochs x minibatches of updates.
+
+    Returns:
+      The next state; metrics as (sum, weight) pairs; and a sample of what was played, an episode of each of the first
+      `SAMPLED` scenarios, as `rollout.readable`.
+    """
     config = program.config
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.shard_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
@@ -195,7 +202,8 @@ def train_step(
     metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
     # Laid out as it came: under another layout the next call would compile again.
-    return sharding.constrain(state), sharding.replicate(metrics)
+    sample = jax.tree.map(lambda x: x[:: config.group][:SAMPLED], rollout.readable(trajectory))
+    return sharding.constrain(state), *sharding.replicate((metrics, sample))
 
 
 def make_targets(

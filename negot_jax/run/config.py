@@ -60,7 +60,8 @@ class Config:
 
 
 # A run may change these at any later start.
-_FREE = ("mesh", "evaluation", "training.checkpoint_every", "training.keep", "training.max_skipped_updates")
+_KEPT = ("checkpoint_every", "keep", "max_skipped_updates", "transcripts_every")
+_FREE = ("mesh", "evaluation", *(f"training.{name}" for name in _KEPT))
 # Where to find an input. Its content identifies the run, by a digest in the manifest.
 PATHS = ("catalog.data_dir", "model.checkpoint", "seller.checkpoint")
 # What an evaluation may set otherwise than the run that trained the buyer.

@@ -11,9 +11,10 @@ from etils import epath
 import jax
 
 from negot_jax.catalog.types import normalize, products
+from negot_jax.evaluation import recording, rows, tables
 from negot_jax.evaluation import report as reports
-from negot_jax.evaluation import rows, tables
-from negot_jax.evaluation.arena import Arena
+from negot_jax.evaluation.arena import Arena, Played
+from negot_jax.evaluation.episodes import Episode, Rules
 from negot_jax.evaluation.rows import Row
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
@@ -31,6 +32,9 @@ REPORT = "report"  # In the workdir.
 
 # What the reports of pooled runs may differ in.
 _ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "seller.checkpoint")
+
+# What the curves of training hold for.
+_TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "seller")
 
 _REFUSED = {
     "language.vocab_size": "the buyer speaks the tokenizer that it was trained with, and another cannot be compared",
@@ -115,27 +119,56 @@ def report(evaluation: Evaluation) -> Report:
         played = _arena(parts, saved.frozen).evaluate(players, jax.random.key(0))
     bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
     settings = _settings(evaluation, saved.latest, bounds)
-    written = reports.transcribe(
-        "trained",
-        config.evaluation.transcripts,
-        played.trajectories[rows.TRAINED],
-        parts.test_tables,
-        parts.test,
-        parts.dialect.tokenizer,
-    )
     if not distributed.is_first():
         return Report(evaluation.folder, "")
-    landmarks = [row for row in played.outcomes if row.kind in ("tuned", "best response")]
-    levels = [start, *(Row("scripted", spec) for spec in config.evaluation.buyers[:1]), *landmarks]
+    episodes = _episodes(evaluation, played, {start: 0} | {row: n for n, row in held_out.items()})
     note = ""
     if saved.latest < (planned := config.training.iterations):
         note = f"\nThe run is not at its end: this is its buyer after {saved.latest} of {planned} iterations.\n"
-    curves = read_csv(run.workdir / METRICS)
+    curves, references = None, {}
+    if not any(within(name, _TRAINED_ON) for name in evaluation.overrides):  # Else the curves are of another game.
+        curves = read_csv(run.workdir / METRICS)
+        landmarks = [row for row in played.buyers if row.kind != "scripted"] + list(played.buyers)[:1]
+        on_training = {row: played.buyers[row] for row in landmarks}
+        references = _arena(parts).play_on_training(on_training, jax.random.key(1))
     with storage.staged(evaluation.folder) as folder:
-        text = reports.write(folder, played.outcomes, settings, written, curves, levels, held_out)
+        shown = config.evaluation.transcripts
+        points = {0: start} | held_out
+        text = reports.write(folder, episodes, settings, curves, references, points, shown)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return Report(evaluation.folder, text + note)
+
+
+def common(run: "Run", parts: Parts) -> dict[str, Any]:
+    """The fields that all episodes of a run's evaluation, or of its training, have alike."""
+    config, inputs = parts.config, parts.inputs()
+    own = config.seller.model == "own"
+    version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
+    return {
+        "run": run.run_id,
+        "seed": config.seed,
+        "seller": _seller(config),
+        "persona": config.game.persona.name,
+        "rules": Rules(config.game.turns, config.game.regulation, config.game.reward, config.catalog.prices),
+        "versions": {} if config.seller.model == "scripted" else {"seller": version},
+    }
+
+
+def version(run: "Run", iterations: int) -> str:
+    """Names a run's buyer after so many iterations."""
+    return f"{run.run_id} after {iterations} iterations"
+
+
+def _episodes(evaluation: Evaluation, played: Played, iterations: Mapping[Row, int]) -> list[Episode]:
+    """iterations: that the language models' rows had been trained for."""
+    run, parts = evaluation.run, evaluation.parts
+    alike, made = common(run, parts), []
+    for row, trajectory in played.trajectories.items():
+        bought = {"buyer": version(run, iterations[row])} if row in iterations else {}
+        own = alike | {"buyer": row, "versions": alike["versions"] | bought}
+        made += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
+    return made
 
 
 def _arena(parts: Parts, frozen: Frozen = NOTHING_FROZEN) -> Arena:

@@ -3,7 +3,7 @@
 A checkpoint is written only if the metrics of its iteration are finite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import math
@@ -15,6 +15,7 @@ import jax
 from negot_jax.config import field
 from negot_jax.rl import train_step
 from negot_jax.rl.losses import Metrics
+from negot_jax.rl.rollout import Trajectory
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program
 from negot_jax.rl.updates import TrainState
@@ -25,6 +26,8 @@ from negot_jax.training.metrics import MetricWriter, reduce
 _SHOWN = ("reward", "deal_rate", "bargained_ratio", "first_offer_ratio", "overshoot/mi")
 # In the order in which one bad quantity spoils the next.
 _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "grad_norm": "gradient norm"}
+
+_SAMPLE = "sample"  # Among the metrics of an iteration, so that one fetch brings both.
 
 
 class NotFiniteError(Exception):
@@ -39,11 +42,26 @@ class TrainingConfig:
     checkpoint_every: int = field(50, "iterations between checkpoints; the last one is always kept")
     keep: int = field(3, "latest checkpoints to keep, besides the best")
     max_skipped_updates: int = field(10, "updates skipped in a row, for not being finite, at which the run stops")
+    transcripts_every: int = field(10, "iterations between samples of episodes in transcripts/; 0 for none")
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
-            if getattr(self, item.name) < 1:
-                raise ValueError(f"training.{item.name}={getattr(self, item.name)} must be at least 1.")
+            least = 0 if item.name == "transcripts_every" else 1
+            if getattr(self, item.name) < least:
+                raise ValueError(f"training.{item.name}={getattr(self, item.name)} must be at least {least}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """What is looked at on the way. profile: the first and the last iteration to trace into `profile/`. keep: receives
+    an iteration and the sample of its episodes, on the host, every `transcripts_every` iterations; on every process.
+    """
+
+    profile: tuple[int, int] | None = None
+    keep: Callable[[int, Trajectory], None] = lambda iteration, sample: None
+
+
+_NOTHING = Watched()
 
 
 def train(
@@ -53,7 +71,7 @@ def train(
     tables: Tables,
     folder: Folder,
     frozen: Frozen = NOTHING_FROZEN,
-    profile: tuple[int, int] | None = None,
+    watched: Watched = _NOTHING,
 ) -> TrainState:
     """Runs the remaining iterations. Every process of a run makes the same call; the first one writes the metrics.
 
@@ -62,7 +80,6 @@ def train(
         stopped.
       folder: the run's; gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
       frozen: as in `train_step`.
-      profile: the first and the last iteration to trace into `profile/`.
 
     Returns:
       The last state.
@@ -82,9 +99,9 @@ def train(
             done, state = checkpoints.restore(state) or (0, state)
         with (
             MetricWriter(folder.path, config.iterations, done, _SHOWN) if first else contextlib.nullcontext() as writer,
-            _Profiler(os.path.join(folder.path, "profile"), profile if first else None) as profiler,
+            _Profiler(os.path.join(folder.path, "profile"), watched.profile if first else None) as profiler,
         ):
-            job = _Training(config, program, tables, frozen, checkpoints, writer, profiler)
+            job = _Training(config, program, tables, frozen, checkpoints, writer, profiler, watched.keep)
             return steps.run(job, state, range(done, config.iterations), config.checkpoint_every, came)
 
 
@@ -99,15 +116,20 @@ class _Training:
     checkpoints: Checkpoints
     writer: MetricWriter | None
     profiler: "_Profiler"
+    keep: Callable[[int, Trajectory], None]
     scalars: Mapping[str, float] = dataclasses.field(default_factory=dict)
     clock: float = dataclasses.field(default_factory=time.perf_counter)
     name: str = "train_step"
 
     def step(self, iteration: int, state: TrainState) -> tuple[TrainState, Metrics]:
         self.profiler.at(iteration, state)
-        return train_step.train_step(self.program, state, self.tables, self.frozen)
+        state, metrics, sample = train_step.train_step(self.program, state, self.tables, self.frozen)
+        every = self.config.transcripts_every
+        return state, metrics | ({_SAMPLE: sample} if every and iteration % every == 0 else {})
 
     def look(self, iteration: int, metrics: dict) -> None:
+        if (sample := metrics.pop(_SAMPLE, None)) is not None:
+            self.keep(iteration, sample)
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         scalars, size = reduce(metrics), self.program.config
         scalars["perf/step_seconds"] = elapsed

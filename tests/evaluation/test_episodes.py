@@ -13,9 +13,10 @@ from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.evaluation import episodes
 from negot_jax.evaluation.episodes import Episode, Message, Rules
-from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.evaluation.rows import Row
 from negot_jax.game import bargaining, buyers, play, sellers
 from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, Kind
+from tests.evaluation.made import episode
 
 TEXTS = st.text() | st.sampled_from(
     [
@@ -39,21 +40,6 @@ MESSAGES = st.builds(
     replaced=st.booleans(),
     withdrawn=TEXTS,
 )
-
-
-def episode(**changes) -> Episode:
-    """A deal in the second turn."""
-    messages = (
-        Message(BUYER, 0, Kind.OFFER, 4000, "Thought: low\nTalk: Hello.\nAction: [BUY] $40 (1x lamps_1)", tokens=20),
-        Message(SELLER, 0, Kind.OFFER, 6000, replaced=True, withdrawn="Talk: $1!"),
-        Message(BUYER, 1, Kind.DEAL, 6000, "Talk: Fine.\nAction: [DEAL] $60 (1x lamps_1)", tokens=12),
-    )
-    facts = dict(title="Desk lamp", price=10000, budget=8000, cost=5000, scale=3000, product=0, episode=0)
-    return (
-        Episode(TRAINED, "neutral", **facts, messages=messages, end=End.DEAL, deal_price=6000, reward=2 / 3)
-        if (not changes)
-        else dataclasses.replace(episode(), **changes)
-    )
 
 
 @given(st.lists(MESSAGES, max_size=4), st.text(), st.sampled_from(End))
@@ -115,6 +101,7 @@ def _of_state(state, params) -> Episode:
     numbers = {name: int(getattr(state.scenario, name)) for name in ("price", "budget", "cost", "scale")}
     deal = None if state.deal_price == NONE else int(state.deal_price)
     rules = Rules(params.turns)
+    numbers["interventions"] = int(state.interventions)
     return episode(messages=messages, **numbers, end=End(int(state.end)), deal_price=deal, rules=rules)
 
 

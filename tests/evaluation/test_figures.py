@@ -55,7 +55,7 @@ def test_reward_intervals_mark_the_reference_and_grow_with_the_rows(tmp_path):
 @given(hnp.arrays(float, st.integers(1, 130), elements=st.floats(-9, 9) | st.just(np.nan)))
 def test_smoothing_is_the_mean_of_the_finite_values_around(values):
     reach = len(values) // 40
-    for i, smooth in enumerate(figures._smooth(values)):
+    for i, smooth in enumerate(figures.smooth(values)):
         around = values[max(0, i - reach) : i + reach + 1]
         finite = around[np.isfinite(around)]
         if finite.size:

@@ -4,44 +4,24 @@ from etils import epath
 import numpy as np
 import pytest
 
-from negot_jax.evaluation import statistics, tables
+from negot_jax.evaluation import episodes, statistics, tables
 from negot_jax.evaluation.pooling import pool
 from negot_jax.evaluation.rows import TRAINED, Row
-from negot_jax.game.types import End, Outcome
-
-
-def _outcome(rng, mean: float) -> Outcome:
-    """Twelve products, four episodes each, all of them deals."""
-    ratio = rng.normal(mean, 0.05, size=(12, 4)).astype(np.float32)
-    one, cents = np.ones((12, 4), np.int32), np.full((12, 4), 4000, np.int32)
-    return Outcome(
-        end=np.full((12, 4), End.DEAL, np.int32),
-        reward=ratio,
-        deal_price=cents,
-        first_offer=cents,
-        turns=one,
-        mutual=one > 0,
-        interventions=0 * one,
-        other_ratio=1 - ratio,
-        failed=one < 0,
-        ratio=ratio,
-        first_ratio=ratio,
-        high_asks=0 * one,
-    )
+from tests.evaluation.made import deals
 
 
 def _report(workdir, seed: int, run_id: str | None = None, iterations: int = 60, **identity):
+    """Twelve products, four episodes each, all of them deals."""
     rng = np.random.default_rng(seed)
     tuned = Row("tuned", "tuned linear", (("start", 0.4), ("end", 0.8 + seed / 100)))
-    outcomes = {TRAINED: _outcome(rng, 0.3 + seed / 10), tuned: _outcome(rng, 0.2)}
-    run = {row: statistics.totals(outcome) for row, outcome in outcomes.items()}
+    played = deals(rng.integers(5000, 6000, (12, 4)) - 300 * seed) + deals(rng.integers(5000, 6000, (12, 4)), tuned)
     trained = tables.TrainedRun(run_id or f"run {workdir.name}", seed, iterations)
     facts = ("generated", 12, 4, "normalized", "constrained", "neutral", (trained,))
     settings = tables.Settings(*facts, identity={"learner.group": 8, "catalog": "c0"} | identity, command="command")
     workdir.mkdir(parents=True)
-    statistics.save_totals(workdir / "totals.npz", run)
-    tables.save(workdir, statistics.summarize([run], resamples=50), settings)
-    return epath.Path(workdir), outcomes[TRAINED].reward
+    episodes.write(workdir / episodes.FILE, played)
+    tables.save(workdir, statistics.summarize([statistics.totals(played)], resamples=50), settings)
+    return epath.Path(workdir), [own.reward for own in played if own.buyer == TRAINED]
 
 
 def test_runs_are_pooled_though_their_tuned_schedules_differ(tmp_path):
@@ -70,5 +50,5 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(tmp_path, other, mes
 
 
 def test_a_run_without_a_report_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no totals.npz"):
+    with pytest.raises(ValueError, match="holds no episodes.jsonl"):
         pool([epath.Path(tmp_path)], tmp_path / "pooled", "command")

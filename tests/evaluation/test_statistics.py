@@ -1,12 +1,14 @@
 """Statistics: the bootstrap against a plain loop and against theory, pairing, pooling, and metrics without values."""
 
-import jax
+import dataclasses
+
 import numpy as np
 import pytest
 
 from negot_jax.evaluation import rows, statistics
 from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
-from negot_jax.game.types import NONE, End, Outcome
+from negot_jax.game.types import End
+from tests.evaluation import made
 
 OTHER = Row("scripted", "other")
 LOW, HIGH = (Row("tuned", "tuned linear", (("start", 0.4), ("end", end))) for end in (0.8, 0.9))
@@ -104,35 +106,17 @@ def test_runs_that_do_not_match_are_refused():
         statistics.summarize([run, run_of(normal(0), other=normal(1, products=99))])
 
 
-def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
-    ends = np.array([[End.DEAL, End.DEAL], [End.BUYER_QUIT, End.OVERSHOOT], [End.DEAL, End.CUT]], np.int32)
-    deal = ends == End.DEAL
-    zeros = np.zeros(ends.shape, np.int32)
-    outcome = Outcome(
-        end=ends,
-        reward=np.where(deal, 0.5, np.where(ends == End.BUYER_QUIT, 0.0, -1.0)).astype(np.float32),
-        deal_price=np.where(deal, 100, NONE),
-        first_offer=zeros + 50,
-        turns=zeros + 2,
-        mutual=np.array([[True] * 2, [True] * 2, [False] * 2]),
-        interventions=zeros,
-        ratio=np.where(deal, 0.5, 0.0).astype(np.float32),
-        other_ratio=np.where(deal, 0.5, 0.0).astype(np.float32),
-        failed=(ends == End.OVERSHOOT) | (ends == End.CUT),
-        first_ratio=np.full(ends.shape, 0.25, np.float32),
-        high_asks=zeros,
-    )
-    totals = statistics.totals(outcome)
-    np.testing.assert_array_equal(totals["reward"], [[1.0, -1.0, -0.5], [2, 2, 2]])
-    np.testing.assert_array_equal(totals["bargained_ratio"], [[1.0, 0.0, 0.5], [2, 0, 1]])
-    np.testing.assert_array_equal(totals["overshoot/mi"], [[0, 1, 0], [2, 2, 0]])
-
-    run = {TRAINED: totals, LOW: jax.tree.map(lambda x: x + 1, totals)}
-    statistics.save_totals(tmp_path / "totals.npz", run)
-    loaded = statistics.load_totals(tmp_path / "totals.npz")
-    assert list(loaded) == list(run)
-    for row in run:
-        jax.tree.map(np.testing.assert_array_equal, loaded[row], run[row])
+def test_totals_are_sums_within_products_and_leave_out_what_is_incomplete():
+    other = Row("scripted", "other")
+    failed = made.episode(product=1, episode=0, end=End.CUT, deal_price=None, reward=-1.0)
+    played = [*made.deals([[5000, 6500], [5000, 5000]]), dataclasses.replace(failed, incomplete="500"), failed]
+    found = statistics.totals([*played, made.episode(product=2, buyer=other)])
+    np.testing.assert_allclose(found[TRAINED]["reward"], [[1.5, 1.0, 0], [2, 3, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found[TRAINED]["bargained_ratio"], [[1.5, 2.0, 0], [2, 2, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(found[TRAINED]["format_error/cut"], [[0, 1, 0], [2, 3, 0]])
+    np.testing.assert_array_equal(found[TRAINED]["complete"], [[2, 3, 0], [2, 4, 0]])
+    np.testing.assert_array_equal(found[other]["complete"], [[0, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(found[other]["interventions"], [[0, 0, 1], [0, 0, 1]])
 
 
 def test_gap_and_headroom_against_the_best_response():

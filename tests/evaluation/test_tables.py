@@ -26,6 +26,7 @@ SETTINGS = tables.Settings(
 BASELINE = Row("scripted", "a|b")
 COMPARED = (tables.DIFFERENCE, tables.GAP, tables.HEADROOM)
 NAMES = [metric for columns in tables.TABLES.values() for metric, _ in columns.values() if metric not in COMPARED]
+NAMES += ["overshoot"]
 RATE, MEAN = Interval(0.998, 0.995, 1.0, 1024), Interval(-0.9, -0.955, -0.845, 1024)
 
 
@@ -33,7 +34,7 @@ RATE, MEAN = Interval(0.998, 0.995, 1.0, 1024), Interval(-0.9, -0.955, -0.845, 1
 def summary():
     trained = {name: Interval(0.5, 0.4, 0.6, 1024) for name in NAMES}
     styles = {metric: style for columns in tables.TABLES.values() for metric, style in columns.values()}
-    baseline = {name: RATE if styles[name] is tables.percent else MEAN for name in NAMES} | {"bargained_ratio": None}
+    baseline = {name: MEAN if styles.get(name) is tables.plain else RATE for name in NAMES} | {"bargained_ratio": None}
     return Summary(
         {TRAINED: trained, BASELINE: baseline}, {BASELINE: Interval(-1.4, -1.5, 0.01, 1024)}, {}, {}, TRAINED
     )
@@ -47,7 +48,7 @@ def test_every_column_is_a_metric_of_the_game():
             for field in dataclasses.fields(Outcome)
         }
     )
-    assert set(NAMES) <= set(rewards.metrics(outcome))
+    assert set(NAMES) <= {"complete", *rewards.metrics(outcome)}
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,31 @@ def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
 def test_strays_have_a_table_where_there_are_any(summary):
     shown = tables.markdown(summary, SETTINGS)
     assert "illegal moves replaced" in shown and "Format errors of the buyer" in shown
+    assert "| 512 |" in shown.replace(" ", "").replace("|", " | ")
     nothing = dict.fromkeys(NAMES, Interval(0.0, 0.0, 0.0, 1024)) | {"high_asks": None}
+    nothing["complete"] = Interval(1.0, 0.9, 1.0, 1024)
     quiet = tables.markdown(dataclasses.replace(summary, metrics=dict.fromkeys(summary.metrics, nothing)), SETTINGS)
-    assert "illegal" not in quiet and "Format errors" not in quiet
+    assert "illegal" not in quiet and "Format errors" not in quiet and "incomplete" not in quiet
+
+
+def test_three_sentences_come_first(summary):
+    told = tables.paragraph(summary)
+    assert told.startswith("The trained buyer earns a mean reward of 0.500 [.400, .600]. It closes 50.0 [40, 60] % of")
+    assert told.endswith("Its lead is +1.400 [-.010, +1.500] on a|b, the best scripted buyer.")
+    start, gap = Row("start", "warm start"), Interval(0.1, 0.05, 0.15, 1024)
+    solved = Summary(
+        summary.metrics | {start: summary.metrics[BASELINE]},
+        {start: Interval(-0.1, -0.2, -0.05, 1024)},
+        {TRAINED: gap},
+        {TRAINED: gap},
+        TRAINED,
+    )
+    told = tables.paragraph(solved)
+    assert (
+        "0.500 [.400, .600], +0.100 [+.050, +.200] on warm start." in told and "10.0 [5.0, 15] % is recovered" in told
+    )
+    for whole in (tables.text(summary, SETTINGS), tables.markdown(summary, SETTINGS)):
+        assert whole.startswith("The trained buyer earns")
 
 
 def test_the_best_response_has_a_table_where_it_was_played(summary):

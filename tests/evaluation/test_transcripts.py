@@ -3,12 +3,12 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-import numpy as np
 import pytest
 
 from negot_jax.evaluation import transcripts
-from negot_jax.evaluation.transcripts import Message, Transcript
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, Kind
+from negot_jax.evaluation.episodes import Message
+from negot_jax.game.types import BUYER, SELLER, End, Kind
+from tests.evaluation.made import episode
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = [
@@ -19,34 +19,43 @@ HOSTILE = [
 ]
 
 
-def action(kind, price=NONE):
-    return Action(kind=np.int32(kind), price=np.int32(price), acts=np.int32(0))
-
-
 def transcript(**changes):
     values = {
         "title": "Desk lamp",
-        "buyer": "trained",
         "price": 123456,
         "budget": 98765,
         "cost": 5,
         "hidden": {"margin": "12 %"},
-        "messages": [
-            Message(BUYER, "Thought: go low\nTalk: Hello.\nDear.\nAction: [BUY] $400 (1x lamp_1)", action(0, 40000)),
-            Message(SELLER, "Talk: No.\nAction: [REJECT]", action(Kind.REJECT)),
-            Message(BUYER, "hm", action(Kind.MISSING)),
-        ],
+        "messages": (
+            Message(
+                BUYER, 0, Kind.OFFER, 40000, "Thought: go low\nTalk: Hello.\nDear.\nAction: [BUY] $400 (1x lamp_1)"
+            ),
+            Message(SELLER, 0, Kind.REJECT, text="Talk: No.\nAction: [REJECT]"),
+            Message(BUYER, 1, Kind.MISSING, text="hm"),
+        ),
         "end": End.MISSING,
-        "deal_price": NONE,
+        "deal_price": None,
         "reward": -1.0,
     }
-    return Transcript(**(values | changes))
+    return episode(**(values | changes))
 
 
 def test_a_message_in_place_of_an_illegal_one_is_marked():
-    messages = [Message(SELLER, "Talk: No.", action(Kind.REJECT), replaced=True)]
-    assert "**Turn 0, Seller (in place of an illegal message):**" in transcripts.markdown(
+    messages = (Message(SELLER, 0, Kind.REJECT, text="Talk: No.", replaced=True),)
+    assert "**Turn 1, Seller (in place of an illegal message):**" in transcripts.markdown(
         [transcript(messages=messages)]
+    )
+
+
+def test_as_many_kinds_of_episodes_are_picked_as_there_are():
+    deal, odd, rare = transcript(end=End.DEAL), transcript(end=End.DEAL, budget=4), transcript(end=End.CUT)
+    assert transcripts.pick([deal, deal, deal, odd, rare], 4) == [deal, odd, rare, deal]
+    assert transcripts.pick([deal], 4) == [deal] and transcripts.pick([deal], 0) == []
+
+
+def test_an_incomplete_episode_says_why():
+    assert "**End:** incomplete: the server said 500" in transcripts.markdown(
+        [transcript(incomplete="the server said 500")]
     )
 
 
@@ -55,6 +64,7 @@ def test_shows_the_facts_each_side_and_the_end():
         "# Transcripts\n\n"
         "## 1. Desk lamp\n\n"
         "- buyer: trained\n"
+        "- seller: neutral\n"
         "- list price: \\$1234.56\n"
         "- only the buyer knows: budget \\$987.65\n"
         "- only the seller knows: cost \\$0.05, margin 12 %\n\n"
@@ -117,11 +127,11 @@ def test_escaped_lines_read_as_the_plain_text(text):
 
 
 def test_odd_titles_and_facts_stay_in_their_place(tmp_path):
-    odd = transcript(title="\n".join(HOSTILE), hidden={"*mood*": HOSTILE[0]}, buyer=HOSTILE[2], messages=[])
+    odd = transcript(title="\n".join(HOSTILE), hidden={"*mood*": HOSTILE[0]}, seller=HOSTILE[2], messages=())
     transcripts.save(tmp_path / "t.md", [odd, odd])
     tokens = PARSER.parse((tmp_path / "t.md").read_text())
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", "h2", "h2"]
-    assert sum(token.type == "list_item_open" for token in tokens) == 8
+    assert sum(token.type == "list_item_open" for token in tokens) == 10
     assert not any(token.type in ("html_block", "fence", "code_block", "hr", "table_open") for token in tokens)
 
 

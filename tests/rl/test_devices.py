@@ -73,7 +73,7 @@ for number, sizes in enumerate(meshes):
         step = lowered.compile()
         (workdir / f"{number}.after").write_text(step.as_text())
         for _ in range(3):
-            state, metrics = step(state, tables, frozen)  # Which takes no state that is laid out otherwise.
+            state, metrics, _ = step(state, tables, frozen)  # Which takes no state that is laid out otherwise.
             history.append({name: [float(x) for x in pair] for name, pair in metrics.items()})
         checkpoint.write(workdir / str(number), state, "a run")
         leaves = jax.tree.leaves(state.weights)

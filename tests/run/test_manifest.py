@@ -33,7 +33,7 @@ def test_records_the_run_and_its_starts(tmp_path, monkeypatch):
     assert [path.name for path in workdir.iterdir()] == ["manifest.json"]  # Nothing temporary stays.
 
 
-FREE = {"mesh.fsdp": 2, "evaluation.episodes": 3, "training.keep": 9, "training.checkpoint_every": 7}
+FREE = {"mesh.fsdp": 2, "evaluation.episodes": 3, "training.keep": 9, "training.transcripts_every": 7}
 MOVED = {"catalog.data_dir": "/elsewhere", "model.checkpoint": "/elsewhere"}
 IDENTIFYING = {
     "seed": 1,

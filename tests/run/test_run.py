@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from negot_jax import run
-from negot_jax.run import weights
+from negot_jax.evaluation import episodes
+from negot_jax.run import reporting, reproduction, weights
 from negot_jax.training.metrics import read_csv
 from tests import forked, tiny_run
 
@@ -60,6 +61,33 @@ def test_a_run_that_has_trained_nothing_gives_way(tmp_path, capsys):
     assert again.run_id == corrected.run_id != mistaken.run_id
     assert again.parts.dialect.tokenizer.vocab_size == corrected.parts.dialect.tokenizer.vocab_size
     assert len(again.saved["starts"]) == 1
+
+
+def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "PERSONAS", ("begging",))
+    folder = str(finished.workdir)
+    plan = reproduction.plan([folder], ["main", "personas", "scale"], ["phases", "prices"])
+    report, played = reporting.Evaluation.report, []
+    monkeypatch.setattr(
+        reporting.Evaluation, "report", lambda self: played.append(self.parts.config.game.seller) or report(self)
+    )
+    told = list(reproduction.make(plan, tmp_path))
+    assert played == ["begging(tick=100)"] and "begging" in told[1]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"main.md", "personas.csv", "scale.tex", "phases.png", "prices.pdf"} <= names
+    assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 1
+    with pytest.raises(ValueError, match="is the same run as .* Name each run once"):
+        reproduction.plan([folder, folder], ["main"], [])
+
+
+def test_training_leaves_a_sample_of_its_episodes(finished):
+    (path,) = (finished.workdir / "transcripts").iterdir()
+    found = episodes.read(path)
+    assert path.name == "000000.jsonl" and len(found) == 4
+    assert {own.buyer.label for own in found} == {"after 0 iterations"} and {own.run for own in found} == {
+        finished.run_id
+    }
+    assert all(own.messages[0].text and own.messages[0].tokens and own.title for own in found)
 
 
 OTHER_TERMS = [

@@ -109,15 +109,15 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
         return step(*args)
 
     monkeypatch.setattr(loop.train_step, "train_step", counting)
-    small.train(tmp_path, profile=(1, 2))
+    small.train(tmp_path, watched=loop.Watched((1, 2)))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
 
 
 def test_groups_that_earned_the_same_are_told_of_once(small, tmp_path, capsys, monkeypatch):
     def flat(*args, step=train_step):
-        state, metrics = step(*args)
-        return state, metrics | {"grad_norm": (jnp.float32(0), jnp.float32(1))}
+        state, metrics, sample = step(*args)
+        return state, metrics | {"grad_norm": (jnp.float32(0), jnp.float32(1))}, sample
 
     monkeypatch.setattr(loop.train_step, "train_step", flat)
     small.train(tmp_path)
@@ -223,10 +223,10 @@ def _spoiled(spoilt: int, step=train_step):
 
     def stepped(*args):
         iteration = int(args[1].iteration)
-        state, metrics = step(*args)
+        state, metrics, sample = step(*args)
         if iteration == spoilt:
             metrics["loss"] = (jnp.float32(jnp.nan), metrics["loss"][1])
-        return state, metrics
+        return state, metrics, sample
 
     return stepped
 
@@ -243,6 +243,19 @@ def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkey
     for _ in range(2):
         with pytest.raises(loop.NotFiniteError, match=message):
             small.train(tmp_path)
+
+
+def test_a_sample_of_episodes_is_kept_every_few_iterations(small, tmp_path):
+    def kept(every):
+        found = {}
+        watched = loop.Watched(keep=found.__setitem__)
+        small.train(tmp_path / str(every), watched=watched, config={"transcripts_every": every})
+        return found
+
+    samples = kept(3)
+    assert list(samples) == [0, 3] and kept(0) == {}
+    assert all(len(np.unique(sample.state.scenario.key, axis=0)) == 4 for sample in samples.values())
+    assert samples[0].buyer.tokens_BxT.shape[0] == len(samples[0].state.end) == 4
 
 
 @pytest.mark.parametrize("name", ["iterations", "checkpoint_every", "keep", "max_skipped_updates"])

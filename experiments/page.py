@@ -1,0 +1,34 @@
+"""Makes a page to read episodes in: one file that a browser opens, with filters, search and a chart of the prices.
+
+  python -m experiments.page --episodes=FILE[,FILE...] --output=FILE.html
+
+The files are JSONL: a report's episodes.jsonl, a match's, or a sample that training kept (WORKDIR/transcripts/*.jsonl).
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import cli
+from negot_jax.evaluation import episodes, page
+from negot_jax.run import folder
+
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
+    _EPISODES = flags.DEFINE_list("episodes", None, "Files of episodes, separated by commas.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "The page to write.", required=True)
+
+
+def main() -> None:
+    with cli.checking_input():
+        output = pathlib.Path(_OUTPUT.value).expanduser()
+        folder.local_folder(output.parent, "--output")
+        found = [own for path in _EPISODES.value for own in episodes.read(path)]
+        if not found:
+            raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    page.save(output, found)
+    print(f"{len(found):,} episodes: {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

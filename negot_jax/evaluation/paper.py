@@ -1,0 +1,212 @@
+"""The paper's tables (arXiv 2604.09855), made of episodes: Markdown, CSV and LaTeX."""
+
+from collections.abc import Iterator, Sequence
+import csv
+import dataclasses
+import io
+import pathlib
+from typing import Literal
+
+import numpy as np
+import tabulate
+
+from negot_jax.evaluation import statistics, tables
+from negot_jax.evaluation.episodes import Episode, Rules
+from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.statistics import Summary, Totals
+from negot_jax.evaluation.tables import DIFFERENCE, GAP, MISSING
+
+NAMES = ("main", "unseen_sellers", "personas", "mi_ci", "scale", "matrix")
+
+# What the paper reports of its trained buyer in Table 1: reward, deal rate, bargained ratio, overshoot.
+REPORTED = "0.766 / 92.0 % / 0.839 / 0.1 %"
+_REPORTED_COLUMN = "reported by the paper †"
+_TITLES = {
+    "main": "Results on held-out products (the paper's Table 1)",
+    "unseen_sellers": "Against sellers that were not trained against (its Table 2)",
+    "personas": "Against adversarial personas (its Table 3)",
+    "mi_ci": "Products of mutual and of conflicting interest (its MI / CI split)",
+    "scale": "Sizes of the buyer's model",
+    "matrix": "Reward of the trained buyer, by the seller it trained against (row) and the one it meets (column)",
+}
+_NOTES = {
+    "main": "† Reward / deal rate / bargained ratio / overshoot that the paper reports of its trained 30B buyer: on "
+    "another split, another seller, and not measured here.",
+    "personas": "The personas' prices are ours: the paper gives no numbers for them.",
+}
+_BRACKETS = (
+    "In brackets: 95 % intervals of a bootstrap over products and seeds (Wilson's bounds for rates of 0 or 100 %). "
+    "Difference: minus the trained buyer, paired by product and seed. Gap: the reward of the best response minus the "
+    "row's. A false deal is one below the seller's cost."
+)
+COLUMNS: dict[str, tuple[str, tables.Style]] = {
+    "reward": ("reward", tables.plain),
+    "difference": (DIFFERENCE, tables.signed),
+    "deal rate %": ("deal_rate", tables.percent),
+    "bargained ratio": ("bargained_ratio", tables.plain),
+    "first offer / B": ("first_offer_ratio", tables.plain),
+    "overshoot %": ("overshoot", tables.percent),
+    "format errors %": ("format_error", tables.percent),
+    "buyer quits %": ("buyer_quit", tables.percent),
+    "seller quits %": ("seller_quit", tables.percent),
+    "interventions": ("interventions", tables.plain),
+    "false deals %": ("false_deal", tables.percent),
+    "gap": (GAP, tables.plain),
+    "complete": ("complete", tables.hits),
+    "incomplete": ("complete", tables.misses),
+}
+_LEFT_OUT = {"first offer / B", "format errors %", "interventions", "complete", "incomplete", "seeds", _REPORTED_COLUMN}
+_LEFT_OUT |= {"buyer quits %", "seller quits %"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """What one training configuration played against one seller: the episodes of each seed's run.
+
+    trained: names the configuration: the seller that it trained against, and more where that does not tell it apart.
+    parameters: of its model.
+    """
+
+    trained: str
+    parameters: int
+    seller: str
+    runs: tuple[tuple[Episode, ...], ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run[0].seed for run in self.runs]
+
+    @property
+    def rules(self) -> Rules:
+        return self.runs[0][0].rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A finished table. lines: cells by column header, as text. data: the same as numbers, a line for each value."""
+
+    name: str
+    lines: list[dict[str, str]]
+    data: list[dict[str, object]]
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Writes NAME.md, NAME.csv and NAME.tex."""
+        head, cells = list(self.lines[0]), [list(line.values()) for line in self.lines]
+        told = f"## {_TITLES[self.name]}\n\n{_tabulated(head, cells, 'github')}\n\n{_BRACKETS} {self.note}".rstrip()
+        (folder / f"{self.name}.md").write_text(told + "\n", encoding="utf-8")
+        plain = [[cell.replace(MISSING, "--").replace("†", "*") for cell in line] for line in [head, *cells]]
+        (folder / f"{self.name}.tex").write_text(_tabulated(plain[0], plain[1:], "latex_booktabs") + "\n", "utf-8")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.data[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.data)
+        (folder / f"{self.name}.csv").write_text(text.getvalue(), encoding="utf-8")
+
+    def text(self) -> str:
+        """The most telling columns, for a terminal."""
+        kept = [header for header in self.lines[0] if header not in _LEFT_OUT]
+        cells = [[line[header] for header in kept] for line in self.lines]
+        return f"{_TITLES[self.name]}\n\n{_tabulated(kept, cells, 'simple')}\n"
+
+    @property
+    def note(self) -> str:
+        return _NOTES.get(self.name, "")
+
+
+def _tabulated(head: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> str:
+    escaped = [[cell.replace("|", r"\|") if form == "github" else cell for cell in line] for line in cells]
+    return tabulate.tabulate(escaped, head, tablefmt=form, disable_numparse=True)
+
+
+def make(name: str, played: Sequence[Pairing]) -> Table:
+    """A table of `NAMES`, of what was played for it.
+
+    Raises:
+      ValueError: a regulated row breaks reward = deal rate x bargained ratio - rate of -1, or seeds do not match.
+    """
+    if name == "matrix":
+        return _matrix(played)
+    lines, data = [], []
+    for own in played:
+        for part in ("MI", "CI") if name == "mi_ci" else ("all",):
+            if (summary := _summary(own, part)) is None:
+                continue
+            shown = [row for row in summary.metrics if name in ("main", "mi_ci") or row.kind not in ("checkpoint",)]
+            shown = [row for row in shown if name != "scale" or row.kind in ("start", "trained")]
+            lines += _lines(name, own, part, summary, shown)
+            data += _data(own, part, summary, shown)
+    return Table(name, lines, data)
+
+
+def _summary(own: Pairing, part: Literal["all", "MI", "CI"]) -> Summary | None:
+    """Of all products, or of those of one interest; None where there are none."""
+    runs = [statistics.totals(run) for run in own.runs]
+    for totals in runs:
+        for row, metrics in totals.items():
+            require_identity(f"{row.label} against {own.seller}", metrics, own.rules)
+    mutual = {episode.product: episode.budget > episode.cost for episode in own.runs[0]}
+    chosen = [product for product, is_mutual in mutual.items() if part == "all" or is_mutual == (part == "MI")]
+    if not chosen:
+        return None
+    cut = [{row: {name: x[:, chosen] for name, x in own.items()} for row, own in totals.items()} for totals in runs]
+    return statistics.summarize(cut)
+
+
+def require_identity(what: str, totals: Totals, rules: Rules) -> None:
+    """Raises ValueError unless the sums of every product obey reward = deal rate x bargained ratio - rate of -1.
+
+    Only the paper's reward does, and only where regulation keeps the seller's floor.
+    """
+    if rules.reward != "paper" or rules.regulation == "none":
+        return
+    missing_N = totals["reward"][0] - (totals["bargained_ratio"][0] - totals["penalty"][0])
+    if (worst := np.abs(missing_N).max()) > 1e-3:
+        raise ValueError(
+            f"{what}: the rewards of a product differ by {worst:.4g} from its bargained ratios less its failures. The "
+            "episodes are damaged, or were played by other rules than they say."
+        )
+
+
+def _lines(name: str, own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, str]]:
+    columns = {header: column for header, column in COLUMNS.items() if header != "gap" or summary.gaps}
+    if own.rules.regulation != "none":
+        columns.pop("false deals %")
+    by_label = {cells["buyer"]: cells for cells in tables.cells(summary, columns)}
+    for row in rows:
+        told = {"trained against": own.trained, "parameters": f"{own.parameters:,}"} if name == "scale" else {}
+        told |= {"seller": own.seller, **({"products": part} if name == "mi_ci" else {})}
+        told |= by_label[row.label] | {"seeds": ", ".join(map(str, own.seeds))}
+        if name == "main":
+            told[_REPORTED_COLUMN] = REPORTED if row.kind == "trained" else MISSING
+        yield told
+
+
+def _data(own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
+    for row in rows:
+        compared = {name: getattr(summary, name).get(row) for name in (DIFFERENCE, GAP)}
+        for metric, known in (summary.metrics[row] | compared).items():
+            if known is not None:
+                yield {
+                    "trained against": own.trained,
+                    "parameters": own.parameters,
+                    "seller": own.seller,
+                    "products": part,
+                    "buyer": row.label,
+                    "metric": metric,
+                    **dataclasses.asdict(known),
+                    "seeds": " ".join(map(str, own.seeds)),
+                }
+
+
+def _matrix(played: Sequence[Pairing]) -> Table:
+    summaries = [(own, _summary(own, "all")) for own in played]
+    cells: dict[str, dict[str, str]] = {}
+    for own, summary in summaries:
+        line = cells.setdefault(own.trained, {"trained against": own.trained})
+        line[own.seller] = tables.plain(summary.metrics[summary.reference]["reward"])
+        line["seeds"] = ", ".join(map(str, own.seeds))
+    sellers = list(dict.fromkeys(own.seller for own in played))
+    head = ["trained against", *sellers, "seeds"]
+    lines = [{header: line.get(header, MISSING) for header in head} for line in cells.values()]
+    data = [line for own, found in summaries for line in _data(own, "all", found, [found.reference])]
+    return Table("matrix", lines, data)

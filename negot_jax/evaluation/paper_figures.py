@@ -1,0 +1,291 @@
+"""The paper's figures, made of episodes and of the curves of training: PNG and PDF."""
+
+from collections.abc import Callable, Mapping, Sequence
+import pathlib
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+import numpy as np
+
+from negot_jax.evaluation import phases, statistics
+from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, smooth, tidy
+from negot_jax.evaluation.paper import Pairing
+from negot_jax.evaluation.rows import Row
+from negot_jax.game.types import BUYER, SELLER, End, Kind
+
+NAMES = ("phases", "reward_gap", "prices", "frontier")
+GREEN, PINK, ORANGE, SKY = "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+_COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)
+
+Curves = Mapping[str, np.ndarray]
+
+
+def draw(
+    name: str, played: Sequence[Pairing], curves: Mapping[str, Sequence[Curves]], output: pathlib.Path
+) -> list[pathlib.Path]:
+    """Draws a figure of `NAMES`, or the heat map of the matrix, and returns the files.
+
+    Args:
+      played: what each group of runs played against the seller that it trained against; for the matrix, against all.
+      curves: by group, the columns of each run's metrics.csv.
+    """
+    if name == "matrix":
+        return _save(_heat_map(played), output / name)
+    paths = []
+    for number, own in enumerate(played):
+        made = _phases(curves[own.trained], own) if name == "phases" else _OF_EPISODES[name](own)
+        paths += _save(made, output / (name if len(played) == 1 else f"{name}_{number + 1}"))
+    return paths
+
+
+def _save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
+    paths = [path.with_name(f"{path.name}.{form}") for form in ("png", "pdf")]
+    for own in paths:
+        figure.savefig(own)
+    return paths
+
+
+def _figure(own: Pairing | None, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    if own is not None:
+        seeds = ", ".join(map(str, own.seeds))
+        figure.suptitle(f"trained against {own.trained}, seed{'s' * (len(own.seeds) > 1)} {seeds}", fontsize=10)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+# --- Phases of training ---
+
+_PANELS = {
+    "first offer / budget": lambda curves: curves["first_offer_ratio"],
+    "deal rate, %": lambda curves: curves["deal_rate"],
+    "bargained ratio, in deals": lambda curves: curves["bargained_ratio"],
+    "share of the surplus, all episodes": lambda curves: curves["deal_rate"] * np.nan_to_num(curves["bargained_ratio"]),
+}
+
+
+def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
+    """Each seed thin, their mean thick within the band from the lowest to the highest, on training products."""
+    figure, grid = _figure(own, 2, 2, (10, 6.6))
+    length = min(len(curves["iteration"]) for curves in runs)
+    iterations = runs[0]["iteration"][:length]
+    means = {}
+    for axis, (label, read) in zip(grid.flat, _PANELS.items(), strict=True):
+        each_RxT = np.stack([smooth(read(curves)[:length]) for curves in runs])
+        for values in [read(curves)[:length] for curves in runs]:
+            axis.plot(iterations, values, color=BLUE, alpha=0.25, linewidth=0.8, label="a seed")
+        means[label] = np.stack([read(curves)[:length] for curves in runs]).mean(axis=0)
+        if len(runs) > 1:
+            band = (each_RxT.min(axis=0), each_RxT.max(axis=0))
+            axis.fill_between(iterations, *band, color=BLUE, alpha=0.15, linewidth=0, label="lowest to highest seed")
+        axis.plot(iterations, each_RxT.mean(axis=0), color=BLUE, linewidth=2, label="running mean")
+        if "%" in label:
+            axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+        axis.set_ylabel(label)
+        tidy(axis)
+    found = phases.find(*(means[label] for label in list(means)[:3]))
+    for axis in grid.flat:
+        for number, phase in enumerate(found):
+            label = f"{phase.name} begins"
+            axis.axvline(iterations[phase.start], color=_COLORS[number + 1], linestyle="--", label=label)
+    for axis in grid[1]:
+        axis.set_xlabel("iteration" if found else "iteration (no phase is marked: the opening price does not fall)")
+    _legend(figure, grid)
+    return figure
+
+
+def _legend(figure: Figure, grid: np.ndarray, columns: int = 4) -> None:
+    """One for all panels, of whatever any of them shows, each name once."""
+    handles = {line.get_label(): line for axis in grid.flat for line in axis.get_legend_handles_labels()[0]}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+# --- Figures of episodes ---
+
+
+def _main_rows(own: Pairing) -> list[Row]:
+    """The rows that a figure has room for: the start, the trained buyer, the tuned schedule, the best response."""
+    wanted = ("start", "trained", "tuned", "best response")
+    found = dict.fromkeys(episode.buyer.key for episode in own.runs[0])
+    return [key for key in found if key[0] in wanted]
+
+
+def _of(own: Pairing, key: tuple[str, str]) -> list[Episode]:
+    return [episode for run in own.runs for episode in run if episode.buyer.key == key and episode.complete]
+
+
+def _reward_gap(own: Pairing) -> Figure:
+    """Reward, and its distance to the best response, by how far the cost lies below the budget."""
+    figure, grid = _figure(own, 1, 2, (10, 4.6))
+    room = lambda episode: (episode.budget - episode.cost) / episode.price
+    edges = np.unique(np.quantile([room(episode) for episode in own.runs[0]], np.linspace(0, 1, 9)))
+    best = next((key for key in _main_rows(own) if key[0] == "best response"), None)
+    binned = {key: _binned(_of(own, key), room, edges) for key in _main_rows(own)}
+    for (key, (centers, means, errors)), color in zip(binned.items(), _COLORS, strict=False):
+        grid[0, 0].errorbar(centers, means, errors, color=color, marker="o", markersize=4, capsize=2, label=key[1])
+        if best and key != best:
+            grid[0, 1].plot(centers, binned[best][1] - means, color=color, marker="o", markersize=4, label=key[1])
+    for axis, label in zip(grid.flat, ("mean reward", "gap to the best response, in reward"), strict=True):
+        axis.axhline(0, color=GRAY, linewidth=0.8)
+        axis.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
+        axis.set_xlabel("(budget − cost) / list price; left of 0: conflicting interest")
+        axis.set_ylabel(label)
+        tidy(axis)
+    if not best:
+        grid[0, 1].text(0.5, 0.5, "no best response was solved for", transform=grid[0, 1].transAxes, ha="center")
+    _legend(figure, grid)
+    return figure
+
+
+def _binned(
+    episodes: Sequence[Episode], place: Callable[[Episode], float], edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bin centers, mean rewards, and twice their standard errors over products."""
+    at = np.array([place(episode) for episode in episodes])
+    reward, product = (np.array([getattr(episode, name) for episode in episodes]) for name in ("reward", "product"))
+    bins = np.clip(np.digitize(at, edges) - 1, 0, len(edges) - 2)
+    found = []
+    for number in np.unique(bins):
+        inside = bins == number
+        by_product = [reward[inside & (product == own)].mean() for own in np.unique(product[inside])]
+        error = 2 * np.std(by_product, ddof=1) / np.sqrt(len(by_product)) if len(by_product) > 1 else 0.0
+        found.append((at[inside].mean(), np.mean(by_product), error))
+    return tuple(np.array(found).T)
+
+
+def prices(own: Pairing) -> Figure:
+    """Offers of both sides by turn among the episodes that come so far, and how many do."""
+    keys = _main_rows(own)
+    figure, grid = _figure(own, 2, len(keys), (3.3 * len(keys), 5.6))
+    for column, key in enumerate(keys):
+        trajectories(grid[0, column], _of(own, key))
+        grid[0, column].set_title(key[1], fontsize=10)
+        _going_on(grid[1, column], _of(own, key))
+    grid[0, 0].set_ylabel("price / list price")
+    grid[1, 0].set_ylabel("episodes, %")
+    for axis in grid[1]:
+        axis.set_xlabel("turn")
+    _legend(figure, grid, 6)
+    return figure
+
+
+def trajectories(axis: Axes, episodes: Sequence[Episode]) -> None:
+    """Draws both sides' offers by turn on an axis, as shares of the list price: mean, and the middle half as a band."""
+    turns = episodes[0].rules.turns
+    for role, name, color in ((SELLER, "seller's asks", VERMILION), (BUYER, "buyer's offers", BLUE)):
+        by_turn: list[list[float]] = [[] for _ in range(turns)]
+        for episode in episodes:
+            for message in episode.messages:
+                if message.role == role and message.kind == Kind.OFFER:
+                    by_turn[message.turn].append(message.price / episode.price)
+        said = [turn for turn in range(turns) if by_turn[turn]]
+        low, mean, high = ([how(by_turn[turn]) for turn in said] for how in (_quartile(25), np.mean, _quartile(75)))
+        places = [turn + 1 for turn in said]
+        axis.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, label=f"{name}, middle half")
+        axis.plot(places, mean, color=color, marker="o", markersize=4, label=f"{name}, mean")
+    for name, style, attribute in (("mean budget", "--", "budget"), ("mean cost", ":", "cost")):
+        level = np.mean([getattr(episode, attribute) / episode.price for episode in episodes])
+        axis.axhline(level, color=GRAY, linestyle=style, linewidth=1, label=name)
+    axis.set_xticks(range(1, turns + 1))
+    axis.set_ylim(0, 1.1)
+    tidy(axis)
+
+
+def _quartile(percent: float) -> Callable[[Sequence[float]], float]:
+    return lambda values: float(np.percentile(values, percent))
+
+
+def _going_on(axis: Axes, episodes: Sequence[Episode]) -> None:
+    """How many episodes reach each turn, and how many have closed a deal by its end."""
+    turns = range(1, episodes[0].rules.turns + 1)
+    last = np.array([episode.messages[-1].turn + 1 for episode in episodes])
+    deal = np.array([episode.end == End.DEAL for episode in episodes])
+    lines = {
+        "reach the turn": (GRAY, "s", [last >= turn for turn in turns]),
+        "have a deal by its end": (GREEN, "^", [deal & (last <= turn) for turn in turns]),
+    }
+    for label, (color, marker, hold) in lines.items():
+        shares = [100 * own.mean() for own in hold]
+        axis.plot(turns, shares, color=color, marker=marker, markersize=4, label=label)
+    axis.set_xticks(list(turns))
+    axis.set_ylim(-3, 103)
+    tidy(axis)
+
+
+def _frontier(own: Pairing) -> Figure:
+    """Deal rate against the share of the surplus in deals: every buyer, and what the sellers' floors allow at most."""
+    figure, grid = _figure(own, 1, 1, (7.6, 5.6))
+    axis = grid[0, 0]
+    summary = statistics.summarize([statistics.totals(run) for run in own.runs])
+    markers = {"start": "s", "trained": "D", "tuned": "^", "best response": "*", "checkpoint": "."}
+    for reward in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        rates = np.linspace(max(reward, 0.02), 1, 100)
+        axis.plot(100 * rates, reward / rates, color=GRAY, linewidth=0.5, alpha=0.5)
+        axis.text(100.5, reward, f"{reward:g}", fontsize=7, color=GRAY, va="center")
+    for number, (row, metrics) in enumerate(summary.metrics.items()):
+        rate, ratio = metrics["deal_rate"], metrics["bargained_ratio"]
+        if ratio is None:
+            continue
+        color = VERMILION if row.kind == "trained" else (*_COLORS[:1], *_COLORS[2:])[number % 5]
+        bars = {"xerr": _bar(rate, 100), "yerr": _bar(ratio, 1), "elinewidth": 0.8, "linestyle": ""}
+        size = 11 if row.kind == "best response" else 7
+        marker = markers.get(row.kind, "ovPXdh<>"[number % 8])
+        style = {"color": color, "marker": marker, "markersize": size, "label": row.label}
+        axis.errorbar(100 * rate.value, ratio.value, **bars, **style)
+    if (floors := frontier(_of(own, _main_rows(own)[0]))) is not None:
+        label = "exact frontier: buys at the seller's floor"
+        axis.plot(100 * floors[0], floors[1], color="black", linewidth=1.5, label=label)
+    axis.set_xlim(0, 106)
+    axis.set_ylim(0, 1.05)
+    axis.set_xlabel("deal rate, % (thin lines: equal reward, if no episode fails)")
+    axis.set_ylabel("bargained ratio, share of the surplus in deals")
+    tidy(axis)
+    _legend(figure, grid, 2)
+    return figure
+
+
+def _bar(interval: statistics.Interval, unit: float) -> np.ndarray:
+    """Its bounds as matplotlib wants them: distances below and above, [2, 1]."""
+    return unit * np.maximum([[interval.value - interval.low], [interval.high - interval.value]], 0)
+
+
+def frontier(episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The most that any buyer can reach against a scripted seller: deal rates, and the mean ratio of as many deals.
+
+    A scripted seller's hidden floor is the least that it ever takes. Whoever knew it would buy at the floor, and for
+    few deals choose the best; so the curve is exact for these episodes. None where the episodes name no floor.
+    """
+    if any("floor" not in episode.hidden for episode in episodes):
+        return None
+    floors = np.array([round(100 * float(episode.hidden["floor"].strip("$"))) for episode in episodes])
+    budget, scale = (np.array([getattr(episode, name) for episode in episodes]) for name in ("budget", "scale"))
+    ratios = np.sort(((budget - floors) / scale)[floors <= budget])[::-1]
+    deals = np.arange(1, len(ratios) + 1)
+    return deals / len(episodes), np.cumsum(ratios) / deals
+
+
+_OF_EPISODES = {"reward_gap": _reward_gap, "prices": prices, "frontier": _frontier}
+
+
+def _heat_map(played: Sequence[Pairing]) -> Figure:
+    """The trained buyers' reward by training and test seller."""
+    trained, met = (list(dict.fromkeys(getattr(own, name) for own in played)) for name in ("trained", "seller"))
+    rewards = np.full((len(trained), len(met)), np.nan)
+    for own in played:
+        summary = statistics.summarize([statistics.totals(run) for run in own.runs], resamples=2)
+        rewards[trained.index(own.trained), met.index(own.seller)] = summary.metrics[summary.reference]["reward"].value
+    figure, grid = _figure(None, 1, 1, (2.2 + 1.3 * len(met), 2.6 + 0.6 * len(trained)))
+    axis = grid[0, 0]
+    image = axis.imshow(rewards, cmap="cividis", aspect="auto")
+    middle = np.nanmean([np.nanmin(rewards), np.nanmax(rewards)])
+    for (row, column), value in np.ndenumerate(rewards):
+        told = "—" if np.isnan(value) else f"{value:.3f}"
+        axis.text(column, row, told, ha="center", va="center", color="white" if value < middle else "black")
+    wrap = lambda name: name.replace("(", "\n(", 1).replace("), ", "),\n")
+    axis.set_xticks(range(len(met)), [wrap(name) for name in met], fontsize=8, rotation=20, ha="right")
+    axis.set_yticks(range(len(trained)), [wrap(name) for name in trained], fontsize=8)
+    axis.set_xlabel("meets")
+    axis.set_ylabel("trained against")
+    figure.colorbar(image, ax=axis, label="reward")
+    return figure

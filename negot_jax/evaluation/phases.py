@@ -1,0 +1,69 @@
+"""The four phases of training that the paper describes, found by a criterion on the curves.
+
+  1 naive: the opening price stays where it began.
+  2 aggressive opening: it has fallen.
+  3 deadlock: the deal rate dips after that.
+  4 persuasion: the deal rate comes back while the buyer keeps its share of the surplus.
+
+A phase begins where a curve, smoothed, has made half of its move; it counts only if the move is larger than what noise
+moves a smoothed curve by, and only after the phase before it. Where none is found, none is named.
+"""
+
+import dataclasses
+
+import numpy as np
+
+LEAST = 0.03  # A move of a ratio or a rate that is worth a name, however little noise there is.
+_ERRORS = 4.0  # Standard errors of the smoothed curve that a move must exceed.
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """name: as above. start: the first iteration, an index of the curves."""
+
+    name: str
+    start: int
+
+
+def find(opening_T: np.ndarray, deal_rate_T: np.ndarray, share_T: np.ndarray) -> list[Phase]:
+    """The phases of a run, in order; [] where the opening price never falls.
+
+    Args:
+      opening_T: first offer / budget. deal_rate_T: of episodes. share_T: bargained ratio in deals. By iteration, nan
+        where there is no value.
+    """
+    (opening, falls), (deals, dips), (share, drops) = map(_smoothed, (opening_T, deal_rate_T, share_T))
+    low = int(np.nanargmin(opening))
+    if not (fall := opening[0] - opening[low]) > falls:
+        return []
+    aggressive = _first(opening <= opening[0] - fall / 2, 0)
+    found = [Phase("naive", 0), Phase("aggressive opening", aggressive)]
+    bottom = aggressive + int(np.nanargmin(deals[aggressive:]))
+    top = aggressive + int(np.nanargmax(deals[aggressive : bottom + 1]))
+    if not (dip := deals[top] - deals[bottom]) > dips:
+        return found
+    found.append(Phase("deadlock", _first(deals <= deals[top] - dip / 2, top)))
+    recovered = deals[bottom:] - deals[bottom]
+    kept = np.nanmin(share[bottom:]) >= share[bottom] - drops
+    if not np.nanmax(recovered) > max(dips, dip / 2) or not kept:
+        return found
+    return [*found, Phase("persuasion", _first(deals >= deals[bottom] + np.nanmax(recovered) / 2, bottom))]
+
+
+def _first(holds_T: np.ndarray, after: int) -> int:
+    return after + int(np.argmax(holds_T[after:]))
+
+
+def _smoothed(values_T: np.ndarray) -> tuple[np.ndarray, float]:
+    """The centered running mean over about a tenth of the curve, and the move that stands out from its noise.
+
+    The noise is taken from differences of neighbors, which a slow curve hardly moves.
+    """
+    width = 2 * (len(values_T) // 20) + 1
+    padded = np.pad(values_T, width // 2, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width)
+    finite = np.isfinite(windows)
+    with np.errstate(invalid="ignore"):
+        smooth = np.where(finite, windows, 0).sum(axis=1) / finite.sum(axis=1)
+    noise = np.nanstd(np.diff(values_T)) / np.sqrt(2) if len(values_T) > 1 else 0.0
+    return smooth, max(LEAST, _ERRORS * noise / np.sqrt(width))

@@ -1,0 +1,117 @@
+"""From what was played on the device to episodes: tokens become text, arrays become records."""
+
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from negot_jax.catalog.types import Catalog
+from negot_jax.evaluation.episodes import Episode, Message
+from negot_jax.game import rewards, sellers
+from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind, Scenario
+from negot_jax.language import tokenizer as tokens
+from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.rl.rollout import Trajectory
+from negot_jax.rl.tables import Tables
+
+_TEXTS = {"title": "titles", "category": "categories", "codename": "codenames"}
+
+
+def record(
+    trajectory: Trajectory, tables: Tables, catalog: Catalog, tokenizer: Tokenizer, common: Mapping[str, Any]
+) -> list[Episode]:
+    """The episodes of a batch.
+
+    Args:
+      trajectory: as `rollout.readable` gives it, on the host.
+      catalog: the products that `tables` was built from.
+      common: the fields of all these episodes alike: who played, by which rules, in which run.
+    """
+    state = trajectory.state
+    scenario, rewards_B = state.scenario, np.asarray(_rewards(state, tables.params))
+    hidden_B = None if trajectory.seller is not None else jax.device_get(_hidden_types(tables.script, scenario))
+    seen: dict[int, int] = {}
+    found = []
+    for row, product in enumerate(scenario.product.tolist()):
+        seen[product] = seen.get(product, -1) + 1
+        hidden = {} if hidden_B is None else tables.script.describe(jax.tree.map(lambda x, row=row: x[row], hidden_B))
+        found.append(
+            Episode(
+                product=product,
+                episode=seen[product],
+                **{name: getattr(catalog, column)[product] for name, column in _TEXTS.items()},
+                **{name: int(getattr(scenario, name)[row]) for name in ("price", "budget", "cost", "scale")},
+                hidden=hidden,
+                key=tuple(scenario.key[row].tolist()),
+                messages=_messages(trajectory, tables, tokenizer, row),
+                end=End(int(state.end[row])),
+                deal_price=_price(state.deal_price[row]),
+                interventions=int(state.interventions[row]),
+                reward=float(rewards_B[row]),
+                **common,
+            )
+        )
+    return found
+
+
+def _price(cents: np.ndarray) -> int | None:
+    return None if cents == NONE else int(cents)
+
+
+@jax.jit
+def _rewards(state: GameState, params: GameParams) -> jax.Array:
+    return jax.vmap(rewards.outcome, (0, None))(state, params).reward
+
+
+@functools.partial(jax.jit, static_argnames="seller")
+def _hidden_types(seller: sellers.Seller, scenario: Scenario) -> Any:
+    """The sellers' hidden types [B]; the scenarios' keys are their data."""
+    keyed = scenario.replace(key=jax.random.wrap_key_data(scenario.key))
+    return jax.vmap(functools.partial(sellers.hidden_type, seller))(keyed)
+
+
+def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> tuple[Message, ...]:
+    kinds_Kx2, prices_Kx2 = trajectory.state.kinds[row], trajectory.state.prices[row]
+    return tuple(
+        Message(
+            role=role,
+            turn=turn,
+            kind=Kind(int(kinds_Kx2[turn, role])),
+            price=_price(prices_Kx2[turn, role]),
+            **_said(trajectory, tables, tokenizer, row, turn, role),
+        )
+        for turn in range(len(kinds_Kx2))
+        for role in (BUYER, SELLER)
+        if kinds_Kx2[turn, role] != NONE
+    )
+
+
+def _said(
+    trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int, turn: int, role: int
+) -> dict[str, Any]:
+    """The fields of a message that are about its words: its own, or as far as the other side read them."""
+    own, other = trajectory.dialogue(role), trajectory.dialogue(1 - role)
+    told: dict[str, Any] = {}
+    if own is not None:
+        layout, sampled_W = tables.side(role).layout, own.sampled_BxKxW[row, turn]
+        slot_W = own.tokens_BxT[row, layout.start(turn) : layout.end(turn)]
+        if sampled_W.any():
+            return {"text": tokenizer.decode(slot_W[sampled_W]), "tokens": int(sampled_W.sum())}
+        # A regulated seller's, which does not count as said.
+        withdrawn = tokenizer.decode(_until(slot_W, tables.end))
+        if tables.params.regulation == "end":
+            return {"text": withdrawn}
+        told = {"replaced": True, "withdrawn": withdrawn}
+    if other is not None:
+        layout = tables.side(1 - role).layout
+        after = layout.start(turn + (role == SELLER)) - layout.own  # The other side's own header.
+        told["text"] = tokenizer.decode(_until(other.tokens_BxT[row, after - layout.reply : after], tables.end))
+    return told
+
+
+def _until(tokens_W: np.ndarray, end: int) -> np.ndarray:
+    """The tokens before the one that ends the message; of a message that was cut, all but the padding."""
+    (ends,) = np.nonzero(tokens_W == end)
+    return tokens_W[: ends[0]] if ends.size else np.trim_zeros(tokens_W - tokens.PAD, "b") + tokens.PAD

@@ -1,0 +1,168 @@
+"""The paper's tables and figures from finished runs: what is missing is played, what is there is reused."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from negot_jax.evaluation import episodes, paper, paper_figures
+from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation.paper import Pairing
+from negot_jax.evaluation.rows import TRAINED
+from negot_jax.game import sellers
+from negot_jax.models import transformer
+from negot_jax.run import reporting, weights
+from negot_jax.run import run as runs
+from negot_jax.run.config import identity
+from negot_jax.run.reporting import Evaluation
+from negot_jax.training import checkpoint
+from negot_jax.training.metrics import METRICS, read_csv
+
+if TYPE_CHECKING:
+    from negot_jax.run.run import Run
+
+PERSONAS = ("begging", "insulting", "unyielding")
+# Scripted sellers that nobody is trained against here; the last is the configured one's kind, with a higher floor and
+# less patience: stronger than any in training.
+STRONGER = "neutral(margin=(0.2, 0.4), beta=(0.2, 0.5), reciprocity=(0.0, 0.2))"
+UNSEEN = ("floor", "boulware", STRONGER)
+
+# Beside the trained buyer, its start, the tuned schedule and the best response.
+_BUYERS = ("linear(start=0.5, end=1.0)",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one configuration, by seed. name: tells it apart from the other groups."""
+
+    name: str
+    parameters: int
+    runs: tuple["Run", ...]
+
+    @property
+    def seller(self) -> str:
+        return self.runs[0].config.game.seller
+
+
+def groups(workdirs: Iterable[str]) -> list[Group]:
+    """The runs of these folders, grouped by what they learn from but for the seed.
+
+    Raises:
+      ValueError: a folder holds no run or no checkpoint, or two hold the same run.
+    """
+    found: dict[str, list[Run]] = {}
+    for workdir in workdirs:
+        own = runs.open(workdir)
+        if not checkpoint.survey(own.workdir / weights.CHECKPOINTS)[0]:
+            raise ValueError(f"--workdirs: {workdir} holds no checkpoint yet. Train it first.")
+        told = {name: value for name, value in identity(own.config).items() if name != "seed"}
+        alike = found.setdefault(json.dumps(told, sort_keys=True), [])
+        if any(own.run_id == other.run_id for other in alike):
+            raise ValueError(f"--workdirs: {workdir} is the same run as {alike[-1].workdir}. Name each run once.")
+        alike.append(own)
+    names = [own[0].config.game.seller for own in found.values()]
+    sizes = [_parameters(own[0]) for own in found.values()]
+    several = {name for name in names if names.count(name) > 1}
+    sized = [f"{name}, {size:,} parameters" for name, size in zip(names, sizes, strict=True)]
+    names = [long if name in several else name for name, long in zip(names, sized, strict=True)]
+    # What is still alike differs in something else: the first folder's name tells.
+    several = {name for name in names if names.count(name) > 1}
+    folders = [own[0].workdir.name for own in found.values()]
+    told = [f"{name} ({own})" if name in several else name for name, own in zip(names, folders, strict=True)]
+    return [Group(name, size, tuple(own)) for name, size, own in zip(told, sizes, found.values(), strict=True)]
+
+
+def _parameters(run: "Run") -> int:
+    init = functools.partial(transformer.init, config=run.parts.program.model)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return transformer.parameter_count(shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is asked for, checked. evaluations: by group and seller, one of each run."""
+
+    groups: tuple[Group, ...]
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    evaluations: Mapping[tuple[str, str], tuple[Evaluation, ...]]
+
+
+def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str]) -> Plan:
+    """Checks everything before anything is played.
+
+    Args:
+      tables, figures: names of `paper.NAMES` and `paper_figures.NAMES`.
+
+    Raises:
+      ValueError: as `groups` and `reporting.prepare`.
+    """
+    found = groups(workdirs)
+    evaluations = {}
+    for group in found:
+        for seller in {seller: None for table in ("main", *tables) for seller in _sellers(table, group, found)}:
+            terms = _terms(group, seller)
+            evaluations[group.name, seller] = tuple(run.prepare_evaluation(terms) for run in group.runs)
+    return Plan(tuple(found), tuple(tables), tuple(figures), evaluations)
+
+
+def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
+    """Plays what is missing, and writes every table and figure to a folder. Yields each table and each file's path."""
+    output.mkdir(parents=True, exist_ok=True)
+    played: dict[tuple[str, str], Pairing] = {}
+
+    def of(table: str) -> list[Pairing]:
+        wanted = [(group, seller) for group in plan.groups for seller in _sellers(table, group, plan.groups)]
+        for group, seller in wanted:
+            if (key := (group.name, seller)) not in played:
+                read = tuple(tuple(_episodes(own)) for own in plan.evaluations[key])
+                played[key] = Pairing(group.name, group.parameters, seller, read)
+        return [played[group.name, seller] for group, seller in wanted]
+
+    for name in plan.tables:
+        table = paper.make(name, of(name))
+        table.save(output)
+        yield f"{table.text()}\n{output / name}.md\n"
+    curves = {group.name: [read_csv(run.workdir / METRICS) for run in group.runs] for group in plan.groups}
+    for name in plan.figures:
+        yield from map(str, paper_figures.draw(name, of("main"), curves, output))
+    if "matrix" in plan.tables:
+        yield from map(str, paper_figures.draw("matrix", of("matrix"), curves, output))
+
+
+def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:
+    """Whom a group meets for a table."""
+    if table == "matrix":
+        return tuple(dict.fromkeys([own.seller for own in every] + [*PERSONAS, *UNSEEN]))
+    return {"personas": PERSONAS, "unseen_sellers": UNSEEN}.get(table, (group.seller,))
+
+
+def _terms(group: Group, seller: str) -> dict[str, Any]:
+    """The overrides under which a group's runs meet a seller."""
+    if seller == group.seller:
+        return {}
+    own, other = sellers.make(group.seller), sellers.make(seller)
+    # Prices are spoken in the unit that the buyer knows.
+    if hasattr(own, "tick") and hasattr(other, "tick") and own.tick != other.tick:
+        seller = f"{seller[:-1]}, tick={own.tick})" if seller.endswith(")") else f"{seller}(tick={own.tick})"
+    terms = {"game.seller": seller, "evaluation.buyers": _BUYERS}
+    # A language model plays the personas, and a script the others.
+    if group.runs[0].config.seller.model != "scripted" and other.persona.name not in PERSONAS:
+        terms |= {"seller.model": "scripted", "seller.checkpoint": None}
+    return terms
+
+
+def _episodes(evaluation: Evaluation) -> list[Episode]:
+    """Those of the report, which is made unless it is there already, of the run's latest checkpoint."""
+    file, run = evaluation.folder / episodes.FILE, evaluation.run
+    if file.exists():
+        found = episodes.read(file)
+        version = reporting.version(run, checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0][-1])
+        if any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found):
+            return found
+    evaluation.report()
+    return episodes.read(file)
