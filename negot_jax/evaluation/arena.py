@@ -147,7 +147,7 @@ class Arena:
     def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
         """A language model on all scenarios, as in `Played`."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
-        played = [jax.device_get(_play(*fixed, *part)) for part in _batches(drawn, self.config.batch, key)]
+        played = [jax.device_get(_play(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
         return _joined(played, drawn.product.size)
 
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
@@ -170,7 +170,7 @@ class Arena:
     ) -> rollout.Trajectory:
         """Scripted buyers against a seller that is a language model: [scenarios, policies], on the host."""
         fixed = (tuple(policies), self.program, self.frozen, tables)
-        parts = _batches(drawn, max(self.config.batch // len(policies), 1), key)
+        parts = batches(drawn, max(self.config.batch // len(policies), 1), key)
         return _joined([jax.device_get(_play_policies(*fixed, *part)) for part in parts], drawn.product.size)
 
 
@@ -180,7 +180,7 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
     return bargaining.scenarios(params.products, rows, key)
 
 
-def _batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
+def batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
     """A key and `size` scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
     count = drawn.product.size
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any, Literal
 
-Kind = Literal["start", "checkpoint", "trained", "scripted", "tuned", "best response"]
+Kind = Literal["start", "checkpoint", "trained", "scripted", "tuned", "best response", "served", "person"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,8 +55,8 @@ class Own:
 
 
 _TURN = {BUYER: tokens.BUYER_TURN, SELLER: tokens.SELLER_TURN}
-_LEFT = "Messages left: {}\n"
-_OPEN = "You speak first."
+LEFT = "Messages left: {}\n"
+OPENING = "You speak first."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Chat:
         # A character that was cut in two is left out.
         kept = self.tokenizer.decode(self.tokenizer.encode(about)[:text_tokens]).rstrip("\ufffd")
         if role == BUYER:
-            user = f"{kept}\n\n{_LEFT.format(turns)}{_OPEN}"
+            user = f"{kept}\n\n{LEFT.format(turns)}{OPENING}"
             return self._encode(*self.form.start, rules, *self.form.opening, user, self.form.end)
         # The first thing that the user says is the buyer's message, so the prompt ends where that begins.
         return self._encode(*self.form.start, f"{rules}\n{kept}", *self.form.opening)
@@ -84,7 +84,7 @@ class Chat:
         return self._encode(*self.form.reply)
 
     def other_header(self, role, left, first):
-        return self._encode(*(() if first else self.form.heard), _LEFT.format(left))
+        return self._encode(*(() if first else self.form.heard), LEFT.format(left))
 
     def _encode(self, *pieces):
         return chat.encode(self.tokenizer, pieces)

@@ -46,6 +46,16 @@ class Chunk(NamedTuple):
     valid: jax.Array
 
 
+class Spoken(NamedTuple):
+    """Messages that came as text [B]: the actions that were read from them, and what the other side reads of them.
+
+    heard: as wide as the listener's `Layout.reply`; unused where it keeps no dialogue.
+    """
+
+    action: Action
+    heard: Chunk
+
+
 class Player(Protocol):
     """Speaks for one side. `memory` is a pytree that it carries from turn to turn.
 
@@ -63,7 +73,7 @@ class Player(Protocol):
 
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
-    ) -> tuple[object, Message | Action]:
+    ) -> tuple[object, Message | Action | Spoken]:
         """The messages of a turn [B], silent where the game is over; or actions [B], which `move` puts into words."""
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
@@ -74,10 +84,10 @@ class Player(Protocol):
 
 
 class ScriptedPlayer(NamedTuple):
-    """A scripted policy: act(state [B]) -> Action [B]. It keeps a dialogue only to be cloned."""
+    """A scripted policy: act(state [B]) -> Action [B], or `Spoken`. It keeps a dialogue only to be cloned."""
 
     role: int
-    act: Callable[[GameState], Action]
+    act: Callable[[GameState], Action | Spoken]
     keeps_dialogue: bool = False
 
     def begin(self, tables, prompt, group):

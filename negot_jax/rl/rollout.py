@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, SELLER, Action, End, GameState, Scenario
 from negot_jax.language import constrain, grammar, relay
-from negot_jax.rl.players import Chunk, Message, Player, scripted_seller, stages, write
+from negot_jax.rl.players import Chunk, Message, Player, Spoken, scripted_seller, stages, write
 from negot_jax.rl.tables import Tables
 
 
@@ -88,7 +88,7 @@ def rollout(
     scenarios_B = jax.tree.map(repeat, scenarios_P)
     state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(scenarios_B)
     turns, players = tables.params.turns, (buyer, scripted_seller(tables) if seller is None else seller)
-    seats, openings = zip(*(_sit(tables, player, scenarios_P.product, group) for player in players), strict=True)
+    seats, openings = zip(*(sit(tables, player, scenarios_P.product, group) for player in players), strict=True)
 
     def play_turn(carry, turn):
         carried, state = carry
@@ -132,6 +132,12 @@ def move(
         words = functools.partial(write, tables, role, played, state)
         said = _as_message(words(tables.side(role).layout.message), state) if player.keeps_dialogue else None
         relayed = words(width) if listens else None
+    elif isinstance(said, Spoken):  # The listener reads the text, unless regulation withdrew it.
+        stepped, played, replaced_B = _step(tables, state, said.action)
+        relayed = None
+        if listens:
+            written = write(tables, role, played, state, width)
+            relayed = Chunk(*(jnp.where(replaced_B[:, None], *pair) for pair in zip(written, said.heard, strict=True)))
     else:
         parsed = read(tables, role, said, state)
         stepped, played, replaced_B = _step(tables, state, parsed.action)
@@ -173,7 +179,7 @@ def _step(tables: Tables, state: GameState, action: Action) -> tuple[GameState, 
     return jax.vmap(step)(state, action)
 
 
-def _sit(tables: Tables, player: Player, product_P: jax.Array, group: int) -> tuple[Seat, Chunk | None]:
+def sit(tables: Tables, player: Player, product_P: jax.Array, group: int) -> tuple[Seat, Chunk | None]:
     """A seat before the first turn, and what it has read, [P, C]: its prompt, and the buyer's its first own header."""
     if not player.keeps_dialogue:
         return Seat(player), None

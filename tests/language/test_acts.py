@@ -10,9 +10,9 @@ import pytest
 import sentencepiece
 
 from negot_jax.game.types import BUYER, Argument
-from negot_jax.language import acts, automaton, grammar, phrases
+from negot_jax.language import acts, automaton, grammar, phrases, plain
 from negot_jax.language import tokenizer as tokens
-from tests.language import oracle, vocabularies
+from tests.language import vocabularies
 
 EXAMPLES = {
     Argument.COMPARISON: ("I saw it cheaper elsewhere.", "Other shops ask less", "The market price is $40"),
@@ -108,7 +108,7 @@ _read = jax.jit(jax.vmap(acts.read, (None, 0, 0)))
 def _talks():
     rng = random.Random(0)
     said = [_talk(rng) for _ in range(20_000)]
-    return said, [oracle.acts(talk) for talk in said]
+    return said, [plain.acts(talk) for talk in said]
 
 
 @pytest.mark.parametrize("name", ["bytes", "ours", "mistral"])
@@ -147,7 +147,7 @@ def _hear(texts):
 @pytest.mark.parametrize("argument", Argument)
 def test_an_argument_is_heard_in_many_words(argument):
     for said in EXAMPLES[argument]:
-        assert oracle.acts(said.encode()) == 1 << argument, said
+        assert plain.acts(said.encode()) == 1 << argument, said
     assert _hear(EXAMPLES[argument]).tolist() == [1 << argument] * len(EXAMPLES[argument])
 
 

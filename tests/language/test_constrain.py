@@ -12,10 +12,9 @@ import pytest
 from negot_jax.catalog import synthetic
 from negot_jax.game import personas
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind
-from negot_jax.language import automaton, constrain, grammar, render
+from negot_jax.language import automaton, constrain, grammar, plain, render
 from negot_jax.language import tokenizer as tokens
 from negot_jax.models import sampling
-from tests.language import oracle
 
 CATALOG = synthetic.load(60)
 TOKENIZER = tokens.train([*CATALOG.titles, *CATALOG.descriptions, *CATALOG.features], 450, whole=["home-kitchen_"])
@@ -131,7 +130,7 @@ def test_every_walk_is_a_complete_readable_legal_message(role, force):
     seen, thought, amounts = set(), set(), set()
     for i in range(ROWS):
         text = b"".join(TOKENIZER.token_bytes[token] for token in walks.tokens[i, : lengths[i]])
-        kind, price = oracle.action(text, False, CODENAMES[codes[i]].encode(), role)
+        kind, price = plain.action(text, False, CODENAMES[codes[i]].encode(), role)
         assert kind in KINDS and (read.kind[i], read.price[i]) == (kind, price), text
         if kind == Kind.DEAL:
             assert standing[i] != NONE

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from negot_jax.game.types import BUYER, NONE, SELLER, Kind
-from negot_jax.language import automaton, grammar
-from tests.language import oracle
+from negot_jax.language import automaton, grammar, plain
 
 LENGTH = 96
 CODENAMES = (b"elec_3", b"home-goods_12", b"1x", b"A")
@@ -116,13 +115,13 @@ def _check_against_oracle(vocabulary, rows):
     for (ids, cut, codename, role), *read in zip(rows, *(x.tolist() for x in fields), strict=True):
         kind, price, argued, talk, acts = read
         tokens = [vocabulary.tokens[token] for token in ids]
-        expected_talk, expected_acts = oracle.visible(tokens)
+        expected_talk, expected_acts = plain.visible(tokens)
         padding = [False] * (LENGTH - len(tokens))
-        assert (kind, price) == oracle.action(b"".join(tokens), cut, codename, role), (tokens, cut, codename, role)
+        assert (kind, price) == plain.action(b"".join(tokens), cut, codename, role), (tokens, cut, codename, role)
         assert talk == expected_talk + padding, tokens
         assert acts == expected_acts + padding, tokens
         heard = b"".join(token for token, visible in zip(tokens, expected_talk, strict=True) if visible)
-        assert argued == oracle.acts(heard), tokens
+        assert argued == plain.acts(heard), tokens
     return collections.Counter(parsed.action.kind.tolist())
 
 
@@ -175,7 +174,7 @@ def test_parse_equals_the_oracle(count):
 @pytest.mark.parametrize("cut", [False, True])
 def test_the_grammar_by_example(message, kind, price, cut):
     kind = Kind.CUT if cut and kind in (Kind.MISSING, Kind.UNREADABLE) else kind
-    assert oracle.action(message.encode(), cut, b"elec_3", BUYER) == (kind, price)
+    assert plain.action(message.encode(), cut, b"elec_3", BUYER) == (kind, price)
     vocabulary = _vocabularies()[1]
     ids = vocabulary.segment(random.Random(0), message.encode())
     assert _check_against_oracle(vocabulary, [(ids, cut, b"elec_3", BUYER)]) == {kind: 1}
@@ -199,7 +198,7 @@ def _hindsight_vocabulary():
 @pytest.mark.parametrize(("tokens", "talk"), HINDSIGHT)
 def test_hindsight_tells_talk_from_headers(tokens, talk):
     tokens = [token.encode() for token in tokens]
-    assert oracle.visible(tokens)[0] == [bool(seen) for seen in talk]
+    assert plain.visible(tokens)[0] == [bool(seen) for seen in talk]
     vocabulary = _hindsight_vocabulary()
     ids = [vocabulary.ids[token] for token in tokens]
     _check_against_oracle(vocabulary, [(ids, False, b"A", BUYER)])

@@ -1,4 +1,7 @@
-"""The message grammar and the arguments once more, as regular expressions: what the automata are held against."""
+"""Messages as text: grammar and arguments as regular expressions, which the automata over tokens are held against.
+
+It reads what players outside the compiled program write: served models and people.
+"""
 
 import re
 
@@ -12,6 +15,15 @@ _ARGUMENTS = re.compile(
     rb"[ \t\r]*\$(?P<dollars>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<cents>\d{1,2}))?"
     rb"[ \t\r]*\(1x[ \t\r]+(?P<codename>[A-Za-z0-9_-]+)[ \t\r]*\)"
 )
+
+_THOUGHT = re.compile(r"^Thought:.*?(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
+
+# What chat models wrap a message in.
+_REASONING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_REASONED = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*(?:\n|\Z)", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t>#*_`-]*(Thought|Talk|Action)[*_`]*:[*_`]*", re.MULTILINE)
+_ACTION_LINE = re.compile(r"^Action:.*$", re.MULTILINE)
 
 
 def _regex(pattern: str) -> str:
@@ -28,10 +40,15 @@ _ARGUES = {
 
 
 def acts(talk: bytes) -> int:
-    """The arguments made in a talk, as bits."""
+    """The arguments made in a talk, one bit per kind of `Argument`."""
     talk = talk.lower()
     heard = lambda found: any(not _NEGATED.search(talk[: match.start()]) for match in found.finditer(talk))
     return sum(1 << argument for argument, found in _ARGUES.items() if heard(found))
+
+
+def talk(message: bytes) -> bytes:
+    """What is said in a message's Talk."""
+    return b"".join(_TALK.findall(message))
 
 
 def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind, int]:
@@ -64,3 +81,31 @@ def visible(tokens: list[bytes]) -> tuple[list[bool], list[bool]]:
         talk.append(start < end and set(kinds[start:end]) == {ord("t")})
         acts.append(start < end and set(kinds[start:end]) == {ord("a")})
     return talk, acts
+
+
+def heard(message: str) -> str:
+    """What the other side reads of a message: as `relay`, its talk and then its action lines, each under one header."""
+    said = message.encode()
+    spoken, played = talk(said), b"".join(_ACTION.findall(said))
+    between = b"\n" if spoken and played and not spoken.endswith(b"\n") else b""
+    return (b"Talk:" * bool(spoken) + spoken + between + b"Action:" * bool(played) + played).decode(errors="replace")
+
+
+def without_thoughts(message: str) -> str:
+    """The message but for its Thoughts."""
+    return _THOUGHT.sub("", message)
+
+
+def unwrap(reply: str) -> str:
+    """The message in a chat model's reply. In this order:
+
+    1. Reasoning is removed: from <think> (or thinking, thought, reasoning) to its end tag or, without one, to the end
+       of the reply; and all before an end tag that nothing opens.
+    2. Lines that open or close a code fence are removed; what they enclose stays.
+    3. Markdown around the name of a part, such as **Talk:**, - Talk: or ## Talk:, is removed.
+    4. In Action lines, asterisks, backquotes and backslashes are removed.
+    """
+    reply = reply.replace("\r\n", "\n")
+    reply = _REASONED.sub("", _REASONING.sub("", reply))
+    reply = _HEADER.sub(r"\1:", _FENCE.sub("", reply))
+    return _ACTION_LINE.sub(lambda line: re.sub(r"[*`\\]", "", line[0]), reply).strip()

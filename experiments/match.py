@@ -1,0 +1,118 @@
+"""Plays any buyer against any seller: scripted, the best response, trained, served by an API, or a person.
+
+  python -m experiments.match --buyer=run:DIR --seller=neutral --output=DIR
+  OPENAI_API_KEY=... python -m experiments.match --buyer=api:MODEL --seller=run:DIR --output=DIR --max_dollars=5 \
+      --dollars_per_million=0.4,1.6
+  python -m experiments.match --buyer=checkpoint:FOLDER --seller=api:MODEL@http://127.0.0.1:8000/v1 --output=DIR
+
+The episodes, the tables and the kept answers of servers are in --output; the same command goes on from there without
+asking again. docs/match.md says what a server is asked, and what follows when it fails.
+"""
+
+import json
+import os
+import re
+import shlex
+
+from absl import flags
+
+from experiments import cli
+from negot_jax import cache, run
+from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer, StopMatch
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.run import folder, match
+
+if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
+    _PLAYERS = "run:DIR, checkpoint:FOLDER, api:MODEL[@URL], person, or a scripted one"
+    _BUYER = flags.DEFINE_string("buyer", None, f"{_PLAYERS}, or best_response.", required=True)
+    _SELLER = flags.DEFINE_string("seller", "", f"{_PLAYERS}; by default the run's own.")
+    _overrides = cli.define_overrides(run.Config, "Fields to set: --config.x.y=v.")
+    flags.declare_key_flag("config")
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder of the match.", required=True)
+    _PRODUCTS = flags.DEFINE_integer("products", None, "Play the first so many held-out products; by default all.")
+    _URL = flags.DEFINE_string("base_url", "https://api.openai.com/v1", "Of an api player without a URL of its own.")
+    _KEY = flags.DEFINE_string("key_variable", "OPENAI_API_KEY", "The environment variable that holds the key.")
+    _REQUEST = flags.DEFINE_string("request", '{"max_tokens": 512}', "Further fields of every request, as JSON.")
+    _TIMEOUT = flags.DEFINE_float("timeout", 120.0, "Seconds for a whole answer.", lower_bound=0.01)
+    _RETRIES = flags.DEFINE_integer("retries", 5, "Further tries of a request that failed.", lower_bound=0)
+    _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Requests at once.", lower_bound=1)
+    _REPROMPT = flags.DEFINE_bool("reprompt", True, "Ask once more for a message that cannot be read.")
+    _TOKENS = flags.DEFINE_integer("max_tokens", None, "Stop asking once so many tokens are used.", lower_bound=0)
+    _DOLLARS = flags.DEFINE_float("max_dollars", None, "Stop asking once so much is spent.", lower_bound=0)
+    _PRICES = flags.DEFINE_list("dollars_per_million", [], "Prices of a million tokens of prompt and of answer.")
+    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
+
+
+def main() -> None:
+    cache.keep_compiled(_CACHE.value)
+    with cli.checking_input():
+        output = folder.local_folder(_OUTPUT.value, "--output")
+        specs, served, budget = [_BUYER.value, _SELLER.value], {}, _budget()
+        for role in (BUYER, SELLER):
+            if found := re.fullmatch(r"api:(.+?)(?:@(https?://.*))?", specs[role]):
+                specs[role] = f"api:{found[1]}"
+                served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / "answers", budget)
+        planned = match.prepare(*specs, _overrides(), _PRODUCTS.value)
+        output.mkdir(parents=True, exist_ok=True)
+    try:
+        played = planned.play(served)
+    except StopMatch as error:
+        raise cli.InputError(f"{error}. The same command goes on from the answers in {output}.") from None
+    counts = {("buyer", "seller")[role]: dict(player.counts) for role, player in served.items()}
+    if served:
+        counts["all"] = {"tokens": budget.tokens, "dollars": round(budget.dollars, 6)}
+    print(planned.report(played, counts, output, command()))
+    print(f"{output}\n", flush=True)
+    if incomplete := [own for own in played.episodes if not own.complete]:
+        raise cli.InputError(
+            f"{len(incomplete)} of {len(played.episodes)} episodes are incomplete, the first because of "
+            f"{incomplete[0].incomplete[:200]}. The same command asks for what is missing."
+        )
+
+
+def command() -> str:
+    """The command that plays the match again, from the flags that were set."""
+    given = [flag.serialize() for flag in flags.FLAGS.get_key_flags_for_module(__name__) if flag.present]
+    fields = [f"--config.{name}={value}" for name, value in _overrides().items()]
+    given = [flag for flag in given if flag and not flag.startswith("--config")]
+    return shlex.join(["python", "-m", "experiments.match", *given, *fields])
+
+
+def _endpoint(model: str, url: str) -> Endpoint:
+    if not re.match(r"https?://[^/@\s]+(/|$)", url):
+        raise ValueError(f"--base_url={url} is no address such as http://127.0.0.1:8000/v1 (without a password).")
+    key = os.environ.get(_KEY.value, "")
+    if not key and "api.openai.com" in url:
+        raise ValueError(f"{_KEY.value} is not set: the key of {url} is read from the environment. Set it.")
+    try:
+        request = dict(json.loads(_REQUEST.value))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--request={_REQUEST.value} is no JSON object: {error}.") from error
+    if wrong := {"model", "messages", "stream", "n"} & request.keys():
+        raise ValueError(f"--request sets {sorted(wrong)[0]}, which the match sets itself. Leave it out.")
+    return Endpoint(
+        model=model,
+        base_url=url,
+        key=key or "-",
+        request=tuple(request.items()),
+        timeout=_TIMEOUT.value,
+        retries=_RETRIES.value,
+        concurrency=_CONCURRENCY.value,
+        reprompts=_REPROMPT.value,
+    )
+
+
+def _budget() -> Budget:
+    try:
+        prices = tuple(float(price) for price in _PRICES.value)
+    except ValueError:
+        prices = ()
+    if _PRICES.value and (len(prices) != 2 or not all(0 <= price < 1e9 for price in prices)):
+        raise ValueError(f"--dollars_per_million={','.join(_PRICES.value)}: give two prices, as in 0.4,1.6.")
+    if _DOLLARS.value is not None and not prices:
+        raise ValueError("--max_dollars needs the prices: --dollars_per_million=PROMPT,ANSWER.")
+    return Budget(_TOKENS.value, _DOLLARS.value, prices or (0.0, 0.0))
+
+
+if __name__ == "__main__":
+    cli.run(main, run.Config)

@@ -1,0 +1,298 @@
+"""A served model as a player: any endpoint that speaks OpenAI's chat completions, through the official client.
+
+Every answer is kept on disk under a digest of its request, so that a match which was stopped goes on without asking
+again. What a server does wrong never becomes a move: see `Endpoint`. The key comes from the environment, and is in no
+file, no message and no error.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import dataclasses
+import datetime
+import email.utils
+import functools
+import hashlib
+import json
+import pathlib
+import random
+from typing import Any
+
+import openai
+
+from negot_jax import cache
+from negot_jax.evaluation.match.seats import Reply, View
+from negot_jax.game.types import BUYER, Kind
+from negot_jax.language import plain
+from negot_jax.language.dialect import LEFT, OPENING
+
+_WAITS = (0.5, 30.0)  # Seconds: the first wait before another try, which doubles, and the longest.
+_LONGEST_WISH = 120.0  # Seconds: a Retry-After that is waited for.
+_AGAIN = {408, 409, 425, 429}  # And all from 500.
+_HOPELESS = {401, 403, 404}  # Of every request alike.
+_WRONG = {Kind.MISSING: "It has no Action line", Kind.CUT: "It is too long and was cut before its action was complete"}
+_REPROMPT = (
+    "Your message could not be read. {why}. Write the whole message again: optional Thought and Talk lines, then one "
+    "line that begins with Action: and holds exactly one of the actions listed at the beginning, in that form."
+)
+
+
+class StopMatch(Exception):
+    """A server refuses every request alike: the match cannot go on. The message holds no key."""
+
+
+class _Failed(Exception):
+    """A request that failed. kind: of the failure, for counting. again: whether another try may help, after `wait`."""
+
+    def __init__(self, kind: str, told: str, again: bool = True, wait: float = 0.0):
+        super().__init__(f"{kind}: {told}")
+        self.kind, self.again, self.wait = kind, again, wait
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A served model, and how it is asked.
+
+    key: sent, and never shown. request: further fields of every request, such as {"temperature": 0.7}. timeout: of a
+    whole answer, seconds. retries: further tries after 408, 409, 425, 429, 5xx, a connection that breaks or times out,
+    and an answer that is no completion; the wait between them doubles, with jitter, or is the server's Retry-After.
+    concurrency: requests at once. reprompts: whether an unreadable message is asked for once more.
+    """
+
+    model: str
+    base_url: str
+    key: str = dataclasses.field(repr=False)
+    request: tuple[tuple[str, Any], ...] = (("max_tokens", 512),)
+    timeout: float = 120.0
+    retries: int = 5
+    concurrency: int = 8
+    reprompts: bool = True
+
+
+@dataclasses.dataclass
+class Budget:
+    """What all answers of a match may take, those of earlier starts included. Mutable: `tokens` and `dollars` grow.
+
+    prices: dollars for a million tokens of prompt and of answer. The requests under way when a limit is reached are
+    still paid for.
+    """
+
+    max_tokens: int | None = None
+    max_dollars: float | None = None
+    prices: tuple[float, float] = (0.0, 0.0)
+    tokens: int = 0
+    dollars: float = 0.0
+
+    def charge(self, prompt: int, answer: int) -> None:
+        self.tokens += prompt + answer
+        self.dollars += (prompt * self.prices[0] + answer * self.prices[1]) / 1e6
+
+    def spent(self) -> str:
+        """Which limit is reached, "" if none is."""
+        if self.max_tokens is not None and self.tokens >= self.max_tokens:
+            return f"the budget of {self.max_tokens:,} tokens is spent"
+        if self.max_dollars is not None and self.dollars >= self.max_dollars:
+            return f"the budget of ${self.max_dollars:g} is spent"
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came back. text: the message's content, "" for none. finish: why it ended. tokens: of prompt and answer."""
+
+    text: str
+    finish: str
+    tokens: tuple[int, int]
+    refused: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedPlayer:
+    """A `TextSeat` that asks an endpoint. folder: of the kept answers. counts: what happened, by name; it grows."""
+
+    endpoint: Endpoint
+    folder: pathlib.Path
+    budget: Budget
+    counts: Counter = dataclasses.field(default_factory=Counter)
+
+    def speak(self, views: Sequence[View]) -> list[Reply]:
+        """A reply to each view, asked for at the same time.
+
+        Raises:
+          StopMatch: the server refuses every request alike.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(self._speak(views))
+
+    async def _speak(self, views: Sequence[View]) -> list[Reply]:
+        own, free = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency)
+        async with openai.AsyncOpenAI(
+            base_url=own.base_url, api_key=own.key, max_retries=0, timeout=own.timeout
+        ) as client:
+            ask = functools.partial(self._ask, client, free)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._reply(ask, view)) for view in views]
+        return [task.result() for task in tasks]
+
+    async def _reply(self, ask, view: View) -> Reply:
+        """The reply to a view; if it cannot be read, the second one."""
+        dialogue, where = conversation(view), (view.product, view.episode, view.role, view.turn)
+        tokens = 0
+        for last in (not self.endpoint.reprompts, True):
+            try:
+                answer = await ask(dialogue, where)
+            except _Failed as failure:
+                self.counts[f"failed: {failure.kind}"] += 1
+                return Reply(None, tokens, str(failure))
+            tokens += answer.tokens[1]
+            read = view.read(plain.unwrap(answer.text), answer.finish == "length")
+            self.counts["empty"] += not answer.text
+            self.counts["refused"] += answer.refused
+            self.counts["cut"] += read.cut
+            self.counts["unreadable"] += not read.readable
+            if read.readable or last:
+                return Reply(read, tokens)
+            self.counts["asked again"] += 1
+            why = _WRONG.get(read.kind, "Its Action line holds no action that is yours, complete and in that form")
+            dialogue = [
+                *dialogue,
+                {"role": "assistant", "content": answer.text or "(nothing)"},
+                {"role": "user", "content": _REPROMPT.format(why=why)},
+            ]
+        raise AssertionError("the second reply is the last")
+
+    async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, dialogue: list, where: tuple) -> Answer:
+        """The kept answer to a request, or the server's."""
+        body = {"model": self.endpoint.model, "messages": dialogue, **dict(self.endpoint.request)}
+        # Equal requests of different episodes are different draws.
+        asked = {"base_url": self.endpoint.base_url, "where": where, "request": body}
+        path = self.folder / f"{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]}.json"
+        if path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
+            answer = Answer(**kept | {"tokens": tuple(kept["tokens"])})
+            self.counts["kept answers"] += 1
+        else:
+            async with free:
+                answer = await self._patiently(functools.partial(self._request, client, body))
+            with cache.replacing(path) as part:
+                part.write_text(json.dumps({**asked, "answer": dataclasses.asdict(answer)}, indent=1), encoding="utf-8")
+        self.budget.charge(*answer.tokens)
+        return answer
+
+    async def _patiently(self, request) -> Answer:
+        """An answer, after as many tries as it takes and the endpoint allows."""
+        for tried in range(self.endpoint.retries + 1):
+            if spent := self.budget.spent():
+                raise _Failed("budget", spent, again=False)
+            self.counts["requests"] += 1
+            try:
+                return await request()
+            except _Failed as failure:
+                self.counts[f"answered by {failure.kind}"] += 1
+                if not failure.again or tried == self.endpoint.retries:
+                    raise
+                self.counts["retries"] += 1
+                backoff = min(_WAITS[0] * 2**tried, _WAITS[1]) * random.uniform(0.5, 1.0)
+                await asyncio.sleep(max(backoff, failure.wait))
+        raise AssertionError("the last try returns or raises")
+
+    async def _request(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
+        """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
+        create = client.chat.completions.with_raw_response.create
+        try:
+            # The client's own timeout is of each read: a server that drips would outlast it.
+            raw = await asyncio.wait_for(create(**body), self.endpoint.timeout)
+            return parse(self._clean(raw.http_response.text), body)
+        except (TimeoutError, openai.APITimeoutError):
+            failure: Exception = _Failed("timeout", f"no whole answer within {self.endpoint.timeout:g} s")
+        except openai.APIStatusError as error:
+            failure = self._of_status(error)
+        except openai.APIConnectionError as error:
+            failure = _Failed("connection", self._clean(repr(error.__cause__ or error)))
+        except _Failed as error:
+            failure = error
+        except (openai.OpenAIError, ValueError, TypeError, OSError) as error:
+            failure = _Failed("no completion", self._clean(repr(error)))
+        raise failure from None
+
+    def _of_status(self, error: openai.APIStatusError) -> Exception:
+        code, told = error.status_code, self._clean(error.response.text)[:300]
+        if code in _HOPELESS:
+            return StopMatch(
+                f"{self.endpoint.base_url} refuses model {self.endpoint.model!r} with status {code}: {told}"
+            )
+        again = code in _AGAIN or code >= 500
+        wait = retry_after(error.response.headers.get("retry-after"))
+        if wait > _LONGEST_WISH:
+            return _Failed(f"status {code}", f"to be asked again after {wait:.0f} s. {told}", again=False)
+        return _Failed(f"status {code}", told, again, wait)
+
+    def _clean(self, text: str) -> str:
+        """The text without the key, which a server may echo."""
+        return text.replace(self.endpoint.key, "[key]") if len(self.endpoint.key) > 1 else text
+
+
+def conversation(view: View) -> list[dict[str, str]]:
+    """The request's messages: what the side knows, laid out as a published model on the device reads it.
+
+    The prompt is the system message; the player is the assistant; the other side and the environment are the user.
+    """
+    prompt = f"{view.rules}\n{view.about}"
+    said = [{"role": "system", "content": prompt}]
+    left = view.turns
+    if view.role == BUYER:
+        said.append({"role": "user", "content": LEFT.format(left) + OPENING})
+    for line in view.said:
+        if line.own:
+            left -= 1
+            said.append({"role": "assistant", "content": line.text})
+        else:
+            said.append({"role": "user", "content": LEFT.format(left) + line.text})
+    return said
+
+
+def parse(text: str, body: Mapping[str, Any]) -> Answer:
+    """The answer in a response's text.
+
+    Tokens that the server does not count are taken to be four bytes each.
+
+    Raises:
+      _Failed: it is no completion.
+    """
+    try:
+        response = json.loads(text)
+        choice = response["choices"][0]
+        message = choice["message"]
+        content, refusal = message.get("content"), message.get("refusal")
+        if isinstance(content, list):  # In parts.
+            content = "".join(part.get("text") or "" for part in content)
+        if not isinstance(content, str | None) or not isinstance(refusal, str | None):
+            raise TypeError("its content is no text")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _Failed("no completion", f"{type(error).__name__}: {text[:200]!r}") from None
+    said = (content or refusal or "").encode(errors="replace").decode()  # JSON can spell half a surrogate pair.
+    used = response.get("usage") or {}
+    estimates = {"prompt_tokens": json.dumps(body["messages"]), "completion_tokens": said}
+    tokens = tuple(_count(used, name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
+    finish = choice.get("finish_reason") or ""
+    return Answer(said, finish, tokens, refused=bool(refusal) or finish == "content_filter")
+
+
+def _count(used: Any, name: str) -> int:
+    value = used.get(name) if isinstance(used, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds to wait by a Retry-After header, a number or a date; 0 without one that can be read."""
+    if not header:
+        return 0.0
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        pass
+    try:
+        now = datetime.datetime.now(datetime.UTC)
+        return max((email.utils.parsedate_to_datetime(header) - now).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return 0.0

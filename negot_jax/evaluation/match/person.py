@@ -1,0 +1,91 @@
+"""A person in the terminal as a player: shown what its side knows, asked for a move, never let make an illegal one."""
+
+from collections.abc import Sequence
+import re
+
+import rich.console
+import rich.panel
+import rich.text
+
+from negot_jax.evaluation.match.seats import Reply, View
+from negot_jax.game.money import dollars
+from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
+
+_MOVES = {"deal": Kind.DEAL, "reject": Kind.REJECT, "quit": Kind.QUIT}
+_OFFER = re.compile(r"(?:offer\s+)?\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d{1,2}))?", re.ASCII)
+_SIDES = ("buyer", "seller")
+
+
+class Person:
+    """A `TextSeat` for whoever sits at the terminal. `console` is where it is asked."""
+
+    def __init__(self, console: rich.console.Console | None = None):
+        self.console = rich.console.Console() if console is None else console
+
+    def speak(self, views: Sequence[View]) -> list[Reply]:
+        return [self._reply(view) for view in views]
+
+    def _reply(self, view: View) -> Reply:
+        self._show(view)
+        try:
+            while True:
+                move = parse(self.console.input("[bold]your move[/bold] > "), view)
+                if not isinstance(move, str):
+                    break
+                self._say(move)
+            while True:
+                talk = self.console.input("say something (Enter: nothing) > ")
+                lines = [f"Talk: {talk.strip()}"] * bool(talk.strip()) + [view.action(*move)]
+                read = view.read("\n".join(lines))
+                if read.readable:
+                    return Reply(read)
+                self._say("That is too long. Say it in fewer words.")
+        except EOFError:
+            return Reply(None, failure="the person left")
+
+    def _show(self, view: View) -> None:
+        """The product, once; the other side's message; what is known; and the legal moves."""
+        own, other = _SIDES[view.role], _SIDES[1 - view.role]
+        if view.turn == 0:
+            self.console.print(rich.panel.Panel(rich.text.Text(view.about[:600]), title=f"You are the {own}"))
+        if view.said:
+            said = view.said[-1].text or "(nothing)"
+            self.console.print(rich.panel.Panel(rich.text.Text(said), title=f"the {other} says", border_style="cyan"))
+        secret = "budget" if view.role == BUYER else "cost"
+        facts = f"list price {dollars(view.price)}, your {secret} {dollars(view.private)} (only you know it)"
+        left = view.turns - view.turn
+        self._say(f"{facts}, {left} message{'s' * (left > 1)} left")
+        limit = "up to your budget" if view.role == BUYER else "from your cost"
+        moves = [
+            f"offer M: name a price, {limit}",
+            "reject: turn the standing offer down",
+            "quit: leave without a deal",
+        ]
+        if view.standing != NONE:
+            moves.insert(0, f"deal: accept {dollars(view.standing)}")
+        self._say("; ".join(moves))
+
+    def _say(self, told: str) -> None:
+        self.console.print(rich.text.Text(told))
+
+
+def parse(line: str, view: View) -> tuple[Kind, int] | str:
+    """A move, its kind and price (cents or `NONE`), from what a person typed; or why it is none that may be made."""
+    line = line.strip().lower()
+    kind, price = _MOVES.get(line), NONE
+    if kind is None:
+        if not (match := _OFFER.fullmatch(line)):
+            return "Type a price, as in: offer 45.50; or deal, reject, or quit."
+        price = int(match[1].replace(",", "")) * 100 + int((match[2] or "").ljust(2, "0"))
+        kind = Kind.OFFER
+    if kind == Kind.DEAL:
+        if view.standing == NONE:
+            return "No offer of the other side stands, so there is nothing to accept."
+        price = view.standing
+    if price > MAX_PRICE:
+        return f"The highest price is {dollars(MAX_PRICE)}."
+    if price != NONE and view.role == BUYER and price > view.private:
+        return f"{dollars(price)} is above your budget of {dollars(view.private)}: that would be a failure."
+    if price != NONE and view.role != BUYER and price < view.private:
+        return f"{dollars(price)} is below your cost of {dollars(view.private)}: that would be a loss."
+    return kind, price

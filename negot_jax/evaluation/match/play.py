@@ -1,0 +1,279 @@
+"""Plays a match turn by turn: on the device what can play there, and the rules; in text whoever answers in text.
+
+Each message goes through `rollout.move`, as in training and in the arena. Two players of the device meet as they do in
+the arena: the same draws, tokens and episodes, up to rounding.
+
+Shape suffixes as in `rollout`.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from negot_jax import progress
+from negot_jax.catalog import Catalog
+from negot_jax.evaluation import arena
+from negot_jax.evaluation.episodes import Episode, Message
+from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, Reader, Reply, ScriptedBuyer, Spoke, TextSeat, View
+from negot_jax.game import bargaining, rewards, sellers
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, GameState, Kind, Scenario
+from negot_jax.language import plain, prompts
+from negot_jax.language.tokenizer import Tokenizer
+from negot_jax.rl import rollout
+from negot_jax.rl.players import Chunk, Spoken, stages, write
+from negot_jax.rl.rollout import Seat
+from negot_jax.rl.tables import Tables
+
+INCOMPLETE = -2  # In place of an `End`: the episode is over without a result.
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Where a match is played. caps: of a message in text, in tokens, by role. batch: episodes played at once.
+
+    facts: fields that every `Episode` of the match has alike.
+    """
+
+    tables: Tables
+    catalog: Catalog
+    tokenizer: Tokenizer
+    caps: tuple[int, int]
+    batch: int
+    facts: Mapping[str, Any]
+
+    def scenarios(self, key: jax.Array, episodes: int, products: int | None = None) -> Scenario:
+        """The arena's draws, of the first `products` products if that is given."""
+        drawn = arena.scenarios(self.tables.params, episodes, key)
+        return drawn if products is None else jax.tree.map(lambda x: x[: products * episodes], drawn)
+
+
+@struct.dataclass
+class _Board:
+    """A batch of episodes in play. carried: what each seat carries from turn to turn, by role, see `rollout.Seat`."""
+
+    state: GameState
+    carried: tuple
+
+
+Seated = tuple[tuple[DeviceSeat, Any] | TextSeat, tuple[DeviceSeat, Any] | TextSeat]
+"""Buyer and seller. A player of the device comes with its data, a `ScriptedBuyer`'s being a single key."""
+
+
+def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[Episode]:
+    """Plays all scenarios, product by product, to their ends.
+
+    Args:
+      key: of what a device's player draws, as the arena's `key_buyers`.
+    """
+    count, found = drawn.product.size, []
+    keys = jax.random.split(key, count)
+    order = np.asarray(drawn.product)
+    numbers = np.arange(count) - np.searchsorted(order, order)  # Which of its product's episodes each row is.
+    parts = arena.batches(drawn, table.batch, key)
+    with progress.Bar("messages", total=2 * table.tables.params.turns * len(parts)) as bar:
+        for first, (key_batch, rows) in zip(range(0, count, table.batch), parts, strict=True):
+            own_keys = keys[(first + jnp.arange(table.batch)) % count]
+            found += _Game(table, seated, own_keys, rows, numbers[first : first + table.batch]).play(key_batch, bar)
+    return found
+
+
+class _Game:
+    """One batch. The rows after the last of `numbers` only fill it up: nobody is asked for them."""
+
+    def __init__(self, table: Table, seated: Seated, keys: jax.Array, drawn: Scenario, numbers: np.ndarray):
+        self.table, self.numbers, self.texts = table, numbers, [None, None]
+        self.seats, self.data = [], []
+        for role, seat in enumerate(seated):
+            static, data = seat if isinstance(seat, tuple) else (Spoke(role), None)
+            self.texts[role] = None if isinstance(seat, tuple) else seat
+            self.seats.append(static)
+            self.data.append(keys if isinstance(static, ScriptedBuyer) else data)
+        self.board = _begin(tuple(self.seats), tuple(self.data), table.tables, drawn)
+        count = len(numbers)
+        self.lines: list[list[list[Line]]] = [[[] for _ in range(count)] for _ in range(2)]
+        self.messages: list[list[Message]] = [[] for _ in range(count)]
+        self.failures = [""] * count
+
+    def play(self, key: jax.Array, bar: progress.Bar) -> list[Episode]:
+        tables = self.table.tables
+        turns = tables.params.turns
+        for stage in stages(turns, max(side.layout.columns for side in (tables.buyer, tables.seller) if side)):
+            self.board = _make_room(tuple(self.seats), tuple(self.data), tables, self.board, stage[-1])
+            for turn in stage:
+                self._message(jax.random.fold_in(key, turn), BUYER, turn)
+                bar.update()
+                self._message(jax.random.fold_in(key, turns + turn), SELLER, turn)
+                bar.update()
+        state = jax.device_get(self.board.state.replace(scenario=None))
+        return [self._episode(row, state) for row in range(len(self.numbers))]
+
+    def _message(self, key: jax.Array, role: int, turn: int) -> None:
+        """One message of every episode: asked for where it is text, played, and noted."""
+        before = jax.device_get((self.board.state.end, self.board.state.interventions, self.board.state.offers))
+        going = [row for row in range(len(self.numbers)) if before[0][row] == End.ONGOING]
+        if not going:
+            return
+        replies: dict[int, Reply] = {}
+        if (text := self.texts[role]) is not None:
+            views = [self._view(row, role, turn, int(before[2][row, 1 - role])) for row in going]
+            replies = dict(zip(going, text.speak(views), strict=True))
+            self._stop({row: reply.failure for row, reply in replies.items() if reply.read is None})
+            replies = {row: reply for row, reply in replies.items() if reply.read is not None}
+            going = list(replies)
+            self.data[role] = self._spoken(role, {row: reply.read for row, reply in replies.items()})
+        self.board, tokens, lengths, written = _move(
+            (tuple(self.seats), role), tuple(self.data), self.table.tables, jnp.int32(turn), key, self.board
+        )
+        if text is not None:
+            self.data[role] = None
+        state = self.board.state
+        played = [history[:, turn, role] for history in (state.kinds, state.prices, state.acts)]
+        (kinds, prices, acts), interventions = jax.device_get((played, state.interventions))
+        tokens, lengths, written = jax.device_get((tokens, lengths, written))
+        repairs = self.table.tables.params.regulation == "repair"
+        decode = lambda ids, length: self.table.tokenizer.decode(ids[: int(length)])
+        for row in going:
+            words = decode(written.tokens[row], written.valid[row].sum())
+            if row in replies:
+                text, used = replies[row].read.text, replies[row].tokens
+            elif tokens is not None:
+                text, used = decode(tokens[row], lengths[row]), int(lengths[row])
+            else:
+                text, used = words, 0
+            replaced = repairs and bool(interventions[row] > before[1][row])
+            shown = words if replaced else text
+            self.lines[role][row].append(Line(True, shown))
+            self.lines[1 - role][row].append(Line(False, plain.heard(shown)))
+            price = int(prices[row])
+            self.messages[row].append(
+                Message(
+                    role=role,
+                    turn=turn,
+                    kind=Kind(int(kinds[row])),
+                    price=None if price == NONE else price,
+                    text=shown,
+                    tokens=used,
+                    acts=int(acts[row]),
+                    replaced=replaced,
+                    withdrawn=text if replaced else "",
+                )
+            )
+
+    def _stop(self, failures: Mapping[int, str]) -> None:
+        """Ends episodes without a result."""
+        for row, failure in failures.items():
+            self.failures[row] = failure
+        stopped_B = np.isin(np.arange(self.board.state.end.size), list(failures))
+        end = jnp.where(stopped_B, INCOMPLETE, self.board.state.end)
+        self.board = self.board.replace(state=self.board.state.replace(end=end))
+
+    def _view(self, row: int, role: int, turn: int, standing: int) -> View:
+        table, catalog, params = self.table, self.table.catalog, self.table.tables.params
+        product = self._product(row)
+        tokenizer, persona = table.tokenizer, table.tables.script.persona
+        return View(
+            role=role,
+            product=product,
+            episode=int(self.numbers[row]),
+            turn=turn,
+            turns=params.turns,
+            rules=prompts.rules(catalog, product, role, params.turns, "full", persona),
+            about=prompts.about(catalog, product),
+            codename=catalog.codenames[product],
+            price=int(catalog.price[product]),
+            private=int((catalog.budget if role == BUYER else catalog.cost)[product]),
+            standing=standing,
+            said=tuple(self.lines[role][row]),
+            reader=Reader(tokenizer.encode, tokenizer.decode, table.caps[role]),
+        )
+
+    def _spoken(self, role: int, read: Mapping[int, Read]) -> Spoken:
+        """The messages of a turn for the device; an unreadable one in the rows that none is asked for."""
+        tables, B = self.table.tables, self.board.state.end.size
+        listener = tables.buyer if role == SELLER else tables.seller
+        width = listener.layout.reply if listener else 1
+        kinds, prices = np.full(B, Kind.MISSING, np.int32), np.full(B, NONE, np.int32)
+        acts = np.zeros(B, np.int32)
+        tokens, valid = np.zeros((B, width), np.int32), np.zeros((B, width), bool)
+        for row, own in read.items():
+            kinds[row], prices[row], acts[row] = own.kind, own.price, own.acts
+            if listener:
+                ids = [*self.table.tokenizer.encode(plain.heard(own.text))[: width - 1], tables.end]
+                tokens[row, : len(ids)], valid[row, : len(ids)] = ids, True
+        action = Action(kind=jnp.asarray(kinds), price=jnp.asarray(prices), acts=jnp.asarray(acts))
+        return Spoken(action, Chunk(jnp.asarray(tokens), jnp.asarray(valid)))
+
+    def _product(self, row: int) -> int:
+        return int(self.board.state.scenario.product[row])
+
+    def _episode(self, row: int, state: GameState) -> Episode:
+        tables, catalog = self.table.tables, self.table.catalog
+        product, failure = self._product(row), self.failures[row]
+        scenario = jax.tree.map(lambda x: x[row], self.board.state.scenario)
+        hidden = {}
+        if tables.seller is None:
+            hidden = tables.script.describe(sellers.hidden_type(tables.script, scenario))
+        final = jax.tree.map(lambda x: x[row], state).replace(scenario=scenario)
+        deal = int(final.deal_price)
+        return Episode(
+            product=product,
+            episode=int(self.numbers[row]),
+            title=catalog.titles[product],
+            price=int(catalog.price[product]),
+            budget=int(catalog.budget[product]),
+            cost=int(catalog.cost[product]),
+            scale=int(catalog.scale[product]),
+            messages=tuple(self.messages[row]),
+            end=End.ONGOING if failure else End(int(final.end)),
+            reward=0.0 if failure else float(rewards.outcome(final, tables.params).reward),
+            deal_price=None if deal == NONE else deal,
+            interventions=int(final.interventions),
+            category=catalog.categories[product],
+            codename=catalog.codenames[product],
+            persona=tables.script.persona.name,
+            hidden=hidden,
+            key=tuple(int(x) for x in jax.random.key_data(scenario.key)),
+            incomplete=failure,
+            **self.table.facts,
+        )
+
+
+def _players(seats: Sequence[DeviceSeat], data: Sequence[Any], tables: Tables) -> list:
+    return [seat.player(tables, own) for seat, own in zip(seats, data, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(seats, data, tables, drawn) -> _Board:
+    state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(drawn)
+    sat = [rollout.sit(tables, player, drawn.product, 1)[0] for player in _players(seats, data, tables)]
+    return _Board(state, tuple(seat[1:] for seat in sat))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _make_room(seats, data, tables, board, last) -> _Board:
+    players = _players(seats, data, tables)
+    grown = [
+        (player.make_room(tables, memory, last), *rest)
+        for player, (memory, *rest) in zip(players, board.carried, strict=True)
+    ]
+    return board.replace(carried=tuple(grown))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _move(who, data, tables, turn, key, board):
+    """The board after one message; its tokens and lengths, None unless a model spoke; and the words of its action."""
+    seats, role = who
+    sat = [Seat(player, *own) for player, own in zip(_players(seats, data, tables), board.carried, strict=True)]
+    seat, other, state, (said, _) = rollout.move(key, tables, turn, sat[role], sat[1 - role], board.state)
+    played = Action(*(history[:, turn, role] for history in (state.kinds, state.prices, state.acts)))
+    book = tables.buyer_book if role == BUYER else tables.seller_book
+    written = write(tables, role, played, board.state, book.width)
+    carried = (seat[1:], other[1:]) if role == BUYER else (other[1:], seat[1:])
+    tokens, lengths = (said.tokens_BxW, said.lengths_B) if said is not None else (None, None)
+    return _Board(state, carried), tokens, lengths, written

@@ -1,0 +1,249 @@
+"""Matches between any two players: from their names to a table, and from the episodes to a report."""
+
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import jax
+
+from negot_jax.catalog.types import normalize, products
+from negot_jax.evaluation import episodes as records
+from negot_jax.evaluation.arena import Arena
+from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation.match import report, seats
+from negot_jax.evaluation.match.api import ServedPlayer
+from negot_jax.evaluation.match.person import Person
+from negot_jax.evaluation.match.play import Seated, Table
+from negot_jax.evaluation.match.play import play as play_match
+from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
+from negot_jax.evaluation.tables import Settings, TrainedRun
+from negot_jax.game import buyers, sellers
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.models import sharding
+from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
+from negot_jax.run import assembly, weights
+from negot_jax.run.assembly import Parts
+from negot_jax.run.config import Config, override
+from negot_jax.run.run import Run
+from negot_jax.run.run import open as open_run
+
+TEXT_TOKENS = 512  # The cap of a message in text, unless the configuration says otherwise.
+_TEXT = ("api", "person")
+_FORMS = "run:DIR, checkpoint:FOLDER, api:MODEL, person, or a scripted {role} such as {example}"
+
+
+class Name(NamedTuple):
+    """A player as it is named: its kind (run, checkpoint, api, person, best_response, scripted), and which one."""
+
+    kind: str
+    value: str = ""
+
+    @property
+    def text(self) -> bool:
+        return self.kind in _TEXT
+
+
+def parse_name(spec: str, role: int) -> Name:
+    """Reads a player's name.
+
+    Raises:
+      ValueError: it names no player of this side.
+    """
+    side, example = (("buyer", "linear, or best_response"), ("seller", "neutral"))[role]
+    if match := re.fullmatch(r"(run|checkpoint|api):(.*)", spec):
+        if not match[2]:
+            raise ValueError(f"--{side}={spec} names none. Write {_FORMS.format(role=side, example=example)}.")
+        return Name(*match.groups())
+    if spec == "person" or (spec == "best_response" and role == BUYER):
+        return Name(spec)
+    try:
+        (buyers if role == BUYER else sellers).make(spec)
+    except ValueError as error:
+        raise ValueError(f"--{side}={spec}: {error}. Or write {_FORMS.format(role=side, example=example)}.") from error
+    return Name("scripted", spec)
+
+
+class Played(NamedTuple):
+    """The episodes of a match, and after how many iterations its run's model played."""
+
+    episodes: list[Episode]
+    iterations: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A match, checked, with nothing played. names: of buyer and seller. run: the one that takes part, if any."""
+
+    names: tuple[Name, Name]
+    parts: Parts
+    run: Run | None
+    episodes: int
+    products: int
+
+    def play(self, served: Mapping[int, ServedPlayer], key: jax.Array | None = None) -> "Played":
+        """Plays it; on the arena's draws, unless another key is given.
+
+        Args:
+          served: the players of the sides that are `api`, by role.
+
+        Raises:
+          CheckpointError: as `weights.restore`. StopMatch: a server refuses every request.
+        """
+        key = jax.random.key(0) if key is None else key
+        key_scenarios, key_buyers, _ = jax.random.split(key, 3)
+        with jax.set_mesh(sharding.make(self.parts.config.mesh)):
+            seated, iterations = self._seat(served, key)
+            table = self._table(iterations)
+            drawn = table.scenarios(key_scenarios, self.episodes, self.products)
+            return Played(play_match(table, seated, key_buyers, drawn), iterations)
+
+    def report(
+        self, played: Played, counts: Mapping[str, Mapping[str, float]], output: pathlib.Path, command: str
+    ) -> str:
+        """Writes the report into a folder; returns the tables as text. Arguments as of `match.report.write`."""
+        config = self.parts.config
+        settings = Settings(
+            catalog=config.catalog.name,
+            products=self.products,
+            episodes=self.episodes,
+            prices=config.catalog.prices,
+            decoding=config.language.decoding,
+            seller=self.labels[SELLER],
+            runs=(TrainedRun(self.run.run_id, config.seed, played.iterations),) if self.run else (),
+            identity=self.parts.inputs(),
+            command=command,
+        )
+        return report.write(output, played.episodes, settings, counts)
+
+    @property
+    def row(self) -> Row:
+        """The buyer as a row of the tables."""
+        kind, value = self.names[BUYER]
+        known = {"run": TRAINED, "best_response": BEST_RESPONSE, "person": Row("person", "person")}
+        kinds = {"checkpoint": "checkpoint", "api": "served", "scripted": "scripted"}
+        return known.get(kind) or Row(kinds[kind], value)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        kind, value = self.names[SELLER]
+        manner = f" ({self.parts.config.game.persona.name})"
+        return self.row.label, value if kind == "scripted" else f"{kind} {value}".strip() + manner
+
+    def _table(self, iterations: int) -> Table:
+        config, parts = self.parts.config, self.parts
+        people = any(name.kind == "person" for name in self.names)
+        game = config.game
+        trained = f"{iterations} iterations" if self.run else ""
+        versions = {("buyer", "seller")[role]: trained for role in (BUYER, SELLER) if self.names[role].kind == "run"}
+        return Table(
+            tables=parts.test_tables,
+            catalog=parts.test,
+            tokenizer=parts.dialect.tokenizer,
+            caps=(config.language.message_tokens, config.seller.message_tokens),
+            batch=1 if people else config.evaluation.batch,
+            facts={
+                "buyer": self.row,
+                "seller": self.labels[SELLER],
+                "rules": records.Rules(game.turns, game.regulation, game.reward, config.catalog.prices),
+                "run": self.run.run_id if self.run else "",
+                "seed": config.seed,
+                "versions": versions,
+            },
+        )
+
+    def _seat(self, served: Mapping[int, ServedPlayer], key: jax.Array) -> tuple[Seated, int]:
+        """Both players, and after how many iterations the run's is taken."""
+        parts, program, iterations, learned = self.parts, self.parts.program, 0, None
+        if self.run is not None:
+            saved = weights.restore(parts, self.run.workdir, self.run.run_id)
+            iterations, frozen = saved.latest, saved.frozen
+            learned = saved.states[iterations].weights
+        elif any(name.kind == "checkpoint" for name in self.names):
+            own, opponent = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
+            learned, frozen = program.trained(own), Frozen(base=weights.base(parts, own), opponent=opponent)
+        else:
+            frozen = NOTHING_FROZEN
+        config = parts.config
+
+        def seat(role: int):
+            kind, value = self.names[role]
+            if kind == "api":
+                return served[role]
+            if kind == "person":
+                return Person()
+            if role == BUYER and kind in ("run", "checkpoint"):
+                return seats.Trained(program, config.evaluation.sampling), (learned, frozen)
+            if kind == "run" and value:
+                return seats.Trained(program, config.seller.sampling, SELLER), (learned, frozen)
+            if role == SELLER:
+                return seats.Opponent(program), frozen
+            if kind == "best_response":
+                solved = arena(parts).solve(jax.random.fold_in(key, 3))
+                return seats.ScriptedBuyer(solved.buyer), None
+            return seats.ScriptedBuyer(buyers.make(value)), None
+
+        return (seat(BUYER), seat(SELLER)), iterations
+
+
+def arena(parts: Parts) -> Arena:
+    """Where the best response is found: against the scripted seller, on the training products."""
+    prior = products(normalize(parts.train))
+    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, parts.test_tables, parts.train_tables, prior)
+
+
+def prepare(buyer: str, seller: str, overrides: Mapping[str, Any], count: int | None = None) -> Match:
+    """Checks a match and builds what it needs, without weights.
+
+    Args:
+      buyer, seller: their names. A seller of "" is the run's own.
+      overrides: configuration fields by dotted name.
+      count: play the first so many held-out products; None for all.
+
+    Raises:
+      ValueError: the players do not fit each other, or a field does not fit.
+    """
+    names = (parse_name(buyer, BUYER), parse_name(seller, SELLER) if seller else Name("run"))
+    folders = {name.value for name in names if name.kind == "run" and name.value}
+    if len(folders) > 1:
+        raise ValueError(
+            f"--buyer={buyer} and --seller={seller} are two runs, which read different tokens. Let one of them sell "
+            "as checkpoint:FOLDER, after experiments.export."
+        )
+    if names[SELLER] == Name("run") and not folders:
+        raise ValueError("--seller is missing. Only a run, --buyer=run:DIR, brings a seller of its own.")
+    fields = _fields(names, overrides) | dict(overrides)
+    if folders:
+        run = open_run(folders.pop())
+        parts = run.prepare_evaluation({**fields, "evaluation.best_response": False}).parts
+    else:
+        run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
+    if names[BUYER].kind == "best_response" and (reason := arena(parts).unsolvable()):
+        raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
+    total = len(parts.test)
+    if count is not None and not 0 < count <= total:
+        raise ValueError(f"--products={count}: there are {total} held-out products. Give a number from 1 to {total}.")
+    return Match(names, parts, run, parts.config.evaluation.episodes, count or total)
+
+
+def _fields(names: tuple[Name, Name], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the players make of the configuration: who sells, and how long a message in text may be."""
+    buyer, seller = names
+    fields: dict[str, Any] = {}
+    if buyer.text:
+        fields["language.message_tokens"] = TEXT_TOKENS
+    if buyer.kind == "checkpoint":
+        fields["model.checkpoint"] = buyer.value
+    if seller.kind == "scripted":
+        fields |= {"game.seller": seller.value, "seller.model": "scripted", "seller.checkpoint": None}
+    elif seller.text:
+        # A model's seat, so that the buyer has room for what is said in it.
+        fields |= {"seller.model": "base", "seller.checkpoint": None, "seller.message_tokens": TEXT_TOKENS}
+    elif seller.kind == "run" and seller.value:
+        fields |= {"seller.model": "base", "seller.checkpoint": None}
+    elif seller.kind == "checkpoint":
+        fields |= {"seller.model": "own", "seller.checkpoint": seller.value}
+        if buyer.kind not in ("run", "checkpoint"):
+            fields["model.checkpoint"] = seller.value  # Whose tokens the match is read in.
+    return fields
