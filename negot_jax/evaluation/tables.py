@@ -169,7 +169,8 @@ def paragraph(summary: Summary) -> str:
         f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
         f"end above its budget and {percent(own['format_error'])} % in a format error."
     )
-    scripted = [row for row in summary.metrics if row.kind in ("scripted", "tuned")]
+    others = [row for row in summary.metrics if row != summary.reference]
+    scripted = [row for row in others if row.kind in ("scripted", "tuned")]
     if summary.reference in summary.gaps:
         share = summary.headroom.get(summary.reference)
         told.append(
@@ -189,10 +190,11 @@ def caption(summary: Summary, settings: Settings) -> str:
     if (temperature := settings.identity.get("evaluation.sampling.temperature")) is not None:
         decoding += f" at temperature {temperature:g}"
     seeds = ", ".join(str(run.seed) for run in settings.runs)
-    drawn = "products" if len(settings.runs) == 1 else "products and training runs"
+    trained = f", training seed{'s' * (len(settings.runs) > 1)} {seeds}" if settings.runs else ""
+    drawn = "products" if len(settings.runs) <= 1 else "products and training runs"
     return (
         f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, seller {settings.seller}, "
-        f"prices {prices}, decoding {decoding}, training seed{'s' * (len(settings.runs) > 1)} {seeds}. "
+        f"prices {prices}, decoding {decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
         "MI / CI: products whose budget is above / below the cost." + _bounds(settings)

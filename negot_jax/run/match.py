@@ -10,7 +10,7 @@ import jax
 
 from negot_jax.catalog.types import normalize, products
 from negot_jax.evaluation import episodes as records
-from negot_jax.evaluation.arena import Arena
+from negot_jax.evaluation.arena import Arena, scenarios
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.evaluation.match import report, seats
 from negot_jax.evaluation.match.api import ServedPlayer
@@ -74,13 +74,35 @@ class Played(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A match, checked, with nothing played. names: of buyer and seller. run: the one that takes part, if any."""
+    """A match, checked, with nothing played. names: of buyer and seller. run: the one that takes part, if any.
+
+    first, products: which of the held-out products are played.
+    """
 
     names: tuple[Name, Name]
     parts: Parts
     run: Run | None
     episodes: int
     products: int
+    first: int = 0
+
+    def only(self, number: int) -> "Match":
+        """The match on one product alone, counted from 1. Raises ValueError if there is none of that number."""
+        if not 0 < number <= (total := len(self.parts.test)):
+            raise ValueError(
+                f"--product={number}: there are {total} held-out products. Give a number from 1 to {total}."
+            )
+        return dataclasses.replace(self, first=number - 1, products=1)
+
+    def instead(self, role: int, spec: str) -> "Match":
+        """The match with a scripted player, or the best response, in a seat."""
+        names = list(self.names)
+        names[role] = parse_name(spec, role)
+        return dataclasses.replace(self, names=tuple(names))
+
+    def unsolvable(self) -> str | None:
+        """Why there is no best response to the seller, in one line; None if there is one."""
+        return arena(self.parts).unsolvable()
 
     def play(self, served: Mapping[int, ServedPlayer], key: jax.Array | None = None) -> "Played":
         """Plays it; on the arena's draws, unless another key is given.
@@ -96,7 +118,8 @@ class Match:
         with jax.set_mesh(sharding.make(self.parts.config.mesh)):
             seated, iterations = self._seat(served, key)
             table = self._table(iterations)
-            drawn = table.scenarios(key_scenarios, self.episodes, self.products)
+            rows = slice(self.first * self.episodes, (self.first + self.products) * self.episodes)
+            drawn = jax.tree.map(lambda x: x[rows], scenarios(table.tables.params, self.episodes, key_scenarios))
             return Played(play_match(table, seated, key_buyers, drawn), iterations)
 
     def report(
@@ -178,7 +201,8 @@ class Match:
             if kind == "run" and value:
                 return seats.Trained(program, config.seller.sampling, SELLER), (learned, frozen)
             if role == SELLER:
-                return seats.Opponent(program), frozen
+                scripted = kind == "scripted"
+                return (seats.ScriptedSeller(), None) if scripted else (seats.Opponent(program), frozen)
             if kind == "best_response":
                 solved = arena(parts).solve(jax.random.fold_in(key, 3))
                 return seats.ScriptedBuyer(solved.buyer), None
@@ -193,19 +217,22 @@ def arena(parts: Parts) -> Arena:
     return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, parts.test_tables, parts.train_tables, prior)
 
 
-def prepare(buyer: str, seller: str, overrides: Mapping[str, Any], count: int | None = None) -> Match:
+def prepare(
+    buyer: str, seller: str, overrides: Mapping[str, Any], count: int | None = None, workdir: str | None = None
+) -> Match:
     """Checks a match and builds what it needs, without weights.
 
     Args:
       buyer, seller: their names. A seller of "" is the run's own.
       overrides: configuration fields by dotted name.
       count: play the first so many held-out products; None for all.
+      workdir: the folder of the run on whose terms two other players meet.
 
     Raises:
       ValueError: the players do not fit each other, or a field does not fit.
     """
     names = (parse_name(buyer, BUYER), parse_name(seller, SELLER) if seller else Name("run"))
-    folders = {name.value for name in names if name.kind == "run" and name.value}
+    folders = {name.value for name in names if name.kind == "run" and name.value} | ({workdir} if workdir else set())
     if len(folders) > 1:
         raise ValueError(
             f"--buyer={buyer} and --seller={seller} are two runs, which read different tokens. Let one of them sell "
@@ -216,7 +243,7 @@ def prepare(buyer: str, seller: str, overrides: Mapping[str, Any], count: int | 
     fields = _fields(names, overrides) | dict(overrides)
     if folders:
         run = open_run(folders.pop())
-        parts = run.prepare_evaluation({**fields, "evaluation.best_response": False}).parts
+        parts = run.prepare_evaluation(fields).parts
     else:
         run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
     if names[BUYER].kind == "best_response" and (reason := arena(parts).unsolvable()):
@@ -247,3 +274,8 @@ def _fields(names: tuple[Name, Name], given: Mapping[str, Any]) -> dict[str, Any
         if buyer.kind not in ("run", "checkpoint"):
             fields["model.checkpoint"] = seller.value  # Whose tokens the match is read in.
     return fields
+
+
+def sold(episode: Episode) -> float:
+    """The seller's share of the surplus, 0 without a deal."""
+    return 0.0 if episode.deal_price is None else (episode.deal_price - episode.cost) / episode.scale

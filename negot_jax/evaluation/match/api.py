@@ -14,6 +14,7 @@ import email.utils
 import functools
 import hashlib
 import json
+import math
 import pathlib
 import random
 from typing import Any
@@ -130,9 +131,7 @@ class ServedPlayer:
             base_url=own.base_url, api_key=own.key, max_retries=0, timeout=own.timeout
         ) as client:
             ask = functools.partial(self._ask, client, free)
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._reply(ask, view)) for view in views]
-        return [task.result() for task in tasks]
+            return list(await asyncio.gather(*(self._reply(ask, view) for view in views)))
 
     async def _reply(self, ask, view: View) -> Reply:
         """The reply to a view; if it cannot be read, the second one."""
@@ -179,7 +178,7 @@ class ServedPlayer:
         self.budget.charge(*answer.tokens)
         return answer
 
-    async def _patiently(self, request) -> Answer:
+    async def _patiently(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
         """An answer, after as many tries as it takes and the endpoint allows."""
         for tried in range(self.endpoint.retries + 1):
             if spent := self.budget.spent():
@@ -288,7 +287,8 @@ def retry_after(header: str | None) -> float:
     if not header:
         return 0.0
     try:
-        return max(float(header), 0.0)
+        seconds = float(header)
+        return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
     except ValueError:
         pass
     try:

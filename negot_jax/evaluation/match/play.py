@@ -47,11 +47,6 @@ class Table:
     batch: int
     facts: Mapping[str, Any]
 
-    def scenarios(self, key: jax.Array, episodes: int, products: int | None = None) -> Scenario:
-        """The arena's draws, of the first `products` products if that is given."""
-        drawn = arena.scenarios(self.tables.params, episodes, key)
-        return drawn if products is None else jax.tree.map(lambda x: x[: products * episodes], drawn)
-
 
 @struct.dataclass
 class _Board:
