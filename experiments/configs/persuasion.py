@@ -28,11 +28,12 @@ def get_config(start: str = "bold") -> config_dict.ConfigDict:
         for beta in (0.5, 1.0)
     )
     config.training.update(iterations=120, checkpoint_every=20)
+    # The best scripts of docs/persuasion.md.
+    script = "budget defect urgency loyalty comparison threat"
+    hinted = "budget/loyalty urgency/flattery hinted/urgency comparison hinted/comparison hinted/threat"
     config.evaluation.buyers = (
-        "linear(start=0.4, end=0.9)",
+        "linear(start=0.5, end=0.95)",
         "concession",
-        "arguing(buyer=linear(start=0.4, end=0.8), script=random)",
-        "arguing(buyer=linear(start=0.4, end=0.8), script='comparison loyalty urgency comparison loyalty urgency')",
-        "arguing(buyer=linear(start=0.4, end=0.8), script='comparison hinted')",
+        *(f"arguing(buyer=linear(start=0.5, end=0.95), script='{words}')" for words in ("random", script, hinted)),
     )
     return config

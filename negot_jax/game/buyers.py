@@ -13,7 +13,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from negot_jax.game import concession, specs
-from negot_jax.game.history import last_offer, offers_made
+from negot_jax.game.history import last_hint, last_offer, offers_made
 from negot_jax.game.money import basis_points, part, uniform_bp
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Kind, Observation
 
@@ -167,7 +167,7 @@ class Arguing:
 
     buyer: the other's spec. script: a word for each turn, the last of which stands for all later turns: the kind of
     `Argument` to use; `hinted`, the one that the seller's words hinted at last, none before any; `random`, any kind or
-    none, all equally likely; `nothing`.
+    none, all equally likely; `nothing`. Of two words, `hinted/defect`, the second is for before any hint.
     """
 
     buyer: str = "linear"
@@ -176,23 +176,23 @@ class Arguing:
     def __post_init__(self):
         make(self.buyer)
         known = {_ANY, _HINTED, _NOTHING, *(kind.name.lower() for kind in Argument)}
-        unknown = sorted(set(self.script.split()) - known)
+        unknown = {word for words in self.script.split() for word in words.split("/", 1)} - known
         wanted = f"words among {', '.join(sorted(known))}"
         specs.require(self, "script", bool(self.script.split()) and not unknown, wanted)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         key_words, key_price = jax.random.split(key)
         drawn = jax.random.randint(key_words, (), 0, len(Argument) + 1)
-        hinted = jnp.int32(0)
-        for acts in obs.acts[:, SELLER]:  # Only past turns have any.
-            hinted = jnp.where(acts > 0, acts, hinted)
-        said = {kind.name.lower(): jnp.int32(1 << kind) for kind in Argument} | {
-            _NOTHING: jnp.int32(0),
-            _HINTED: hinted,
-        }
-        said[_ANY] = jnp.where(drawn < len(Argument), 1 << drawn, 0)
+        hinted = last_hint(obs)
+        said = {kind.name.lower(): jnp.int32(1 << kind) for kind in Argument}
+        said |= {_NOTHING: jnp.int32(0), _HINTED: hinted, _ANY: jnp.where(drawn < len(Argument), 1 << drawn, 0)}
+
+        def spoken(word: str) -> Array:
+            after, _, before = word.partition("/")
+            return jnp.where(hinted > 0, said[after], said[before or after])
+
         words = self.script.split()
-        by_turn = jnp.stack([said[words[min(turn, len(words) - 1)]] for turn in range(turns)])
+        by_turn = jnp.stack([spoken(words[min(turn, len(words) - 1)]) for turn in range(turns)])
         return make(self.buyer).act(key_price, obs, turns).replace(acts=by_turn[obs.turn])
 
 

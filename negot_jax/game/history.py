@@ -16,6 +16,14 @@ def offers_made(view: GameState | Observation, role: int) -> Array:
     return jnp.where(view.kinds[:, role] == Kind.OFFER, view.prices[:, role], NONE)
 
 
+def last_hint(obs: Observation) -> Array:
+    """int32, the latest acts of the seller's messages; 0 if none had any."""
+    hint = jnp.int32(0)
+    for acts in obs.acts[:, SELLER]:
+        hint = jnp.where(acts > 0, acts, hint)
+    return hint
+
+
 def last_offer(offers_T: Array, before: Array | int) -> Array:
     """int32 cents: the latest offer made in a turn before `before`, standing or not; `NONE` without one."""
     # Not by reductions, which a CPU does not vectorize over a batch.

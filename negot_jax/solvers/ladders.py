@@ -51,8 +51,8 @@ def episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws
     return play.episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
 
 
-def _utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
-    """The discounted utilities [draws, N] of those episodes."""
+def utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
+    """The discounted utilities [draws, N] of the buyer in `episodes`."""
     states = episodes(key, buyer, problem.seller, problem.params, draws)
     drawn = states.scenario
     products = Products(drawn.price, drawn.budget, drawn.cost, drawn.scale)
@@ -61,8 +61,8 @@ def _utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
     return jnp.where(states.end == End.DEAL, worth, 0.0).reshape(draws, -1)
 
 
-_utilities_of_static = jax.jit(_utilities, static_argnums=(1, 3))
-_utilities_of_data = jax.jit(_utilities, static_argnums=3)
+_utilities_of_static = jax.jit(utilities, static_argnums=(1, 3))
+_utilities_of_data = jax.jit(utilities, static_argnums=3)
 
 
 def mean_utility(key: Array, buyer: Buyer, problem: Problem, *, draws: int = 4) -> tuple[float, float]:
@@ -70,7 +70,7 @@ def mean_utility(key: Array, buyer: Buyer, problem: Problem, *, draws: int = 4) 
 
     Only deals count, so the buyer must not overshoot.
     """
-    play_all = _utilities_of_data if isinstance(buyer, Ladders) else _utilities_of_static
+    play_all = _utilities_of_data if not jax.tree_util.all_leaves([buyer]) else _utilities_of_static
     worth_DxN = np.asarray(play_all(key, buyer, problem, draws), np.float64)
     error = np.sqrt(worth_DxN.var(axis=0, ddof=1).mean() / worth_DxN.size) if draws > 1 else np.nan
     return float(worth_DxN.mean()), float(error)
@@ -120,7 +120,7 @@ def _tried(key: Array, buyer: Ladders, offers_SxCxT: Array, problem: Problem, dr
     """Utilities [S, draws, N] of the buyer with each set of ladders, all on the same episodes."""
 
     def worth(offers_CxT: Array) -> Array:
-        return _utilities(key, buyer.replace(offers=offers_CxT), problem, draws)
+        return utilities(key, buyer.replace(offers=offers_CxT), problem, draws)
 
     return jax.lax.map(worth, offers_SxCxT, batch_size=8)
 
