@@ -35,10 +35,15 @@ bench: $(VENV)/.test
 	$(BIN)/python -m experiments.bench.report --output=runs/bench
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile
+	NEGOT_SMALL=1 $(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile \
+		--nbmake tests colabs
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10
+
+# An environment of its own, with the versions of Colab's runtime.
+colab: $(VENV)-colab/.package
+	$(VENV)-colab/bin/python -m pytest tests/run/test_run.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -49,7 +54,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-colab
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found; name one by PYTHON=..." >&2; exit 1; }
@@ -58,6 +63,11 @@ $(BIN)/python:
 # The package alone, or with one of the extras of setup.py.
 $(VENV)/.package: setup.py constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	touch $@
+
+$(VENV)-colab/.package: setup.py colabs/constraints.txt
+	$(PYTHON) -m venv $(VENV)-colab
+	$(VENV)-colab/bin/python -m pip install --quiet --editable . hypothesis pytest --constraint colabs/constraints.txt
 	touch $@
 
 $(VENV)/.%: setup.py constraints.txt | $(BIN)/python
