@@ -1,9 +1,8 @@
-# Needs Python 3.11 or newer and nothing else: the virtual environment is made on first use, and renewed when setup.py
-# or the pinned versions change. `make PYTHON=/path/to/python` chooses the interpreter it is made with.
+# Needs Python 3.11 or newer and nothing else. Each target installs what it needs, and no more, into the virtual
+# environment .venv, and again when setup.py or the pinned versions change.
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
 WORKDIR ?= runs/quickstart
 MODEL ?= checkpoints/smollm2-135m
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -12,36 +11,65 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # With libtpu, which the tests compile by, jax would look for a TPU.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: quickstart pretrained bench test slow lint format clean
+.PHONY: help quickstart pretrained bench test slow colab lint format clean
 
-quickstart: $(INSTALLED)
+help:
+	@echo "make quickstart   train a buyer on this machine's CPU, minutes; report in $(WORKDIR)/report (WORKDIR=DIR)"
+	@echo "make pretrained   fetch SmolLM2-135M-Instruct, a small published model, into $(MODEL) (MODEL=DIR)"
+	@echo "make bench        measure speed and memory; report in runs/bench"
+	@echo "make test         lint and the tests not marked slow, about twelve minutes on two cores"
+	@echo "make slow         the tests marked slow, an hour or more"
+	@echo "make colab        train, evaluate and resume with the versions of Colab's runtime"
+	@echo "make lint         check style; make format corrects it"
+	@echo "make clean        remove $(VENV)"
+	@echo "Every target that needs it creates $(VENV) first. PYTHON=/path/to/python chooses its interpreter."
+	@echo "The commands, in that environment: README.md; python -m experiments.train --help"
+
+quickstart: $(VENV)/.package
 	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --workdir=$(WORKDIR)
 
-pretrained: $(INSTALLED)
+pretrained: $(VENV)/.pretrained
 	$(BIN)/python -m experiments.pretrained --output=$(MODEL)
 
-bench: $(INSTALLED)
+bench: $(VENV)/.test
 	$(BIN)/python -m experiments.bench.report --output=runs/bench
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile
+	NEGOT_SMALL=1 $(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile \
+		--nbmake tests colabs
 
-slow: $(INSTALLED)
+slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10
 
-lint: $(INSTALLED)
+# An environment of its own, with the versions of Colab's runtime.
+colab: $(VENV)-colab/.package
+	$(VENV)-colab/bin/python -m pytest tests/run/test_run.py
+
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(INSTALLED)
+format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-colab
 
-$(INSTALLED): setup.py constraints.txt
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found; name one by PYTHON=..." >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
+	$(PYTHON) -m venv $(VENV)
+
+# The package alone, or with one of the extras of setup.py.
+$(VENV)/.package: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	touch $@
+
+$(VENV)-colab/.package: setup.py colabs/constraints.txt
+	$(PYTHON) -m venv $(VENV)-colab
+	$(VENV)-colab/bin/python -m pip install --quiet --editable . hypothesis pytest --constraint colabs/constraints.txt
+	touch $@
+
+$(VENV)/.%: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]' --constraint constraints.txt
 	touch $@

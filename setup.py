@@ -1,6 +1,9 @@
-"""Packaging. The versions that the tests run with are pinned in constraints.txt."""
+"""Packaging. The tests run with the versions of constraints.txt, and `make colab` with the lower bounds below."""
 
 from setuptools import find_packages, setup
+
+# The one place of the repository's address; notebooks, README and citation name the same, which a test checks.
+URL = "https://github.com/OWNER/negot_jax"
 
 # The converter of `experiments.pretrained`, and the reference that it is checked by.
 PRETRAINED = ["accelerate", "gguf", "torch", "transformers"]
@@ -9,6 +12,7 @@ setup(
     name="negot_jax",
     version="0.1.0",
     description="Training language models to bargain, by reinforcement learning with verifiable rewards, in JAX",
+    url=URL,
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["negot_jax*", "experiments*", "launch*"]),
@@ -16,15 +20,15 @@ setup(
     install_requires=[
         "absl-py",
         "array_record",
-        "flax",
+        "flax>=0.11.2",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
-        "jax",
+        "jax>=0.7.2",
         "jinja2",
         "matplotlib",
         "ml-collections",
-        "numpy",
-        "optax",
-        "orbax-checkpoint",
+        "numpy>=2.1.3",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.4",
         "requests",
         "safetensors",
         "scipy",
@@ -41,8 +45,10 @@ setup(
         "test": [
             *PRETRAINED,
             "hypothesis",
+            "ipykernel",
             "libtpu",  # The compiler that `launch.compile_check` uses.
             "mistral-common",
+            "nbmake",
             "pytest",
             "pytest-xdist",
             "ruff",

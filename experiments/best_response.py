@@ -1,7 +1,7 @@
 """What the best buyer earns against a scripted seller, beside the tuned linear schedule and the best ladders.
 
   python -m experiments.best_response --seller="neutral(tick=100)" [--seller=SELLER ...] [--output=DIR]
-  python -m experiments.best_response --seller=floor --turns=3 --cost="uniform(0, 1)" --value=1 \
+  python -m experiments.best_response --seller=floor --turns=3 --cost="uniform(0, 1)" --value=1 \\
       --utility=surplus_per_price --grid=20
 
 The prior is the training products of a catalog, or a distribution of cost over list price. docs/optimum.md says what

@@ -22,6 +22,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
+from experiments import usage
 from negot_jax import config as door
 from negot_jax import progress
 from negot_jax.run import config as configs
@@ -147,6 +148,7 @@ def _fail(error: object) -> None:
 
 
 def _parse(config: type | None, argv: list[str]) -> list[str]:
+    usage.show(argv, config, door.help_text)
     try:
         if config is not None:
             _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))

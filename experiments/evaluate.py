@@ -3,8 +3,9 @@
   python -m experiments.evaluate --workdir=DIR [--config.x.y=v] [--seller=SELLER ...] [--every_checkpoint]
 
 Any field of catalog, game, language, seller, evaluation and mesh can be set: another seller, other products or prices,
-more episodes, other devices. The report goes to DIR/report, or to a folder beside it that is named after what differs.
-With --every_checkpoint the earlier checkpoints are rows as well, and points of the learning curves.
+more episodes, other devices; experiments.train --help lists them. The report goes to DIR/report, or to a folder beside
+it that is named after what differs. With --every_checkpoint the earlier checkpoints are rows as well, and points of the
+learning curves.
 """
 
 from absl import flags

@@ -15,7 +15,6 @@ from ml_collections import config_flags
 
 from experiments import cli
 from negot_jax import cache, run
-from negot_jax import config as door
 from negot_jax.training import distributed
 
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
@@ -66,6 +65,4 @@ def _window(value: str | None) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    # Python -OO drops docstrings.
-    sys.modules[__name__].__doc__ = f"{__doc__ or ''}\nConfiguration fields:\n{door.help_text(run.Config)}"
     cli.run(main, run.Config)

@@ -82,12 +82,14 @@ def chips(topology: str) -> list[jax.Device]:
     Raises:
       ValueError: no such topology, no libtpu, or a chip that `negot_jax.roofline` does not know.
     """
+    # A host has four chips by default, and one of them is no whole host.
+    single = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
     try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **single).devices
     except Exception as error:  # The compiler's errors have no common type.
         raise ValueError(
             f"--topology={topology}: {str(error).splitlines()[0][:200]}. Use a kind and its shape in chips, such as "
-            "v5p:4x4x4, v5e:16x16 or v6e:8x8; the compiler is in the package libtpu (pip install libtpu)."
+            "v5p:4x4x4, v5e:1x1 or v6e:8x8; the compiler is in the package libtpu (pip install libtpu)."
         ) from error
     if (kind := devices[0].device_kind) not in (known := [name for name, chip in CHIPS.items() if chip.memory]):
         raise ValueError(f"--topology={topology}: {kind} is not among {', '.join(known)}, the chips known here.")

@@ -21,6 +21,8 @@ import time
 
 from absl import app, flags
 
+from experiments import usage
+
 if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
     _PROCESSES = flags.DEFINE_integer("processes", 2, "Number of processes.", lower_bound=1)
     _DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices of each.", lower_bound=1)
@@ -130,6 +132,7 @@ def main(command: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Returns the command, which follows `--`."""
+    usage.show(argv)
     split = argv.index("--") if "--" in argv else len(argv)
     flags.FLAGS.set_gnu_getopt(False)  # Flags of a command without -- are not ours to complain of.
     try:

@@ -34,6 +34,7 @@ import sys
 
 from absl import app, flags
 
+from experiments import usage
 from launch import commands, lifecycle
 from launch.commands import LaunchError, Tpu
 from launch.lifecycle import Preempted, Session
@@ -133,6 +134,7 @@ def run(argv: list[str], command: list[str]) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
+    usage.show(argv)
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

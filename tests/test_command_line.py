@@ -11,9 +11,8 @@ import pytest
 import sentencepiece
 
 from experiments import cli
-from negot_jax import config as door
 from negot_jax.language import tokenizer as tokenizers
-from negot_jax.run import Config, manifest
+from negot_jax.run import manifest
 from negot_jax.training.checkpoint import CheckpointError
 from negot_jax.training.loop import NotFiniteError
 from tests import forked, tiny_run
@@ -310,13 +309,6 @@ def test_what_reads_episodes_refuses(module, case, tmp_path):
     line = forked.refused(f"experiments.{module}", [f"--output={tmp_path}/made", *filled(arguments, tmp_path)])
     assert re.search(message, line)
     assert not (tmp_path / "made").exists()
-
-
-def test_help_lists_every_field_of_the_configuration():
-    _, out, _ = forked.run("experiments.train", ["--help"])
-    assert "--config:" in out and "--workdir:" in out
-    for line in door.help_text(Config).splitlines():
-        assert line in out
 
 
 def test_flags_are_required():

@@ -88,7 +88,7 @@ def load(
     """
     sources, found = _checked(pathlib.Path(folder), config)
     if shardings is None:
-        mesh, default = jax.sharding.get_mesh(), jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        mesh, default = sharding.current_mesh(), jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shapes = _shapes(config)
         shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
 

@@ -150,12 +150,18 @@ def shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
+def current_mesh() -> Mesh:
+    """The mesh of `jax.set_mesh`, which is empty where none was set."""
+    # jax 0.7, Colab's, has no public name for it.
+    return (getattr(jax.sharding, "get_mesh", None) or jax._src.mesh.get_concrete_mesh)()
+
+
 def shard(tree):
     """Shards arrays over the current mesh by the table; does nothing without one.
 
     Every process passes the same arrays, and places what its own devices hold.
     """
-    mesh = jax.sharding.get_mesh()
+    mesh = current_mesh()
     return tree if mesh.empty else jax.device_put(tree, shardings(tree, mesh))
 
 
@@ -226,7 +232,9 @@ def shard_cache(x: jax.Array) -> jax.Array:
 def platform() -> str:
     """What the program is compiled for, cpu, gpu or tpu: the current mesh's devices, if there is a mesh."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device else jax.default_backend()
+    if device is None or not hasattr(device, "platform"):  # jax 0.7 knows the kind alone.
+        return "tpu" if device and device.device_kind.startswith("TPU") else jax.default_backend()
+    return device.platform
 
 
 def _constrain(x: jax.Array, wanted: P) -> jax.Array:

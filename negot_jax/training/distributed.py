@@ -65,7 +65,7 @@ def agree_later(flag: bool, after: jax.Array) -> jax.Array:
     Args:
       after: the flags are compared once this array is computed, so that every process orders its programs alike.
     """
-    mesh = jax.sharding.get_mesh()
+    mesh = sharding.current_mesh()
     cut = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     return _largest(jax.make_array_from_callback((mesh.size,), cut, lambda _: np.full(1, flag, np.float32)), after)
 

@@ -1,0 +1,80 @@
+"""Renders the tables of docs/results/*.json into the pages that show them, and draws the README's figure.
+
+  python -m experiments.published
+
+A table stands between `<!-- results: NAME -->` and the blank line after it; its numbers are those of
+docs/results/NAME.json, which also says by what command, at what commit, on what hardware and with which seeds.
+"""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from experiments import cli
+from negot_jax.evaluation import figures, tables
+from negot_jax.evaluation.statistics import Interval
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs/results"
+FIGURE = "rewards.svg"
+_STYLES = {"plain": tables.plain, "signed": tables.signed, "percent": tables.percent}
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(result: dict[str, Any]) -> str:
+    """The Markdown table of a result: a cell is a text, or [value, low, high] in its column's style."""
+    styles = [_STYLES[column["style"]] for column in result["columns"]]
+    rows = [
+        [
+            cell if isinstance(cell, str) else style(Interval(*cell, n=0))
+            for cell, style in zip(row, styles, strict=True)
+        ]
+        for row in result["rows"]
+    ]
+    names = [column["name"] for column in result["columns"]]
+    lines = [f"| {' | '.join(row)} |" for row in (names, *rows)]
+    return "\n".join([lines[0], "|---" * len(names) + "|", *lines[1:]]).replace("|  |", "| |")
+
+
+def rendered(page: str) -> str:
+    """A page with each of its marked tables made anew."""
+    make = lambda found: f"<!-- results: {found[1]} -->\n\n{table(read(found[1]))}\n"
+    return re.sub(r"<!-- results: (\w+) -->\n\n(?:\|.*\n)*", make, page)
+
+
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
+    """Draws the rewards of the quickstart's buyers with their intervals, best on top, as SVG."""
+    rewards = {row[0]: row[1] for row in result["rows"]}
+    names = sorted(rewards, key=lambda name: rewards[name][0])
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for y, name in enumerate(names):
+        value, low, high = rewards[name]
+        color = figures.VERMILION if name == "trained" else figures.BLUE
+        axis.plot([low, high], [y, y], color=color, linewidth=3, solid_capstyle="round")
+        axis.plot(value, y, "o", color=color, markersize=8)
+        axis.text(high + 0.008, y, f"{value:.3f}", va="center", color=color)
+    shown = {"trained": "trained by GRPO", "warm start": "the same model before"}
+    axis.set_yticks(range(len(names)), [shown.get(name, name) for name in names])
+    axis.set_xlabel("mean reward, the buyer's share of the surplus, on held-out products (95 % intervals)")
+    axis.set_xlim(0, 0.45)
+    axis.spines[["top", "right"]].set_visible(False)
+    with rc_context({"svg.hashsalt": "negot_jax", "svg.fonttype": "none"}):  # The same bytes each time.
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def main() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+    draw(read("quickstart"), ROOT / "docs" / FIGURE)
+
+
+if __name__ == "__main__":
+    cli.run(main)
