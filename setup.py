@@ -23,9 +23,11 @@ setup(
         "matplotlib",
         "ml-collections",
         "numpy",
+        "openai",
         "optax",
         "orbax-checkpoint",
         "requests",
+        "rich",
         "safetensors",
         "scipy",
         "sentencepiece",
@@ -40,6 +42,7 @@ setup(
         "pretrained": PRETRAINED,
         "test": [
             *PRETRAINED,
+            "fastapi",  # With uvicorn: `transformers serve`, as an endpoint to play against.
             "hypothesis",
             "libtpu",  # The compiler that `launch.compile_check` uses.
             "mistral-common",
@@ -47,6 +50,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "tensorboard",
+            "uvicorn",
         ],
     },
 )
