@@ -27,9 +27,11 @@ setup(
         "matplotlib",
         "ml-collections",
         "numpy>=2.1.3",
+        "openai",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.4",
         "requests",
+        "rich",
         "safetensors",
         "scipy",
         "sentencepiece",
@@ -44,6 +46,7 @@ setup(
         "pretrained": PRETRAINED,
         "test": [
             *PRETRAINED,
+            "fastapi",  # With uvicorn: `transformers serve`, as an endpoint to play against.
             "hypothesis",
             "ipykernel",
             "libtpu",  # The compiler that `launch.compile_check` uses.
@@ -53,6 +56,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "tensorboard",
+            "uvicorn",
         ],
     },
 )

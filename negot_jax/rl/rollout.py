@@ -134,10 +134,10 @@ def move(
         relayed = words(width) if listens else None
     elif isinstance(said, Spoken):  # The listener reads the text, unless regulation withdrew it.
         stepped, played, replaced_B = _step(tables, state, said.action)
-        relayed = None
         if listens:
             written = write(tables, role, played, state, width)
             relayed = Chunk(*(jnp.where(replaced_B[:, None], *pair) for pair in zip(written, said.heard, strict=True)))
+        said = None
     else:
         parsed = read(tables, role, said, state)
         stepped, played, replaced_B = _step(tables, state, parsed.action)

@@ -7,7 +7,7 @@ file, no message and no error.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 import dataclasses
 import datetime
 import email.utils
