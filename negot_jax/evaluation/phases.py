@@ -68,5 +68,6 @@ def _smoothed(values_T: np.ndarray) -> tuple[np.ndarray, float]:
     finite = np.isfinite(windows)
     with np.errstate(invalid="ignore"):
         smooth = np.where(finite, windows, 0).sum(axis=1) / finite.sum(axis=1)
-    noise = np.nanstd(np.diff(values_T)) / np.sqrt(2) if len(values_T) > 1 else 0.0
+    steps = np.diff(values_T)
+    noise = np.std(steps[np.isfinite(steps)]) / np.sqrt(2) if np.isfinite(steps).any() else 0.0
     return smooth, max(LEAST, _ERRORS * noise / np.sqrt(width))

@@ -94,8 +94,9 @@ def test_every_form_is_written(tmp_path):
     assert "trained" in table.text() and max(map(len, table.text().splitlines())) < 160
 
 
-@pytest.mark.parametrize("name", [*paper_figures.NAMES, "matrix"])
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("name", "several"), [("phases", True), *((name, False) for name in paper_figures.NAMES), ("matrix", True)]
+)
 def test_every_figure_is_drawn(name, several, tmp_path):
     iterations = np.arange(30.0)
     metrics = ("first_offer_ratio", "deal_rate", *(["bargained_ratio"] if several else []))  # A run without deals.

@@ -51,7 +51,10 @@ def test_a_deal_rate_bought_by_giving_in_is_no_persuasion():
     assert len(phases.find(opening, deals, np.where(T > 130, 0.2, share))) == 3
 
 
+@pytest.mark.filterwarnings("error")
 def test_missing_values_are_left_out():
     opening, deals, share = curves()
+    assert phases.find(opening * np.nan, deals, share) == []
+    assert len(phases.find(opening, deals, share * np.nan)) == 3
     share[:40], deals[10] = np.nan, np.nan
     assert len(phases.find(opening, deals, share)) == 4
