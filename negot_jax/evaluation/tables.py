@@ -70,7 +70,14 @@ DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
 _SELLER = "What the seller did, an episode"
-_ARGUMENTS = "Messages of the buyer that argue, an episode"
+_ARGUMENTS = "Messages of the buyer that argue, an episode: the matter"
+_MANNERS = "Messages of the buyer that argue, an episode: the person"
+
+
+def _kinds(first: Argument, last: Argument) -> dict[str, tuple[str, Style]]:
+    return {kind.name.lower(): (f"arguments/{kind.name.lower()}", plain) for kind in Argument if first <= kind <= last}
+
+
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
         "reward": ("reward", plain),
@@ -105,8 +112,8 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "illegal moves replaced": ("interventions", plain),
         "asks above the list price or its own last": ("high_asks", plain),
     },
-    _ARGUMENTS: {"all kinds": ("arguments", plain)}
-    | {kind.name.lower(): (f"arguments/{kind.name.lower()}", plain) for kind in Argument},
+    _ARGUMENTS: {"all": ("arguments", plain)} | _kinds(Argument.COMPARISON, Argument.URGENCY),
+    _MANNERS: _kinds(Argument.COURTESY, Argument.FAIRNESS),
 }
 
 
@@ -118,7 +125,7 @@ def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
         found = [metrics[name] for metrics in summary.metrics.values() for name, _ in TABLES[title].values()]
         return any(estimate is not None and estimate.value > 0 for estimate in found)
 
-    hidden = {title for title in (_FORMAT, _SELLER, _ARGUMENTS) if not occurs(title)} | (
+    hidden = {title for title in (_FORMAT, _SELLER, _ARGUMENTS, _MANNERS) if not occurs(title)} | (
         {_OPTIMUM} if not summary.gaps else set()
     )
     return {title: columns for title, columns in TABLES.items() if title not in hidden}

@@ -7,7 +7,7 @@ import pytest
 from negot_jax.evaluation import statistics, tables
 from negot_jax.evaluation.pooling import pool
 from negot_jax.evaluation.rows import TRAINED, Row
-from negot_jax.game.types import Argument, End, Outcome
+from negot_jax.game.types import End, Outcome
 
 
 def _outcome(rng, mean: float) -> Outcome:
@@ -27,7 +27,7 @@ def _outcome(rng, mean: float) -> Outcome:
         ratio=ratio,
         first_ratio=ratio,
         high_asks=0 * one,
-        arguments=np.zeros((12, 4, len(Argument)), np.int32),
+        acts=np.zeros((12, 4, 6), np.int32),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from negot_jax.evaluation import rows, statistics
 from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
-from negot_jax.game.types import NONE, Argument, End, Outcome
+from negot_jax.game.types import NONE, End, Outcome
 
 OTHER = Row("scripted", "other")
 LOW, HIGH = (Row("tuned", "tuned linear", (("start", 0.4), ("end", end))) for end in (0.8, 0.9))
@@ -121,7 +121,7 @@ def test_totals_are_sums_within_products_and_survive_the_disk(tmp_path):
         failed=(ends == End.OVERSHOOT) | (ends == End.CUT),
         first_ratio=np.full(ends.shape, 0.25, np.float32),
         high_asks=zeros,
-        arguments=np.zeros((*zeros.shape, len(Argument)), np.int32),
+        acts=np.zeros((*zeros.shape, 6), np.int32),
     )
     totals = statistics.totals(outcome)
     np.testing.assert_array_equal(totals["reward"], [[1.0, -1.0, -0.5], [2, 2, 2]])
