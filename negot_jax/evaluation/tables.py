@@ -79,8 +79,15 @@ DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
 _SELLER = "What the seller did, an episode"
-_ARGUMENTS = "Messages of the buyer that argue, an episode"
 _FAILED = "Episodes, of which the incomplete ones count in no other table"
+_ARGUMENTS = "Messages of the buyer that argue, an episode: the matter"
+_MANNERS = "Messages of the buyer that argue, an episode: the person"
+
+
+def _kinds(first: Argument, last: Argument) -> dict[str, tuple[str, Style]]:
+    return {kind.name.lower(): (f"arguments/{kind.name.lower()}", plain) for kind in Argument if first <= kind <= last}
+
+
 TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     "Results": {
         "reward": ("reward", plain),
@@ -115,8 +122,8 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "illegal moves replaced": ("interventions", plain),
         "asks above the list price or its own last": ("high_asks", plain),
     },
-    _ARGUMENTS: {"all kinds": ("arguments", plain)}
-    | {kind.name.lower(): (f"arguments/{kind.name.lower()}", plain) for kind in Argument},
+    _ARGUMENTS: {"all": ("arguments", plain)} | _kinds(Argument.COMPARISON, Argument.URGENCY),
+    _MANNERS: _kinds(Argument.COURTESY, Argument.FAIRNESS),
     _FAILED: {"complete": ("complete", hits), "incomplete": ("complete", misses)},
 }
 
@@ -130,7 +137,7 @@ def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
         return any(estimate is not None and estimate.value != usual for estimate in found)
 
     tables = dict(TABLES) if summary.gaps else {title: own for title, own in TABLES.items() if title != _OPTIMUM}
-    for title, usual in ((_FORMAT, 0), (_SELLER, 0), (_ARGUMENTS, 0), (_FAILED, 1)):
+    for title, usual in ((_FORMAT, 0), (_SELLER, 0), (_ARGUMENTS, 0), (_MANNERS, 0), (_FAILED, 1)):
         tables[title] = {name: column for name, column in TABLES[title].items() if differs(column[0], usual)}
     return {title: columns for title, columns in tables.items() if columns}
 

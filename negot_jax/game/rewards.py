@@ -83,7 +83,7 @@ def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
         failed=is_penalized(state.end) & (role == BUYER),
         first_ratio=jnp.where(first_offer == NONE, 0, first_offer) / scenario.budget.astype(jnp.float32),
         high_asks=_high_asks(state),
-        arguments=jnp.sum(state.acts[:, BUYER, None] >> jnp.arange(len(Argument)) & 1, axis=0, dtype=jnp.int32),
+        acts=state.acts[:, BUYER],
     )
     return result.replace(reward=REWARDS[require_known("game.reward", params.reward, REWARDS)](result))
 
@@ -109,6 +109,7 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
     every = jnp.ones_like(outcomes.mutual)
     deal = outcomes.end == End.DEAL
     opened = outcomes.first_offer != NONE
+    argued = {kind: jnp.sum(outcomes.acts >> kind & 1, axis=-1) for kind in Argument}
 
     def mean(value: Array, among: Array = every) -> tuple[Array, Array]:
         return jnp.sum(jnp.where(among, value, 0), dtype=jnp.float32), jnp.sum(among, dtype=jnp.float32)
@@ -134,6 +135,6 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
         "turns_to_deal": mean(outcomes.turns, deal),
         "interventions": mean(outcomes.interventions),
         "high_asks": mean(outcomes.high_asks),
-        "arguments": mean(outcomes.arguments.sum(axis=-1)),
-        **{f"arguments/{kind.name.lower()}": mean(outcomes.arguments[..., kind]) for kind in Argument},
+        "arguments": mean(sum(argued.values())),
+        **{f"arguments/{kind.name.lower()}": mean(count) for kind, count in argued.items()},
     }

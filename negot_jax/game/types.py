@@ -159,7 +159,7 @@ class Outcome:
     buyer, (P - C) / scale for the seller. deal_price, first_offer: int32 cents, `NONE` without one; the first offer is
     the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32.
     first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0 or its own last one.
-    arguments: int32[kinds of `Argument`], the buyer's messages that use each.
+    acts: int32[T], the arguments in the buyer's messages, as in `Action`.
     """
 
     end: jax.Array
@@ -174,7 +174,7 @@ class Outcome:
     failed: jax.Array
     first_ratio: jax.Array
     high_asks: jax.Array
-    arguments: jax.Array
+    acts: jax.Array
 
 
 @struct.dataclass

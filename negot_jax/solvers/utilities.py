@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.game.rewards import Reward, paper
-from negot_jax.game.types import NONE, Argument, End, Outcome, Products
+from negot_jax.game.types import NONE, End, Outcome, Products
 
 Utility = Callable[[Array, Products], Array]
 
@@ -80,7 +80,7 @@ def _outcome(end: End, price: Array, products: Products, turns: int) -> Outcome:
         failed=jnp.bool_(False),
         first_ratio=jnp.float32(1 / turns),
         high_asks=jnp.int32(turns - 1),
-        arguments=jnp.full(len(Argument), turns - 1),
+        acts=jnp.full(1, turns - 1),
     )
 
 

@@ -10,7 +10,7 @@ from negot_jax.evaluation import tables
 from negot_jax.evaluation.rows import TRAINED, Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game import rewards
-from negot_jax.game.types import Argument, Outcome
+from negot_jax.game.types import Outcome
 
 SETTINGS = tables.Settings(
     catalog="generated",
@@ -46,7 +46,7 @@ def test_every_column_is_a_metric_of_the_game():
             field.name: np.zeros(2, bool if field.name in ("mutual", "failed") else np.int32)
             for field in dataclasses.fields(Outcome)
         }
-        | {"arguments": np.zeros((2, len(Argument)), np.int32)}
+        | {"acts": np.zeros((2, 6), np.int32)}
     )
     assert set(NAMES) <= {"complete", *rewards.metrics(outcome)}
 

@@ -109,7 +109,7 @@ def test_metrics_by_hand():
         failed=jnp.array([False, False, True, False, True]),
         first_ratio=jnp.array([0.25, 0.25, 1.5, 0.5, 0]),
         high_asks=jnp.array([1, 0, 0, 0, 0]),
-        arguments=jnp.zeros((5, len(Argument)), int).at[:, Argument.THREAT].set(jnp.array([2, 0, 1, 0, 0])),
+        acts=jnp.array([[1 << Argument.THREAT | 1 << Argument.BUDGET, 1 << Argument.THREAT], *[[0, 0]] * 4]),
     )
     got = {name: (float(total), float(weight)) for name, (total, weight) in rewards.metrics(outcomes).items()}
     expected = {
@@ -128,7 +128,7 @@ def test_metrics_by_hand():
         "interventions": (2, 5),
         "high_asks": (1, 5),
         "arguments": (3, 5),
-        "arguments/threat": (3, 5),
+        "arguments/threat": (2, 5),
         "arguments/insult": (0, 5),
     }
     assert {name: got[name] for name in expected} == expected
