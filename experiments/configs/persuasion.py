@@ -5,7 +5,7 @@
 The warm start makes every kind of argument at random, so that none is taught as good; Talk is free text within the
 message form, and reinforcement learning finds what pays. `persuasion.py:naive` starts from buyers that open near their
 budget, and `persuasion.py:unmoved` meets the control, a seller that speaks the same way and is moved by no word.
-docs/persuasion.md says what was measured.
+docs/persuasion.md says what the best scripted buyers earn; no run has been taken to its end yet.
 """
 
 from ml_collections import config_dict
