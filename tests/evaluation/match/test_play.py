@@ -102,7 +102,7 @@ def test_a_scripted_buyer_plays_the_arenas_episodes(world, spec):
 
 def test_a_model_hears_text_but_no_thought(world):
     _, _, program, weights, _, spoken = world
-    drawn = arena.scenarios(spoken.params, 1, KEY)
+    drawn = arena.scenarios(spoken.params, 8, KEY)  # Most of them end in the first turn.
     buyer = (seats.Trained(program, SamplingConfig()), (weights, NOTHING_FROZEN))
     code = world[0].codenames[0]
 
@@ -120,7 +120,7 @@ def test_a_model_hears_text_but_no_thought(world):
     assert view.private == world[0].cost[view.product] and "budget" not in view.rules
     assert [line.own for line in view.said] == [False, True, False]
     assert not any("Thought:" in line.text for line in view.said if not line.own)
-    assert len(plain.views) <= 2 * small.GAME.turns * PRODUCTS  # Nobody is asked for the rows that fill a batch.
+    assert len(plain.views) <= 2 * small.GAME.turns * PRODUCTS * 8  # Nobody is asked for the rows that fill a batch.
 
 
 def test_an_illegal_message_is_replaced(world):
@@ -153,7 +153,7 @@ def test_a_message_that_is_too_long_is_cut(world):
     tokenizer = world[1]
     read = seats.Reader(tokenizer.encode, tokenizer.decode, 20)
     code = world[0].codenames[0]
-    assert read(f"Action: [BUY] $1 (1x {code})", False, code, BUYER)[1:] == (Kind.OFFER, 100, False)
+    assert read(f"Action: [BUY] $1 (1x {code})", False, code, BUYER)[1:] == (Kind.OFFER, 100, 0, False)
     long = read("Talk: " + "no " * 40 + f"\nAction: [BUY] $1 (1x {code})", False, code, BUYER)
     assert long.kind == Kind.CUT and long.cut and len(tokenizer.encode(long.text)) <= 20
     assert read(f"Action: [BUY] $1 (1x {code})", False, code, SELLER).kind == Kind.UNREADABLE
