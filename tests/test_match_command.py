@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def test_a_person_plays_in_a_terminal(tmp_path):
         nonlocal shown
         shown = ""
         while what not in shown:
+            assert select.select([parent], [], [], 120)[0], shown
             shown += os.read(parent, 4096).decode(errors="replace")
 
     def type_line(text: str) -> None:
@@ -77,7 +79,7 @@ def test_a_person_plays_in_a_terminal(tmp_path):
         type_line("Good morning.")
         wait_for("your move")
         assert "the seller says" in shown and "deal: accept $" in shown
-        type_line("deal")
+        type_line("quit")
         wait_for("say something")
         type_line("")
         wait_for("n complete")
@@ -87,7 +89,7 @@ def test_a_person_plays_in_a_terminal(tmp_path):
         os.close(parent)
     (line,) = (tmp_path / "episodes.jsonl").read_text().splitlines()
     episode = json.loads(line)
-    assert episode["messages"][0]["talk"] == "Good morning." and episode["messages"][-1]["kind"] == "deal"
+    assert episode["messages"][0]["talk"] == "Good morning." and episode["messages"][-1]["kind"] == "quit"
 
 
 @pytest.mark.parametrize(
