@@ -1,4 +1,4 @@
-"""The import graph is the one that the README draws, and no file or list of parameters has grown too long."""
+"""The import graph is the one that docs/architecture.md draws, and no file or list of parameters has grown too long."""
 
 import ast
 import pathlib

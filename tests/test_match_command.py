@@ -26,6 +26,7 @@ def _buys(number, body):
     return 200, {}, completion(f"Talk: Please.\nAction: [BUY] $1 (1x {code})")
 
 
+@pytest.mark.slow
 def test_a_killed_match_goes_on_without_asking_twice(tmp_path):
     server = Server(_buys, seconds=0.2)
     with serving(server) as url:
