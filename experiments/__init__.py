@@ -10,6 +10,10 @@ def _leave(signum: int, frame: object) -> None:
     os._exit(os.EX_TEMPFAIL)
 
 
-if sys.argv[0] == "-m":  # A command of this package starts: for seconds it imports, until `cli.guard` takes over.
+_started = any(
+    flag == "-m" and module.startswith("experiments.")
+    for flag, module in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+)
+if sys.argv[0] == "-m" and _started:  # A command starts: for seconds it imports, until `cli.guard` takes over.
     for _signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_signum, _leave)

@@ -99,7 +99,8 @@ def test_every_seller_speaks_and_is_written_out(name, world, build):
     written = recording.record(jax.device_get(trajectory), tables, catalog, tokenizer, common)
     assert all(isinstance(fact, str) for episode in written for fact in episode.hidden.values())
     text = transcripts.markdown(written)
-    said = [line for variants in SELLERS[name].persona.talk.values() for line in variants]
+    persona = SELLERS[name].persona
+    said = [line for variants in (*persona.talk.values(), *persona.hints.values()) for line in variants]
     assert any(" ".join(transcripts.escape(line)) in text for line in said)
 
 

@@ -73,7 +73,7 @@ def test_it_says_what_a_chip_would_hold(compiled):
     # A vocabulary of 151,936 at both ends is most of it; in float32 nothing, since adapters alone are trained.
     ends = 2 * 151_936 * WIDTH
     assert report["parameters"] > ends > 100 * report["trained"]
-    assert 2 * ends / 2 < report["arguments"] < 3 * ends / 2
+    assert 2 * ends / 2 < report["arguments"] < 3 * ends / 2 + 64 * 2**20  # With the automata over its tokens.
     assert report["arguments"] < report["peak"] < report["limit"] == int(15.75 * 2**30)
     assert all(report["estimate"][phase] > 0 for phase in ("decode", "prefill", "update"))
 
