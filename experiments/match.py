@@ -1,7 +1,7 @@
 """Plays any buyer against any seller: scripted, the best response, trained, served by an API, or a person.
 
   python -m experiments.match --buyer=run:DIR --seller=neutral --output=DIR
-  OPENAI_API_KEY=... python -m experiments.match --buyer=api:MODEL --seller=run:DIR --output=DIR --max_dollars=5 \
+  OPENAI_API_KEY=... python -m experiments.match --buyer=api:MODEL --seller=run:DIR --output=DIR --max_dollars=5 \\
       --dollars_per_million=0.4,1.6
   python -m experiments.match --buyer=checkpoint:FOLDER --seller=api:MODEL@http://127.0.0.1:8000/v1 --output=DIR
 

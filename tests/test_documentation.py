@@ -14,7 +14,6 @@ from tests import forked
 from tests.tiny_run import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-UNDER_WAY = {"match", "paper", "persuasion"}  # Pages that other changes bring.
 
 
 def commands(page: pathlib.Path) -> list[list[str]]:
@@ -62,7 +61,7 @@ def test_commands_name_modules_configurations_and_fields_that_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-        if not target.startswith("http") and pathlib.Path(target).stem not in UNDER_WAY:
+        if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 

@@ -11,6 +11,7 @@ from tests import forked
 
 COMMANDS = [
     *("experiments.train", "experiments.evaluate", "experiments.export", "experiments.pool", "experiments.pretrained"),
+    *("experiments.match", "experiments.play", "experiments.reproduce", "experiments.page", "experiments.persuasion"),
     *("experiments.best_response", "launch.compile_check", "launch.local", "launch.tpu"),
 ]
 
