@@ -1,4 +1,4 @@
-"""The notebooks as files; `make test` also runs three of them at their small settings, by nbmake, and `make slow` the fourth."""
+"""The notebooks as files. By nbmake, `make test` also runs three of them, and `make slow` the fourth."""
 
 import json
 import re
