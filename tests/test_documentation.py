@@ -82,6 +82,7 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
         code, out, err = forked.run(module, small, seconds=900)
         assert code == 0 and "Results" in out, (module, err)
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.setattr("experiments.configs.quickstart.get_config", tiny.get_config)
+    config = tiny.get_config()  # It is made from the quickstart's.
+    monkeypatch.setattr("experiments.configs.quickstart.get_config", lambda: config)
     exec(block, {})
     assert (tmp_path / "runs/short/metrics.csv").exists()
