@@ -63,6 +63,7 @@ def test_a_run_that_has_trained_nothing_gives_way(tmp_path, capsys):
     assert len(again.saved["starts"]) == 1
 
 
+@pytest.mark.slow
 def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "PERSONAS", ("begging",))
     monkeypatch.setattr(reproduction, "UNSEEN", ("floor",))
