@@ -41,7 +41,7 @@ from negot_jax.models import presets, sharding, transformer
 from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.configs import LearnerConfig
 from negot_jax.rl.tables import Tables
-from negot_jax.rl.train_step import Frozen, Program, train_step
+from negot_jax.rl.train_step import Frozen, FrozenModel, Program, train_step
 from negot_jax.rl.updates import TrainState
 from negot_jax.roofline import estimate, hlo
 from negot_jax.roofline.chips import CHIPS
@@ -132,10 +132,11 @@ def build(config: Config, devices: list[jax.Device], prompt: int | None = None) 
     def start() -> tuple[TrainState, Frozen]:
         """What training starts with."""
         state = program.init_state(parts.key, transformer.init(parts.key, program.model))
-        shares = program.model.lora.rank or config.seller.model == "base"
+        other = program.opponent if isinstance(program.opponent, FrozenModel) else None
+        shares = program.model.lora.rank or (other and other.shared)
         return state, Frozen(
             base=published(program.model) if shares else None,
-            opponent=published(program.opponent.model) if config.seller.model == "own" else None,
+            opponent=published(other.model) if other and not other.shared else None,
             reference=weights.reference(parts, state.weights),
         )
 
@@ -198,8 +199,8 @@ def measure(inputs: Inputs) -> tuple[dict[str, Any], str]:
     own, chip = inputs.program, CHIPS[inputs.mesh.devices.flat[0].device_kind]
     whole = inputs.state.weights if not own.model.lora.rank else (inputs.state.weights, inputs.frozen.base)
     sides = {name: side for name in ("buyer", "seller") if (side := getattr(inputs.tables, name))}
-    models = (own.model, None if own.scripted else own.opponent.model)
-    players = [(model, side.layout) for model, side in zip(models, sides.values(), strict=False)]
+    models = {own.role: own.model} | ({} if own.scripted else {1 - own.role: own.opponent.model})
+    players = [(model, inputs.tables.side(role).layout) for role, model in models.items()]
     collectives = hlo.tally(text, mesh)
     return dict(
         mesh=mesh,

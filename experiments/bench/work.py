@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from negot_jax.game.types import BUYER
 from negot_jax.language.automaton import Tag
 from negot_jax.models import sharding
 from negot_jax.rl.tables import Side, Tables
@@ -41,7 +42,7 @@ def build(config: Config) -> tuple[Program, TrainState, Tables, Frozen]:
     On the current mesh.
     """
     parts = assembly.assemble(config, print_line=lambda line: None)
-    whole, seller = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
+    whole, seller = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
     state = sharding.shard(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
     return parts.program, state, sharding.shard(full_length(parts.train_tables)), Frozen(opponent=seller)
 

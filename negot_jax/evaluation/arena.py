@@ -1,4 +1,4 @@
-"""Buyers on held-out products, all on the same scenario draws (common random numbers)."""
+"""Buyers, or sellers, on held-out products, all on the same scenario draws (common random numbers)."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -12,15 +12,15 @@ from negot_jax import progress
 from negot_jax.config import field
 from negot_jax.evaluation import rows
 from negot_jax.evaluation.rows import Row
-from negot_jax.game import bargaining, buyers, play, rewards
-from negot_jax.game.types import GameParams, Outcome, Products, Scenario
+from negot_jax.game import bargaining, buyers, play, rewards, sellers
+from negot_jax.game.types import BUYER, SELLER, GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen, Program
-from negot_jax.solvers import best_response, schedules, utilities
+from negot_jax.solvers import best_response, schedules, selling, utilities
 from negot_jax.solvers.problem import Problem
 
 
@@ -31,7 +31,7 @@ class EvaluationConfig:
     episodes: int = field(8, "episodes of each held-out product")
     batch: int = field(256, "episodes that a language model plays at once")
     tuning_draws: int = field(4, "episodes of each training product on which linear schedules are compared")
-    best_response: bool = field(True, "solve for the best buyer against a scripted seller, to measure the others by")
+    best_response: bool = field(True, "solve for the best player against a scripted one, to measure the others by")
     transcripts: int = field(8, "the trained buyer's episodes in transcripts.md; episodes.html shows them all")
     sampling: SamplingConfig = field(SamplingConfig(), "how a language model samples its tokens")
     buyers: tuple[str, ...] = field(
@@ -43,48 +43,54 @@ class EvaluationConfig:
             "concession",
             "tit_for_tat",
         ),
-        "scripted buyers to compare with",
+        "scripted buyers to compare a buyer with",
+    )
+    sellers: tuple[str, ...] = field(
+        ("boulware", "floor"), "scripted sellers to compare a seller with, besides game.seller"
     )
 
     def __post_init__(self):
         for name, least in (("episodes", 1), ("batch", 1), ("tuning_draws", 1), ("transcripts", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least {least}.")
-        for spec in self.buyers:
-            buyers.make(spec)
-        if len(set(self.buyers)) < len(self.buyers):
-            raise ValueError(f"evaluation.buyers={self.buyers} names a buyer twice. Leave the repetition out.")
+        for name, make in (("buyers", buyers.make), ("sellers", sellers.make)):
+            for spec in (specs := getattr(self, name)):
+                make(spec)
+            if len(set(specs)) < len(specs):
+                raise ValueError(f"evaluation.{name}={specs} names one twice. Leave the repetition out.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Played:
     """What was played: by row, the final states [products * episodes], product by product, and what was said; and the
     best response with its bounds on the prior, if it was asked for. Trajectories are `rollout.readable`, on the host.
-    buyers: the scripted rows' own.
+    scripts: the scripted rows' own.
     """
 
     trajectories: dict[Row, rollout.Trajectory]
-    buyers: dict[Row, buyers.Buyer]
+    scripts: dict[Row, buyers.Buyer | sellers.Seller]
     solution: best_response.Solution | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Arena:
-    """Where buyers meet the seller.
+    """Where players of the program's role meet its opponent.
 
-    program, frozen: as in training. test: the held-out products. train: those that the linear schedule is tuned on.
-    prior: the latter at one list price, which the best response is found from.
+    program, frozen: as in training. seller: of `game.seller`. test: the held-out products. train: those that the linear
+    schedule is tuned on. prior: the latter at one list price, which the best response is found from.
     """
 
     program: Program
     frozen: Frozen
     config: EvaluationConfig
+    seller: str
     test: Tables
     train: Tables
     prior: Products
 
     def evaluate(self, weights: Mapping[Row, Weights], key: jax.Array) -> Played:
-        """Every row of the table: the language models, the scripted buyers, the tuned schedule, the best response.
+        """Every row of the table: the language models, the scripted players, the best response; among buyers, the tuned
+        schedule.
 
         Args:
           weights: what is trained of each language model, by row.
@@ -93,20 +99,27 @@ class Arena:
         key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
         drawn = scenarios(self.test.params, config.episodes, key_scenarios)
         trajectories, solution = {}, None
-        scripted = {Row("scripted", spec): buyers.make(spec) for spec in config.buyers}
+        buys = self.program.role == BUYER
+        specs = config.buyers if buys else dict.fromkeys((self.seller, *config.sellers))
+        scripted = {Row("scripted", spec): (buyers if buys else sellers).make(spec) for spec in specs}
         with progress.phases() as say:
             for row, own in weights.items():
                 say(f"playing {row.label}")
                 trajectories[row] = self.play_language_model(own, drawn, key_buyers)
-            say("tuning the linear schedule")
-            tuned = self.tune_linear(key_tuning)
-            scripted[rows.tuned(tuned)] = tuned
+            if buys:
+                say("tuning the linear schedule")
+                tuned = self.tune_linear(key_tuning)
+                scripted[rows.tuned(tuned)] = tuned
             if self.unsolvable() is None:
                 say("solving for the best response")
-                solution = self.solve(jax.random.fold_in(key, 3))
-                scripted[rows.BEST_RESPONSE] = solution.buyer
-            say("playing the scripted buyers")
-            played = self.play_policies(list(scripted.values()), drawn, key_buyers)
+                if buys:
+                    solution = self.solve(jax.random.fold_in(key, 3))
+                    scripted[rows.BEST_RESPONSE] = solution.buyer
+                else:
+                    scripted[rows.BEST_RESPONSE] = self.solve_seller(jax.random.fold_in(key, 3))
+            say("playing the scripted players")
+            play_all = self.play_policies if buys else self.play_sellers
+            played = play_all(list(scripted.values()), drawn, key_buyers)
         return Played(trajectories | dict(zip(scripted, played, strict=True)), scripted, solution)
 
     def unsolvable(self) -> str | None:
@@ -114,7 +127,9 @@ class Arena:
         if not self.config.best_response:
             return "evaluation.best_response is off"
         if not self.program.scripted:
-            return "the seller is a language model"
+            return f"the {'seller' if self.program.role == BUYER else 'buyer'} is a language model"
+        if self.program.role == SELLER:
+            return None
         return best_response.unsupported(self.train.script, self.prior, self.train.params.reward)
 
     def solve(self, key: jax.Array) -> best_response.Solution:
@@ -122,6 +137,11 @@ class Arena:
         rules = self.train.params
         utility = utilities.of_reward(rewards.REWARDS[rules.reward])
         return best_response.solve(key, Problem(self.train.script, self.prior, rules.turns, utility))
+
+    def solve_seller(self, key: jax.Array) -> sellers.Seller:
+        """The best seller found against the scripted buyers; it rounds asks as the scripted seller does."""
+        tick = getattr(self.train.script, "tick", 1)
+        return selling.best_seller(key, self.program.opponent, self.train.params, tick=tick)
 
     def play_policies(
         self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
@@ -137,9 +157,22 @@ class Arena:
         trajectory = self._against_model(self.test, policies, drawn, key)
         return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
 
+    def play_sellers(
+        self, policies: Sequence[sellers.Seller], drawn: Scenario, key: jax.Array
+    ) -> list[rollout.Trajectory]:
+        """Scripted sellers on all scenarios against the buyer, each as in `Played`."""
+        played = []
+        for policy in policies:
+            fixed = (self.program, self.frozen, self.test.replace(script=policy))
+            parts = [jax.device_get(_play_seller(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
+            played.append(_joined(parts, drawn.product.size))
+        return played
+
     def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
-        """Outcomes [products] of scripted buyers on the training products; {} where a language model sells."""
-        if not self.program.scripted:
+        """Outcomes [products] of scripted buyers on the training products; {} where a language model plays or the rows
+        are sellers.
+        """
+        if self.program.role == SELLER or not self.program.scripted:
             return {}
         rules, drawn = self.train.params, scenarios(self.train.params, 1, key)
         return {row: play.play(key, own, self.train.script, drawn, rules)[1] for row, own in policies.items()}
@@ -199,6 +232,14 @@ def _play(program, sampling, weights, frozen, tables, key, drawn):
     seated = program.players(weights, frozen, tables, sampling)
     trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
     return sharding.replicate(rollout.readable(trajectory))  # The host reads it.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _play_seller(program, frozen, tables, key, drawn):
+    """The scripted seller of the tables."""
+    seated = (program.opponent_player(frozen, tables), players.scripted_seller(tables))
+    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
+    return sharding.replicate(rollout.readable(trajectory))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -74,8 +74,9 @@ class Episode:
     """One episode. Money is integer cents.
 
     run: the id of the run whose evaluation or training it belongs to, "" without one; seed: of its training.
-    buyer: who bought, as a row of the tables. seller: who sold. persona: the seller's manner. versions: what tells
-    apart players of one name, by role: a run and its iterations, or a served model.
+    buyer: who bought, as a row of the tables. seller: who sold. selling: the latter as a row, where the tables compare
+    sellers. persona: the seller's manner. versions: what tells apart players of one name, by role: a run and its
+    iterations, or a served model.
     product: its row in the catalog that was played; episode: which of the product's, from 0. key: the data of the
     scenario's random key. hidden: what only the seller knows besides its cost, by name.
     end, deal_price, reward, interventions: as in `Outcome`; deal_price is None without a deal.
@@ -107,6 +108,17 @@ class Episode:
     seed: int = 0
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     incomplete: str = ""
+    selling: Row | None = None
+
+    @property
+    def row(self) -> Row:
+        """The player that the tables are about."""
+        return self.selling or self.buyer
+
+    @property
+    def role(self) -> int:
+        """The side of that player."""
+        return SELLER if self.selling else BUYER
 
     @property
     def complete(self) -> bool:
@@ -119,6 +131,7 @@ class Episode:
             "version": VERSION,
             **fields,
             "buyer": self.buyer.to_json(),
+            "selling": self.selling and self.selling.to_json(),
             "rules": dataclasses.asdict(self.rules),
             "messages": [_message_to_json(message) for message in self.messages],
             "end": self.end.name.lower(),
@@ -141,6 +154,7 @@ def from_json(values: Mapping[str, Any]) -> Episode:
             **values
             | {
                 "buyer": rows.from_json(values["buyer"]),
+                "selling": (selling := values.get("selling")) and rows.from_json(selling),
                 "rules": Rules(**values["rules"]),
                 "messages": tuple(_message_from_json(message) for message in values["messages"]),
                 "end": End[values["end"].upper()],
@@ -179,11 +193,13 @@ def read(path: str | os.PathLike) -> list[Episode]:
 
 
 def outcomes(episodes: Sequence[Episode]) -> Outcome:
-    """The buyers' outcomes, numpy [episodes], computed again from what was played.
+    """The outcomes, numpy [episodes], as the players that the tables are about see them, from what was played.
 
     Raises:
-      ValueError: the episodes were paid by different rewards.
+      ValueError: the episodes were paid by different rewards, or are of both sides.
     """
+    if len(roles := {own.role for own in episodes}) > 1:
+        raise ValueError("episodes whose rows are buyers and episodes whose rows are sellers have no common table")
     turns = max(own.rules.turns for own in episodes)
     if len(paid := {own.rules.reward for own in episodes}) > 1:
         raise ValueError(
@@ -212,7 +228,7 @@ def outcomes(episodes: Sequence[Episode]) -> Outcome:
         interventions=column(lambda own: own.interventions),
     )
     params = GameParams(products=None, turns=turns, reward=paid.pop())
-    return jax.device_get(jax.vmap(rewards.outcome, (0, None))(state, params))
+    return jax.device_get(jax.vmap(lambda own: rewards.outcome(own, params, *roles))(state))
 
 
 def _cents(price: int | None) -> int:

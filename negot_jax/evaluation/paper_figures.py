@@ -114,12 +114,12 @@ def _legend(figure: Figure, grid: np.ndarray, columns: int = 4) -> None:
 def _main_rows(own: Pairing) -> list[tuple[str, str]]:
     """Those that a figure has room for, by `Row.key`: start, trained buyer, tuned schedule, best response."""
     wanted = ("start", "trained", "tuned", "best response")
-    found = dict.fromkeys(episode.buyer.key for episode in own.runs[0])
+    found = dict.fromkeys(episode.row.key for episode in own.runs[0])
     return [key for key in found if key[0] in wanted]
 
 
 def _of(own: Pairing, key: tuple[str, str]) -> list[Episode]:
-    return [episode for run in own.runs for episode in run if episode.buyer.key == key and episode.complete]
+    return [episode for run in own.runs for episode in run if episode.row.key == key and episode.complete]
 
 
 def _reward_gap(own: Pairing) -> Figure:

@@ -30,8 +30,11 @@ def record(
       common: the fields of all these episodes alike: who played, by which rules, in which run.
     """
     state = trajectory.state
-    scenario, rewards_B = state.scenario, np.asarray(_rewards(state, tables.params))
-    hidden_B = None if trajectory.seller is not None else jax.device_get(_hidden_types(tables.script, scenario))
+    role = SELLER if common.get("selling") else BUYER
+    scenario, rewards_B = state.scenario, np.asarray(_rewards(state, tables.params, role))
+    # Of the scripted sellers that are rows, `tables` knows but one.
+    unknown = trajectory.seller is not None or role == SELLER
+    hidden_B = None if unknown else jax.device_get(_hidden_types(tables.script, scenario))
     seen: dict[int, int] = {}
     found = []
     for row, product in enumerate(scenario.product.tolist()):
@@ -60,9 +63,9 @@ def _price(cents: np.ndarray) -> int | None:
     return None if cents == NONE else int(cents)
 
 
-@jax.jit
-def _rewards(state: GameState, params: GameParams) -> jax.Array:
-    return jax.vmap(rewards.outcome, (0, None))(state, params).reward
+@functools.partial(jax.jit, static_argnames="role")
+def _rewards(state: GameState, params: GameParams, role: int) -> jax.Array:
+    return jax.vmap(lambda own: rewards.outcome(own, params, role))(state).reward
 
 
 @functools.partial(jax.jit, static_argnames="seller")

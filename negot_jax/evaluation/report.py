@@ -50,10 +50,11 @@ def write(
     if curves is not None:
         levels = {f"{row.label}, training products": _means(outcome) for row, outcome in references.items()}
         figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
-    played = Pairing(settings.seller, 0, settings.seller, (tuple(episodes),))
+    met = settings.buyer or settings.seller
+    played = Pairing(met, 0, met, (tuple(episodes),))
     paper_figures.prices(played).savefig(directory / "prices.png")
-    page.save(directory / page.FILE, [own for own in episodes if own.buyer.kind in _ON_THE_PAGE])
-    trained = [own for own in episodes if own.buyer == TRAINED]
+    page.save(directory / page.FILE, [own for own in episodes if own.row.kind in _ON_THE_PAGE])
+    trained = [own for own in episodes if own.row == TRAINED]
     transcripts.save(directory / "transcripts.md", transcripts.pick(trained, transcribed))
     return tables.text(summary, settings)
 

@@ -18,6 +18,7 @@ from negot_jax.evaluation import rows
 from negot_jax.evaluation.episodes import Episode, outcomes
 from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards
+from negot_jax.game.types import BUYER
 
 _MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks", "arguments")
 
@@ -42,7 +43,8 @@ class Summary:
     metrics: by row, then metric; None where no episode has a value, as a bargained ratio without deals.
     differences: by row, its reward minus the reference's; the reference itself is left out.
     gaps, headroom: by row, the reward of the best response minus its own; and the share that it recovers of what the
-    best response earns above the tuned linear schedule, (own - tuned) / (best - tuned), None where that is nothing.
+    best response earns above the tuned linear schedule (among sellers, the first scripted one), (own - tuned) / (best -
+    tuned), None where that is nothing.
     Both are empty without a best response.
     """
 
@@ -54,7 +56,7 @@ class Summary:
 
 
 def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
-    """Sums the metrics within each product, by buyer.
+    """Sums the metrics within each product, by row.
 
     Besides those of `rewards.metrics`: `false_deal`, the rate of deals below the seller's cost; and `complete`, the
     only one in which incomplete episodes count.
@@ -62,13 +64,14 @@ def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
     outcome_N = outcomes(episodes)
     each = jax.vmap(lambda own: rewards.metrics(jax.tree.map(lambda x: x[None], own)))(outcome_N)
     every_N = np.ones(len(episodes))
-    pairs = jax.device_get(each) | {"false_deal": (outcome_N.other_ratio < 0, every_N)}
+    sold_N = outcome_N.other_ratio if episodes[0].role == BUYER else outcome_N.ratio
+    pairs = jax.device_get(each) | {"false_deal": (sold_N < 0, every_N)}
     complete_N = np.array([own.complete for own in episodes], np.float64)
     pairs = {name: complete_N * np.stack(pair) for name, pair in pairs.items()} | {"complete": (complete_N, every_N)}
     product_N = np.array([own.product for own in episodes])
     by_row: dict[Row, list[int]] = {}
     for place, own in enumerate(episodes):
-        by_row.setdefault(own.buyer, []).append(place)
+        by_row.setdefault(own.row, []).append(place)
     count = lambda values, own: np.bincount(product_N[own], values[own], minlength=product_N.max() + 1)
     return {
         row: {name: np.stack([count(values, own) for values in pair]) for name, pair in pairs.items()}
@@ -119,7 +122,7 @@ def summarize(
         rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
     of_kind = lambda kind: [row for row in pooled if row.kind == kind]
     against = functools.partial(_compare, rewards_by_row)
-    best, tuned = of_kind("best response"), of_kind("tuned")
+    best, tuned = of_kind("best response"), of_kind("tuned") or of_kind("scripted")[:1]
     share = lambda own, best, tuned: (own - tuned) / (best - tuned)
     return Summary(
         metrics=metrics,

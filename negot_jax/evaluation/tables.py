@@ -43,8 +43,14 @@ class Settings:
     runs: tuple[TrainedRun, ...]  # more than one are pooled
     identity: Mapping[str, Any]  # what pooled runs must agree in: their configuration but for the seed, and its inputs
     command: str  # makes the numbers again
+    buyer: str = ""  # who bought, where the rows are sellers
     # Mean reward on the training products: the best response's, and what no buyer and no clairvoyant exceeds.
     bounds: tuple[float, float, float] | None = None
+
+    @property
+    def side(self) -> str:
+        """The side of the rows."""
+        return "seller" if self.buyer else "buyer"
 
 
 def plain(interval: Interval) -> str:
@@ -100,7 +106,7 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
     },
     _OPTIMUM: {
         "gap in reward": (GAP, plain),
-        "headroom over tuned linear recovered %": (HEADROOM, percent),
+        "headroom recovered %": (HEADROOM, percent),
     },
     "How the other episodes end, and how long a deal takes": {
         "buyer quits MI %": ("buyer_quit/mi", percent),
@@ -142,7 +148,7 @@ def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
     return {title: columns for title, columns in tables.items() if columns}
 
 
-def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[str, str]]:
+def cells(summary: Summary, columns: dict[str, tuple[str, Style]], side: str = "buyer") -> list[dict[str, str]]:
     """Returns a dict for each row, of its cells by column header; `MISSING` where a metric has no value."""
 
     def cell(row: Row, metric: str, style: Style) -> str:
@@ -151,12 +157,12 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[
         return MISSING if known is None else style(known)
 
     return [
-        {"buyer": row.label, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
+        {side: row.label, **{header: cell(row, metric, style) for header, (metric, style) in columns.items()}}
         for row in summary.metrics
     ]
 
 
-def paragraph(summary: Summary) -> str:
+def paragraph(summary: Summary, side: str = "buyer") -> str:
     """The result in three sentences: what is earned, how, and how far from the best."""
     own = summary.metrics[summary.reference]
 
@@ -167,14 +173,15 @@ def paragraph(summary: Summary) -> str:
 
     start = [lead(row) for row in summary.metrics if row.kind == "start"]
     told = [
-        f"The {summary.reference.label} buyer earns a mean reward of {plain(own['reward'])}"
+        f"The {summary.reference.label} {side} earns a mean reward of {plain(own['reward'])}"
         + "".join(f", {ahead}" for ahead in start)
         + "."
     ]
     ratio = "" if own["bargained_ratio"] is None else f" at {plain(own['bargained_ratio'])} of the surplus"
+    failed = "its budget" if side == "buyer" else "the buyer's budget"
     told.append(
         f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
-        f"end above its budget and {percent(own['format_error'])} % in a format error."
+        f"end above {failed} and {percent(own['format_error'])} % in a format error."
     )
     others = [row for row in summary.metrics if row != summary.reference]
     scripted = [row for row in others if row.kind in ("scripted", "tuned")]
@@ -186,7 +193,7 @@ def paragraph(summary: Summary) -> str:
         )
     elif scripted:
         best = max(scripted, key=lambda row: summary.metrics[row]["reward"].value)
-        told.append(f"Its lead is {lead(best)}, the best scripted buyer.")
+        told.append(f"Its lead is {lead(best)}, the best scripted {side}.")
     return " ".join(told)
 
 
@@ -200,7 +207,7 @@ def caption(summary: Summary, settings: Settings) -> str:
     trained = f", training seed{'s' * (len(settings.runs) > 1)} {seeds}" if settings.runs else ""
     drawn = "products" if len(settings.runs) <= 1 else "products and training runs"
     return (
-        f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, seller {settings.seller}, "
+        f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, {_other(settings)}, "
         f"prices {prices}, decoding {decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
@@ -208,7 +215,17 @@ def caption(summary: Summary, settings: Settings) -> str:
     )
 
 
+def _other(settings: Settings) -> str:
+    """Whom the rows met."""
+    return f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
+
+
 def _bounds(settings: Settings) -> str:
+    if settings.buyer:
+        return (
+            " Best response: the best ladders of asks found against these buyers, on the training products. Headroom: "
+            "what it earns more than the first scripted seller."
+        )
     if settings.bounds is None:
         return ""
     found, upper, clairvoyant = settings.bounds
@@ -223,11 +240,11 @@ def text(summary: Summary, settings: Settings) -> str:
     """Returns the tables for a terminal of `WIDTH` columns; the rows' names are wrapped where they must be."""
 
     def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [list(row.values()) for row in cells(summary, columns)]
+        rows = [list(row.values()) for row in cells(summary, columns, settings.side)]
         numbers = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
         return tabulate.tabulate(
             rows,
-            ["buyer", *(header.replace(" ", "\n", 1) for header in columns)],
+            [settings.side, *(header.replace(" ", "\n", 1) for header in columns)],
             tablefmt="simple",
             disable_numparse=True,
             colalign=["left"] + ["right"] * len(columns),
@@ -235,7 +252,11 @@ def text(summary: Summary, settings: Settings) -> str:
         )
 
     parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    told = [textwrap.fill(paragraph(summary), WIDTH), *parts, textwrap.fill(caption(summary, settings), WIDTH)]
+    told = [
+        textwrap.fill(paragraph(summary, settings.side), WIDTH),
+        *parts,
+        textwrap.fill(caption(summary, settings), WIDTH),
+    ]
     return "\n\n".join(told) + "\n"
 
 
@@ -243,17 +264,20 @@ def markdown(summary: Summary, settings: Settings) -> str:
     """Returns the tables as GitHub Markdown."""
 
     def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [[cell.replace("|", r"\|") for cell in row.values()] for row in cells(summary, columns)]
+        rows = [[cell.replace("|", r"\|") for cell in row.values()] for row in cells(summary, columns, settings.side)]
         return tabulate.tabulate(
             rows,
-            ["buyer", *columns],
+            [settings.side, *columns],
             tablefmt="github",
             disable_numparse=True,
             colalign=["left"] + ["right"] * len(columns),
         )
 
     parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return "\n\n".join([paragraph(summary), *parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
+    return (
+        "\n\n".join([paragraph(summary, settings.side), *parts, caption(summary, settings), f"`{settings.command}`"])
+        + "\n"
+    )
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:

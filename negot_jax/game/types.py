@@ -65,7 +65,8 @@ class Stream(enum.IntEnum):
     NOISE = 1  # the seller's noise, folded again with the turn
     REPAIR = 2  # the margin of the replacement moves
     WORDING = 3  # how a scripted side words its action, folded again with the turn
-    SPEECH = 4  # the tokens of a language-model seller, folded again with the turn
+    SPEECH = 4  # the tokens of a frozen language model, folded again with the turn
+    BUYER = 5  # which of several scripted buyers it is
 
 
 @struct.dataclass

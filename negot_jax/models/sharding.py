@@ -136,7 +136,12 @@ def leaf_name(path: jax.tree_util.KeyPath) -> str:
 
 
 def spec(name: str, ndim: int) -> P:
-    """The table's line for an array whose name ends like that of a weight; of anything else every device has a copy."""
+    """The table's line for an array whose name ends like that of a weight; of anything else every device has a copy.
+
+    Weights in a pool (`rl.self_play`) have one more dimension, which is not cut.
+    """
+    if ndim and ".pools." in f".{name}":
+        return P(None, *spec(name.rpartition("pools.")[2], ndim - 1))
     own = next((own for weight, own in SPECS.items() if f".{name}".endswith(f".{weight}")), None)
     return P() if own is None else P(*(None, EXPERT)[: ndim - len(own)], *own)
 

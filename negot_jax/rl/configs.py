@@ -7,7 +7,7 @@ from typing import Literal
 import optax
 
 from negot_jax.config import field, require_known
-from negot_jax.game import sellers
+from negot_jax.game import buyers, sellers
 from negot_jax.game.personas import Persona
 from negot_jax.game.rewards import REWARDS
 from negot_jax.models.sampling import SamplingConfig
@@ -67,26 +67,59 @@ class LanguageConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SellerConfig:
-    """The seller: the scripted one of `game.seller`, or a frozen language model."""
+class BuyerConfig:
+    """Who buys where the seller learns: scripted buyers, or a frozen language model."""
 
     model: Literal["scripted", "base", "own"] = field(
         "scripted",
-        "'base': the buyer's model before training, shared; 'own': another one, see seller.checkpoint",
+        "'base': the seller's model before training, shared; 'own': another one, see buyer.checkpoint; where both "
+        "sides learn, the one that does",
+    )
+    policies: tuple[str, ...] = field(
+        ("concession", "linear(start=0.5, end=1.0)", "tit_for_tat"),
+        "the scripted buyers, one of them for each scenario",
     )
     checkpoint: str | None = field(
-        None, "folder of the seller's own checkpoint, with the buyer's tokenizer; without it the warm start trains one"
+        None, "folder of the buyer's own checkpoint, or of a run; without it the warm start trains one"
+    )
+    sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a frozen language model samples")
+
+    def __post_init__(self):
+        _require_own("buyer", self)
+        if not self.policies:
+            raise ValueError("buyer.policies is empty: name a scripted buyer.")
+        for spec in self.policies:
+            buyers.make(spec)
+
+
+@dataclasses.dataclass(frozen=True)
+class SellerConfig:
+    """The seller: the scripted one of `game.seller`, or a language model."""
+
+    model: Literal["scripted", "base", "own"] = field(
+        "scripted",
+        "'base': the buyer's model before training, shared; 'own': another one, see seller.checkpoint; where the "
+        "seller learns, the one that does",
+    )
+    checkpoint: str | None = field(
+        None,
+        "folder of the seller's own checkpoint, with the buyer's tokenizer, or of a run; without it the warm start "
+        "trains one",
     )
     message_tokens: int = field(64, "cap of a language model's message")
     decoding: Decoding = field("free", _DECODING)
     sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a language model samples")
 
     def __post_init__(self):
-        if self.checkpoint and self.model != "own":
-            raise ValueError(
-                f"seller.checkpoint={self.checkpoint!r} is not read with seller.model={self.model!r}. Set "
-                "seller.model='own', or leave the checkpoint out."
-            )
+        _require_own("seller", self)
+
+
+def _require_own(side: str, config: BuyerConfig | SellerConfig) -> None:
+    if config.checkpoint and config.model != "own":
+        raise ValueError(
+            f"{side}.checkpoint={config.checkpoint!r} is not read with {side}.model={config.model!r}. Set "
+            f"{side}.model='own', or leave the checkpoint out."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +168,7 @@ class OptimizerConfig:
 class LearnerConfig:
     """One iteration: who learns, how much is played, and how it is batched for the updates."""
 
-    role: Literal["buyer", "seller"] = field("buyer", "the seat that learns")
+    role: Literal["buyer", "seller", "both"] = field("buyer", "the side that learns; 'both': self-play, see self_play")
     scenarios: int = field(64, "scenarios per iteration")
     group: int = field(8, "episodes per scenario")
     epochs: int = field(1, "passes over an iteration's episodes")

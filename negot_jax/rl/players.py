@@ -108,19 +108,21 @@ def scripted_buyer(
 ) -> ScriptedPlayer:
     """Scripted buyers: row i follows policy i modulo their number.
 
-    Randomness is drawn per row from `key`. Without one it depends on scenario and turn only, so the members of a group
-    meet the same buyer.
+    Randomness is drawn per row from `key`. Without one, it and the policy depend on scenario and turn only, so the
+    members of a group meet the same buyer.
     """
 
     def act(state: GameState):
-        rows = jnp.arange(state.turn.size)
-        if key is None:  # The seller uses numbers below `turns` of this stream.
+        rows = which = jnp.arange(state.turn.size)
+        if key is None:
+            which = jax.vmap(jax.random.bits)(_scenario_keys(state, Stream.BUYER, jnp.int32(0)))
+            # The seller uses numbers below `turns` of this stream.
             keys = _scenario_keys(state, Stream.NOISE, turns + state.turn)
         else:
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows * turns + state.turn)
         observation = jax.vmap(functools.partial(bargaining.observe, role=BUYER))(state)
         said = [jax.vmap(functools.partial(policy.act, turns=turns))(keys, observation) for policy in policies]
-        return jax.tree.map(lambda *options: jnp.stack(options)[rows % len(policies), rows], *said)
+        return jax.tree.map(lambda *options: jnp.stack(options)[which % len(policies), rows], *said)
 
     return ScriptedPlayer(BUYER, act, keeps_dialogue)
 

@@ -44,22 +44,27 @@ NOTHING_FROZEN = Frozen()
 
 @dataclasses.dataclass(frozen=True)
 class FrozenModel:
-    """A language model as the opponent. shared: whether its weights are the learner's base."""
+    """A language model as the opponent. shared: whether its weights are the learner's base.
+
+    Of a model with adapters, the opponent's own weights are adapters of the learner's base.
+    """
 
     model: ModelConfig
     sampling: SamplingConfig
     shared: bool
 
     def weights(self, frozen: Frozen) -> Weights:
-        return frozen.base if self.shared else frozen.opponent
+        if self.shared:
+            return frozen.base
+        return lora.join(frozen.opponent, frozen.base) if self.model.lora.rank else frozen.opponent
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
     """Everything static about the program.
 
-    opponent: who sits opposite the learner. A frozen language model or a scripted buyer; None for the scripted seller
-    of the tables.
+    opponent: who sits opposite the learner. A frozen language model or scripted buyers, one of them a scenario; None
+    for the scripted seller of the tables.
     """
 
     model: ModelConfig
@@ -68,7 +73,7 @@ class Program:
     sampling: SamplingConfig
     optimizer: OptimizerConfig
     iterations: int
-    opponent: FrozenModel | Buyer | None = None
+    opponent: FrozenModel | tuple[Buyer, ...] | None = None
 
     def __post_init__(self):
         self.sampling.require_full_support("learner.sampling")
@@ -79,7 +84,7 @@ class Program:
             )
         if self.scripted and (self.role == BUYER) != (self.opponent is None):
             raise ValueError(
-                f"learner.role={self.config.role!r} with opponent={self.opponent!r}: give a seller a scripted buyer or "
+                f"learner.role={self.config.role!r} with opponent={self.opponent!r}: give a seller scripted buyers or "
                 "a FrozenModel; give a buyer a FrozenModel, or None for the scripted seller of the tables."
             )
 
@@ -150,12 +155,19 @@ class Program:
         side, temperature = tables.side(self.role), self.sampling.temperature
         return scoring.score_messages(self.model, weights, side.layout, dialogue, side.form, temperature, width)
 
+    def step(
+        self, iteration: int, state: TrainState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
+    ) -> tuple[TrainState, Metrics, rollout.Trajectory]:
+        """An iteration, as `train_step`; which one it is the state knows."""
+        del iteration
+        return train_step(self, state, tables, frozen)
+
     def _opponent(self, frozen: Frozen, tables: Tables) -> Player:
         other = self.opponent
         if other is None:
             return scripted_seller(tables)
         if self.scripted:
-            return scripted_buyer((other,), tables.params.turns)
+            return scripted_buyer(other, tables.params.turns)
         return LanguageModelPlayer(1 - self.role, other.model, other.weights(frozen), other.sampling, per_scenario=True)
 
     def _gathered(self, frozen: Frozen) -> Frozen:

@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: catalog, dialect, tables, program."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
@@ -9,6 +10,8 @@ import jax
 from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
+from negot_jax.game import buyers
+from negot_jax.game.buyers import Buyer
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
@@ -16,11 +19,13 @@ from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, sharding, stored
 from negot_jax.models.presets import ModelConfig
+from negot_jax.rl.configs import BuyerConfig, SellerConfig
+from negot_jax.rl.self_play import SelfPlay, SelfPlayConfig
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import FrozenModel, Program
 from negot_jax.run import manifest
 from negot_jax.run.config import PATHS, Config, override
-from negot_jax.training import storage
+from negot_jax.training import checkpoint, storage
 
 TOKENIZER = "tokenizer.model"  # In the workdir, where the model brings none.
 
@@ -30,7 +35,7 @@ class Parts:
     """What a configuration comes to, without weights.
 
     train, test: the products of the split; train_tables, test_tables: made of them. catalog_digest: of all products
-    as they were read.
+    as they were read. programs: by the role that learns; in self-play there are two.
     """
 
     config: Config
@@ -39,7 +44,7 @@ class Parts:
     dialect: Dialect
     train_tables: Tables
     test_tables: Tables
-    program: Program
+    programs: dict[int, Program]
     catalog_digest: str
 
     @property
@@ -47,20 +52,36 @@ class Parts:
         return jax.random.key(self.config.seed)
 
     @property
-    def clones_seller(self) -> bool:
-        """Whether the warm start makes the seller."""
-        return self.config.seller.model == "own" and self.config.seller.checkpoint is None
+    def program(self) -> Program:
+        """The buyer's, or of a run in which the seller alone learns, the seller's."""
+        return next(iter(self.programs.values()))
+
+    @property
+    def learner(self) -> Program | SelfPlay:
+        """What takes the training steps."""
+        if len(self.programs) == 1:
+            return self.program
+        return SelfPlay((self.programs[BUYER], self.programs[SELLER]), self.config.self_play)
+
+    def opponent(self, role: int) -> BuyerConfig | SellerConfig:
+        """Who plays against a learner of this role."""
+        return self.config.seller if role == BUYER else self.config.buyer
+
+    def clones_opponent(self, role: int) -> bool:
+        """Whether the warm start makes that player."""
+        return (other := self.opponent(role)).model == "own" and other.checkpoint is None
 
     def inputs(self) -> dict[str, str]:
         """The digests that identify a run together with its configuration: see `manifest.run_id`."""
         folders = {
             "model.checkpoint": self.config.model.checkpoint,
+            "buyer.checkpoint": self.config.buyer.checkpoint,
             "seller.checkpoint": self.config.seller.checkpoint,
         }
         return {
             "catalog": self.catalog_digest,
             "tokenizer": manifest.digest(self.dialect.tokenizer.model),
-            **{name: stored.digest(folder) for name, folder in folders.items() if folder},
+            **{name: _digest(folder) for name, folder in folders.items() if folder},
             **manifest.random_inputs(),
         }
 
@@ -85,16 +106,11 @@ def assemble(
       ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
     require_backend()
-    if config.learner.role != "buyer":
-        raise ValueError(
-            f"learner.role={config.learner.role!r}: runs and their reports are of buyers. "
-            "`negot_jax.rl.train_step.Program` trains a seller, against a scripted buyer or a FrozenModel."
-        )
     config = with_local_checkpoints(config)
     model = config.model.config()
-    for folder, shape in ((config.model.checkpoint, model), (config.seller.checkpoint, None)):
-        if folder:
-            hf_checkpoint.check(folder, shape or hf_config.read(folder))
+    for folder in (config.model.checkpoint, config.buyer.checkpoint, config.seller.checkpoint):
+        if folder and not is_run(folder):
+            hf_checkpoint.check(folder, model if folder == config.model.checkpoint else hf_config.read(folder))
     catalog = catalogs.load(config.catalog.name, config.catalog.data_dir)
     train, test = catalogs.split(catalog, config.catalog.test)
     digest = catalogs.digest(catalog)
@@ -110,9 +126,11 @@ def assemble(
             "Leave it out; config.language.vocab_size sizes the tokenizer."
         )
     model = dataclasses.replace(model, vocab_size=size)
-    seller = make_seller(config, model, dialect)
-    if seller is not None:
-        sharding.require_fit(config.mesh, devices, seller.model, {})
+    roles = {"buyer": (BUYER,), "seller": (SELLER,), "both": (BUYER, SELLER)}[config.learner.role]
+    opponents = {role: make_opponent(config, role, model, dialect) for role in roles}
+    for opponent in opponents.values():
+        if isinstance(opponent, FrozenModel):
+            sharding.require_fit(config.mesh, devices, opponent.model, {})
     build = functools.partial(
         build_tables, dialect=dialect, game=config.game, language=config.language, seller=config.seller
     )
@@ -121,17 +139,56 @@ def assemble(
         known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build(train, token_grammar=known)
     test_tables = build(test, token_grammar=train_tables.grammar)
-    program = Program(
-        model,
-        config.learner,
-        config.algorithm,
-        config.sampling,
-        config.optimizer,
-        config.training.iterations,
-        seller,
-    )
+    programs = {
+        role: Program(
+            model,
+            dataclasses.replace(config.learner, role=("buyer", "seller")[role]),
+            config.algorithm,
+            config.sampling,
+            config.optimizer,
+            config.training.iterations,
+            opponent,
+        )
+        for role, opponent in opponents.items()
+    }
     print_line(catalogs.describe(catalog, config.catalog.test))
-    return Parts(config, train, test, dialect, train_tables, test_tables, program, digest)
+    return Parts(config, train, test, dialect, train_tables, test_tables, programs, digest)
+
+
+def require_seats(config: Config) -> None:
+    """Raises ValueError for a run whose learners are not in their seats, or a section that nobody would read."""
+    role, learns = config.learner.role, {"buyer": config.buyer, "seller": config.seller}
+    if role == "buyer":
+        if config.buyer != BuyerConfig():
+            raise ValueError("config.buyer says whom a seller meets, but learner.role='buyer'. Leave config.buyer out.")
+        return _require_self_play(config)
+    for side in ("buyer", "seller") if role == "both" else ("seller",):
+        if (own := learns[side]).model != "own" or own.checkpoint:
+            raise ValueError(
+                f"learner.role={role!r} with {side}.model={own.model!r}, {side}.checkpoint={own.checkpoint!r}: the "
+                f"{side} learns. Set {side}.model='own' without a checkpoint; config.model is its language model."
+            )
+    return _require_self_play(config)
+
+
+def _require_self_play(config: Config) -> None:
+    if config.learner.role != "both" and config.self_play != SelfPlayConfig():
+        raise ValueError(
+            f"config.self_play is read where both sides learn, but learner.role={config.learner.role!r}. Leave it out."
+        )
+
+
+def is_run(folder: str) -> bool:
+    """Whether a folder is a run's, not a checkpoint's."""
+    return os.path.exists(os.path.join(folder, manifest.FILE))
+
+
+def _digest(folder: str) -> str:
+    """Of what a checkpoint, or the latest one of a run, holds."""
+    if not is_run(folder):
+        return stored.digest(folder)
+    latest = max(checkpoint.survey(os.path.join(folder, "checkpoints"))[0], default=0)
+    return manifest.digest(f"{manifest.read(folder)['run_id']} after {latest}".encode())
 
 
 def require_backend() -> None:
@@ -170,7 +227,7 @@ def with_local_checkpoints(config: Config) -> Config:
       ValueError: there is nothing in the bucket.
     """
     copies = {}
-    for name in ("model.checkpoint", "seller.checkpoint"):
+    for name in ("model.checkpoint", "buyer.checkpoint", "seller.checkpoint"):
         section, leaf = name.split(".")
         path = getattr(getattr(config, section), leaf)
         if path and storage.is_remote(path):
@@ -190,27 +247,47 @@ def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size:
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 
 
-def make_seller(config: Config, model: ModelConfig, dialect: Dialect) -> FrozenModel | None:
-    """The language model that sells; None for a scripted seller.
+def make_opponent(
+    config: Config, role: int, model: ModelConfig, dialect: Dialect
+) -> FrozenModel | tuple[Buyer, ...] | None:
+    """Who plays against a learner of a role, as `Program.opponent`.
 
     Raises:
-      ValueError: its checkpoint has another tokenizer than the buyer's.
+      ValueError: its checkpoint has another tokenizer than the learner's.
     """
-    own, folder = config.seller, config.seller.checkpoint
+    side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
     if own.model == "scripted":
-        return None
+        return None if role == BUYER else tuple(map(buyers.make, own.policies))
+    if own.model == "own" and config.learner.role == "both" and own.checkpoint is None:
+        return FrozenModel(model, own.sampling, shared=False)
     base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
-    if folder is None:
+    if (folder := own.checkpoint) is None:
         return FrozenModel(base, own.sampling, shared=own.model == "base")
-    theirs = dataclasses.replace(hf_config.read(folder), remat="none")
-    spoken, ours = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes, dialect.tokenizer.token_bytes
+    if is_run(folder):
+        theirs, spoken = _model_of_run(folder)
+    else:
+        theirs = hf_config.read(folder)
+        spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
+    ours = dialect.tokenizer.token_bytes
     common = min(len(spoken), len(ours))
     if any(spoken[common:]) or any(ours[common:]) or spoken[:common] != ours[:common]:
         raise ValueError(
-            f"seller.checkpoint={folder} has another tokenizer than the buyer's, but both read the same tokens. Use a "
-            "checkpoint of the same family."
+            f"{side}.checkpoint={folder} has another tokenizer than the learner's, but both read the same tokens. Use "
+            "a checkpoint of the same family, or a run on the same catalog and language."
         )
-    return FrozenModel(theirs, own.sampling, shared=False)
+    return FrozenModel(dataclasses.replace(theirs, remat="none"), own.sampling, shared=False)
+
+
+def _model_of_run(folder: str) -> tuple[ModelConfig, Sequence[bytes]]:
+    """A run's language model, adapters merged, and its tokens."""
+    config = override(Config(), manifest.read(folder)["config"])
+    model = config.model.config()
+    if (path := config.model.checkpoint) is None:
+        tokenizer = tokenizers.load(os.path.join(folder, TOKENIZER))
+    else:
+        tokenizer = hf_tokenizer.load(path, model.vocab_size)
+    plain = dataclasses.replace(model.lora, rank=0)
+    return dataclasses.replace(model, vocab_size=tokenizer.vocab_size, lora=plain), tokenizer.token_bytes
 
 
 def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:

@@ -16,7 +16,8 @@ from negot_jax.models.choice import ModelChoice
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.configs import GameConfig, LanguageConfig, LearnerConfig, OptimizerConfig, SellerConfig
+from negot_jax.rl.configs import BuyerConfig, GameConfig, LanguageConfig, LearnerConfig, OptimizerConfig, SellerConfig
+from negot_jax.rl.self_play import SelfPlayConfig
 from negot_jax.training.loop import TrainingConfig
 from negot_jax.training.warm_start import WarmStartConfig
 
@@ -43,12 +44,14 @@ class Config:
     catalog: CatalogConfig = field(CatalogConfig(), "the products")
     game: GameConfig = field(GameConfig(), "the rules and the seller")
     language: LanguageConfig = field(LanguageConfig(), "prompts and messages")
-    model: ModelChoice = field(ModelChoice(), "the buyer's language model")
+    model: ModelChoice = field(ModelChoice(), "the learner's language model")
+    buyer: BuyerConfig = field(BuyerConfig(), "who buys, where the seller learns")
     seller: SellerConfig = field(SellerConfig(), "who sells")
     mesh: MeshConfig = field(MeshConfig(), "how models and batches are sharded over the devices")
     warm_start: WarmStartConfig = field(WarmStartConfig(), "behavior cloning before reinforcement learning")
-    sampling: SamplingConfig = field(SamplingConfig(), "how the buyer samples its tokens in training")
+    sampling: SamplingConfig = field(SamplingConfig(), "how the learner samples its tokens in training")
     learner: LearnerConfig = field(LearnerConfig(), "one iteration of reinforcement learning")
+    self_play: SelfPlayConfig = field(SelfPlayConfig(), "whom each side meets, where both learn")
     algorithm: AlgorithmConfig = field(AlgorithmConfig(), "the objective")
     optimizer: OptimizerConfig = field(OptimizerConfig(), "the optimizer of reinforcement learning")
     training: TrainingConfig = field(TrainingConfig(), "length and checkpoints")
@@ -63,9 +66,9 @@ class Config:
 _KEPT = ("checkpoint_every", "keep", "max_skipped_updates", "transcripts_every")
 _FREE = ("mesh", "evaluation", *(f"training.{name}" for name in _KEPT))
 # Where to find an input. Its content identifies the run, by a digest in the manifest.
-PATHS = ("catalog.data_dir", "model.checkpoint", "seller.checkpoint")
+PATHS = ("catalog.data_dir", "model.checkpoint", "buyer.checkpoint", "seller.checkpoint")
 # What an evaluation may set otherwise than the run that trained the buyer.
-EVALUATED = ("catalog", "game", "language", "seller", "mesh", "evaluation", "model.checkpoint")
+EVALUATED = ("catalog", "game", "language", "buyer", "seller", "mesh", "evaluation", "model.checkpoint")
 
 
 def load(config: Any) -> Config:
@@ -134,7 +137,7 @@ def within(name: str, fields: tuple[str, ...]) -> bool:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What the buyer learns from: the fields that no later start may change, by dotted name.
+    """What is learned from: the fields that no later start may change, by dotted name.
 
     Inputs outside the run's folder count by content, not by path: see `manifest.run_id`.
     """

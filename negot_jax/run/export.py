@@ -48,7 +48,7 @@ def export(run: "Run", folder: pathlib.Path) -> int:
     original, model = parts.config.model.checkpoint, parts.program.model
     with jax.set_mesh(sharding.make(parts.config.mesh)):
         saved = weights.restore(parts, run.workdir, run.run_id)
-        whole = parts.program.whole(saved.states[saved.latest].weights, saved.frozen)
+        whole = parts.program.whole(saved.trained(parts.program.role), saved.frozen)
         if model.lora.rank:
             whole = lora.merge(model.lora, whole)
         stored = hf_config.read(original).dtype

@@ -94,7 +94,7 @@ def has_trained(path: epath.Path) -> bool:
     """Whether a run has come as far as a finished warm start or a checkpoint."""
     saved = path / weights.CHECKPOINTS
     checkpoints = [child for child in saved.iterdir() if child.name.isdigit()] if saved.exists() else []
-    return bool(checkpoints) or any((path / name).exists() for name in (weights.WARM_START, weights.WARM_START_SELLER))
+    return bool(checkpoints) or any((path / name).exists() for name in weights.WARM_STARTS)
 
 
 def discard(path: epath.Path) -> None:

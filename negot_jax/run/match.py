@@ -181,13 +181,15 @@ class Match:
         parts, program, iterations, learned = self.parts, self.parts.program, 0, None
         if self.run is not None:
             saved = weights.restore(parts, self.run.workdir, self.run.run_id)
-            iterations, frozen = saved.latest, saved.frozen
-            learned = saved.states[iterations].weights
+            iterations = saved.latest
+            learned = {role: saved.trained(role) for role in parts.programs}
+            frozen = {role: weights.against(parts, saved, role) for role in parts.programs}
         elif any(name.kind == "checkpoint" for name in self.names):
-            own, opponent = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
-            learned, frozen = program.trained(own), Frozen(base=weights.base(parts, own), opponent=opponent)
+            own, opponent = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
+            learned = {program.role: program.trained(own)}
+            frozen = {program.role: Frozen(base=weights.base(parts, own), opponent=opponent)}
         else:
-            frozen = NOTHING_FROZEN
+            frozen = {program.role: NOTHING_FROZEN}
         config = parts.config
 
         def seat(role: int):
@@ -196,13 +198,13 @@ class Match:
                 return served[role]
             if kind == "person":
                 return Person()
-            if role == BUYER and kind in ("run", "checkpoint"):
-                return seats.Trained(program, config.evaluation.sampling), (learned, frozen)
-            if kind == "run" and value:
-                return seats.Trained(program, config.seller.sampling, SELLER), (learned, frozen)
+            side = role if role in parts.programs else program.role  # Who has learned one side may play the other.
+            if (role == BUYER and kind in ("run", "checkpoint")) or (kind == "run" and (value or side == SELLER)):
+                sampling = config.evaluation.sampling if role == side else config.seller.sampling
+                return seats.Trained(parts.programs[side], sampling, role), (learned[side], frozen[side])
             if role == SELLER:
                 scripted = kind == "scripted"
-                return (seats.ScriptedSeller(), None) if scripted else (seats.Opponent(program), frozen)
+                return (seats.ScriptedSeller(), None) if scripted else (seats.Opponent(program), frozen[program.role])
             if kind == "best_response":
                 solved = arena(parts).solve(jax.random.fold_in(key, 3))
                 return seats.ScriptedBuyer(solved.buyer), None
@@ -214,7 +216,8 @@ class Match:
 def arena(parts: Parts) -> Arena:
     """Where the best response is found: against the scripted seller, on the training products."""
     prior = products(normalize(parts.train))
-    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, parts.test_tables, parts.train_tables, prior)
+    tables = (parts.test_tables, parts.train_tables)
+    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, parts.config.game.seller, *tables, prior)
 
 
 def prepare(

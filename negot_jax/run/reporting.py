@@ -1,4 +1,4 @@
-"""The report of a run: its buyer, and others beside it, on held-out products; on its own terms or on other ones."""
+"""The report of a run: what it has trained, and others beside it, on held-out products; on its own terms or others."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,7 +16,9 @@ from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.arena import Arena, Played
 from negot_jax.evaluation.episodes import Episode, Rules
 from negot_jax.evaluation.rows import Row
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding
+from negot_jax.rl.configs import BuyerConfig, SellerConfig
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
 from negot_jax.run import folder as folders
@@ -31,15 +33,15 @@ if TYPE_CHECKING:
 REPORT = "report"  # In the workdir.
 
 # What the reports of pooled runs may differ in.
-_ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "seller.checkpoint")
+_ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "buyer.checkpoint", "seller.checkpoint")
 
 # What the curves of training hold for.
-_TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "seller")
+_TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "buyer", "seller")
 
 _REFUSED = {
-    "language.vocab_size": "the buyer speaks the tokenizer that it was trained with, and another cannot be compared",
-    "sampling": "it is how the buyer samples in training; config.evaluation.sampling is how it samples here",
-    "model": "the buyer is the run's; only config.model.checkpoint may name a new place of the same checkpoint",
+    "language.vocab_size": "the learner speaks the tokenizer that it was trained with, and another cannot be compared",
+    "sampling": "it is how the learner samples in training; config.evaluation.sampling is how it samples here",
+    "model": "the learner is the run's; only config.model.checkpoint may name a new place of the same checkpoint",
 }
 
 
@@ -92,7 +94,7 @@ def prepare(
     parts = _other_parts(run, changed, overrides) if overrides else run.parts
     if (metrics := run.workdir / METRICS).exists():
         read_csv(metrics)
-    if (reason := _arena(parts).unsolvable()) and parts.config.evaluation.best_response:
+    if (reason := _arena(parts, parts.program.role).unsolvable()) and parts.config.evaluation.best_response:
         print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
@@ -109,45 +111,70 @@ def report(evaluation: Evaluation) -> Report:
     Raises:
       CheckpointError: a checkpoint that the report needs is missing, damaged, or of another model or run.
     """
+    texts = [_report(evaluation, role) for role in _roles(evaluation)]
+    return Report(evaluation.folder, "\n".join(texts))
+
+
+def _roles(evaluation: Evaluation) -> list[int]:
+    """The sides of the report: those that have learned, unless another opponent was asked for."""
+    changed = {name.split(".")[0] for name in evaluation.overrides}
+    roles = list(evaluation.parts.programs)
+    asked = [role for role, other in ((BUYER, "seller"), (SELLER, "buyer")) if role in roles and other in changed]
+    return asked or roles
+
+
+def _report(evaluation: Evaluation, role: int) -> str:
+    """Of the learner of one side; where there are two, the seller's goes to a folder of its own."""
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
+    target = evaluation.folder
+    if role != parts.program.role:
+        target = target.parent / f"{target.name}_sellers"
     with jax.set_mesh(sharding.make(config.mesh)):
         saved = weights.restore(parts, run.workdir, run.run_id, evaluation.every_checkpoint)
         start = Row("start", saved.start_name)
         held_out = {n: rows.TRAINED if n == saved.latest else rows.checkpoint(n) for n in saved.states}
-        players = {start: saved.start} | {held_out[n]: state.weights for n, state in saved.states.items()}
+        players = {start: saved.starts[role]} | {held_out[n]: saved.trained(role, n) for n in saved.states}
         # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
-        played = _arena(parts, saved.frozen).evaluate(players, jax.random.key(0))
+        played = _arena(parts, role, weights.against(parts, saved, role)).evaluate(players, jax.random.key(0))
     bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
-    settings = _settings(evaluation, saved.latest, bounds)
+    settings = _settings(evaluation, saved.latest, role, bounds)
     if not distributed.is_first():
-        return Report(evaluation.folder, "")
-    episodes = _episodes(evaluation, played, {start: 0} | {row: n for n, row in held_out.items()})
+        return ""
+    episodes = _episodes(evaluation, played, role, {start: 0} | {row: n for n, row in held_out.items()})
     note = ""
     if saved.latest < (planned := config.training.iterations):
-        note = f"\nThe run is not at its end: this is its buyer after {saved.latest} of {planned} iterations.\n"
+        note = f"\nThe run is not at its end: this is after {saved.latest} of {planned} iterations.\n"
     curves, references = None, {}
-    if not any(within(name, _TRAINED_ON) for name in evaluation.overrides):  # Else the curves are of another game.
+    if role == parts.program.role and not any(within(name, _TRAINED_ON) for name in evaluation.overrides):
+        # Else the curves are of another game, or of the other side.
         curves = read_csv(run.workdir / METRICS)
-        landmarks = [row for row in played.buyers if row.kind != "scripted"] + list(played.buyers)[:1]
-        on_training = {row: played.buyers[row] for row in landmarks}
-        references = _arena(parts).play_on_training(on_training, jax.random.key(1))
-    with storage.staged(evaluation.folder) as folder:
+        landmarks = [row for row in played.scripts if row.kind != "scripted"] + list(played.scripts)[:1]
+        on_training = {row: played.scripts[row] for row in landmarks}
+        references = _arena(parts, role).play_on_training(on_training, jax.random.key(1))
+    with storage.staged(target) as folder:
         shown = config.evaluation.transcripts
         points = {0: start} | held_out
         text = reports.write(folder, episodes, settings, curves, references, points, shown)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
-    return Report(evaluation.folder, text + note)
+    return text + note
 
 
-def common(run: "Run", config: Config, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """The fields that all episodes of a run's evaluation, or of its training, have alike; inputs: their digests."""
+def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:
+    """The fields that all episodes of a row of a run's evaluation, or of its training, have alike.
+
+    Args:
+      inputs: their digests. role: the side of the row.
+    """
     own = config.seller.model == "own"
     version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
+    seats = {"buyer": row, "seller": seller(config)}
+    if role == SELLER:
+        seats = {"buyer": Row("scripted", buyer(config)), "seller": row.label, "selling": row}
     return {
         "run": run.run_id,
         "seed": config.seed,
-        "seller": seller(config),
+        **seats,
         "persona": config.game.persona.name,
         "rules": Rules(config.game.turns, config.game.regulation, config.game.reward, config.catalog.prices),
         "versions": {} if config.seller.model == "scripted" else {"seller": version},
@@ -155,24 +182,25 @@ def common(run: "Run", config: Config, inputs: Mapping[str, str]) -> dict[str, A
 
 
 def version(run: "Run", iterations: int) -> str:
-    """Names a run's buyer after so many iterations."""
+    """Names what a run has trained after so many iterations."""
     return f"{run.run_id} after {iterations} iterations"
 
 
-def _episodes(evaluation: Evaluation, played: Played, iterations: Mapping[Row, int]) -> list[Episode]:
+def _episodes(evaluation: Evaluation, played: Played, role: int, iterations: Mapping[Row, int]) -> list[Episode]:
     """iterations: that the language models' rows had been trained for."""
-    run, parts = evaluation.run, evaluation.parts
-    alike, made = common(run, parts.config, parts.inputs()), []
+    run, parts, inputs, made = evaluation.run, evaluation.parts, evaluation.parts.inputs(), []
     for row, trajectory in played.trajectories.items():
-        bought = {"buyer": version(run, iterations[row])} if row in iterations else {}
-        own = alike | {"buyer": row, "versions": alike["versions"] | bought}
+        own = common(run, parts.config, inputs, role, row)
+        if row in iterations:
+            own["versions"] = own["versions"] | {("buyer", "seller")[role]: version(run, iterations[row])}
         made += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
     return made
 
 
-def _arena(parts: Parts, frozen: Frozen = NOTHING_FROZEN) -> Arena:
-    prior = products(normalize(parts.train))
-    return Arena(parts.program, frozen, parts.config.evaluation, parts.test_tables, parts.train_tables, prior)
+def _arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
+    config, prior = parts.config, products(normalize(parts.train))
+    tables = (parts.test_tables, parts.train_tables)
+    return Arena(parts.programs[role], frozen, config.evaluation, config.game.seller, *tables, prior)
 
 
 def _require_evaluated(name: str, config: Config) -> None:
@@ -182,12 +210,13 @@ def _require_evaluated(name: str, config: Config) -> None:
     )
     if name == "language.vocab_size" or not within(name, EVALUATED):
         raise ValueError(f"config.{name} cannot be changed for an evaluation: {reason}. Leave it out.")
-    makes_seller = config.seller.model == "own" and config.seller.checkpoint is None
-    if makes_seller and name in ("seller.model", "seller.checkpoint"):
-        raise ValueError(
-            "config.seller.model='own' without config.seller.checkpoint is a seller that the warm start of a run has "
-            "made. Name a checkpoint, or use 'base' or 'scripted'."
-        )
+    for side in ("buyer", "seller"):
+        own = getattr(config, side)
+        if own.model == "own" and own.checkpoint is None and name in (f"{side}.model", f"{side}.checkpoint"):
+            raise ValueError(
+                f"config.{side}.model='own' without config.{side}.checkpoint is a {side} that the run itself has made. "
+                "Name a checkpoint, or use 'base' or 'scripted'."
+            )
 
 
 def _other_parts(run: "Run", config: Config, overrides: Mapping[str, Any]) -> Parts:
@@ -196,8 +225,9 @@ def _other_parts(run: "Run", config: Config, overrides: Mapping[str, Any]) -> Pa
     inputs = parts.inputs()
     if {"catalog.name", "catalog.data_dir"} & set(overrides):
         del inputs["catalog"]  # Other products.
-    if {"seller.checkpoint", "seller.model"} & set(overrides):
-        inputs.pop("seller.checkpoint", None)  # Another seller.
+    for side in ("buyer", "seller"):
+        if {f"{side}.checkpoint", f"{side}.model"} & set(overrides):
+            inputs.pop(f"{side}.checkpoint", None)  # Another opponent.
     manifest.require_inputs(run.workdir, run.saved, inputs)
     return parts
 
@@ -218,7 +248,9 @@ def _flag(value: Any) -> str:
     return str(tuple(value)) if isinstance(value, list) else str(value)
 
 
-def _settings(evaluation: Evaluation, iterations: int, bounds: tuple[float, float, float] | None) -> tables.Settings:
+def _settings(
+    evaluation: Evaluation, iterations: int, role: int, bounds: tuple[float, float, float] | None
+) -> tables.Settings:
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
     identity = {name: value for name, value in flat(config).items() if not within(name, _ANY)}
     return tables.Settings(
@@ -226,8 +258,9 @@ def _settings(evaluation: Evaluation, iterations: int, bounds: tuple[float, floa
         products=len(parts.test),
         episodes=config.evaluation.episodes,
         prices=config.catalog.prices,
-        decoding=config.language.decoding,
-        seller=seller(config),
+        decoding=config.language.decoding if role == BUYER else config.seller.decoding,
+        seller=seller(config) if role == BUYER else "",
+        buyer=buyer(config) if role == SELLER else "",
         runs=(tables.TrainedRun(run.run_id, config.seed, iterations),),
         identity=identity | parts.inputs(),
         command=evaluation.command,
@@ -239,5 +272,15 @@ def seller(config: Config) -> str:
     """Who sells, in a few words."""
     if config.seller.model == "scripted":
         return config.game.seller
-    named = "the buyer's base" if config.seller.model == "base" else config.seller.checkpoint or "a cloned model"
-    return f"{config.game.persona.name} ({named}, temperature {config.seller.sampling.temperature:g})"
+    return f"{config.game.persona.name} ({_model(config, config.seller)})"
+
+
+def buyer(config: Config) -> str:
+    """Who buys from a seller that learns, in a few words."""
+    return ", ".join(config.buyer.policies) if config.buyer.model == "scripted" else _model(config, config.buyer)
+
+
+def _model(config: Config, own: BuyerConfig | SellerConfig) -> str:
+    learned = "the learner of the other side" if config.learner.role == "both" else "a cloned model"
+    named = "the learner's base" if own.model == "base" else own.checkpoint or learned
+    return f"{named}, temperature {own.sampling.temperature:g}"

@@ -139,6 +139,7 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     """
     workdir = folder.workdir(workdir)
     config = assembly.with_absolute_paths(configs.load(config))
+    assembly.require_seats(config)
     saved = _read_manifest(workdir, config)
     if (workdir / METRICS).exists():
         read_csv(workdir / METRICS)  # Damage is better known now than after training.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import jax
 
 from negot_jax.evaluation import episodes, recording, rows
-from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding, transformer
 from negot_jax.models.transformer import Weights
 from negot_jax.rl.rollout import Trajectory
+from negot_jax.rl.self_play import SelfPlay
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen
 from negot_jax.run import reporting, weights
@@ -29,27 +29,32 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
     Args:
       profile: the first and the last iteration to trace into `profile/` of the run's folder.
     """
-    parts, program = run.parts, run.parts.program
-    whole, seller = sharding.shard((weights.init_buyer(parts), weights.init_seller(parts)))
+    parts, learner = run.parts, run.parts.learner
     tables = sharding.shard(parts.train_tables)
-    trained = program.trained(whole)
+    whole = sharding.shard({role: weights.init_learner(parts, role) for role in parts.programs})
+    trained = {role: parts.programs[role].trained(own) for role, own in whole.items()}
     total, own = map(transformer.parameter_count, (whole, trained))
     print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
-    base = weights.base(parts, whole)
-    if parts.clones_seller:
-        seller = _warm_start(run, SELLER, seller, tables)
+    base, opponent = weights.base(parts, next(iter(whole.values()))), None
+    if len(whole) == 1:
+        opponent = sharding.shard(weights.init_opponent(parts, parts.program.role))
+        if parts.clones_opponent(parts.program.role):
+            opponent = _warm_start(run, 1 - parts.program.role, opponent, tables)
     if parts.config.warm_start.steps:
-        trained = _warm_start(run, BUYER, whole, tables)
-    frozen = Frozen(base=base, opponent=seller, reference=weights.reference(parts, trained))
-    state = sharding.shard(program.init_state(jax.random.fold_in(parts.key, 2), {**whole, **trained}))
+        trained = {role: _warm_start(run, role, own, tables) for role, own in whole.items()}
+    frozen = Frozen(base=base, opponent=opponent, reference=weights.reference(parts, next(iter(trained.values()))))
+    start = weights.for_learner({role: {**own, **trained[role]} for role, own in whole.items()})
+    state = sharding.shard(learner.init_state(jax.random.fold_in(parts.key, 2), start))
     watched = loop.Watched(profile, functools.partial(_keep, run))
-    loop.train(parts.config.training, program, state, tables, Folder(run.workdir, run.run_id), frozen, watched)
+    loop.train(parts.config.training, learner, state, tables, Folder(run.workdir, run.run_id), frozen, watched)
 
 
 def _keep(run: "Run", iteration: int, sample: Trajectory) -> None:
     """Writes a sample of an iteration's episodes, in the same format as a report's."""
-    parts, buyer = run.parts, rows.checkpoint(iteration)
-    common = reporting.common(run, parts.config, run.saved["inputs"]) | {"buyer": buyer}
+    parts, row = run.parts, rows.checkpoint(iteration)
+    learner = parts.learner
+    role = learner.learning(iteration)[0] if isinstance(learner, SelfPlay) else learner.role
+    common = reporting.common(run, parts.config, run.saved["inputs"], role, row)
     # On every process: within the mesh, what it computes is computed by all.
     made = recording.record(sample, parts.train_tables, parts.train, parts.dialect.tokenizer, common)
     if not distributed.is_first():
@@ -62,7 +67,7 @@ def _keep(run: "Run", iteration: int, sample: Trajectory) -> None:
 def _warm_start(run: "Run", role: int, whole: Weights, tables: Tables) -> Weights:
     """What a side's warm start has trained: read from the run's folder, or made and saved there."""
     parts, program = run.parts, run.parts.program
-    path = run.workdir / (weights.WARM_START if role == BUYER else weights.WARM_START_SELLER)
-    model = program.model if role == BUYER else program.opponent.model
+    path = run.workdir / weights.warm_start_folder(parts, role)
+    model = program.model if role in parts.programs else program.opponent.model
     key = jax.random.fold_in(parts.key, 1)
     return warm_start(parts.config.warm_start, model, key, whole, tables, role, Folder(path, run.run_id))

@@ -2,27 +2,44 @@
 
 import dataclasses
 import itertools
+import os
 
 from etils import epath
 import jax
 import jax.numpy as jnp
 
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.dialect import Own
 from negot_jax.models import hf_checkpoint, lora, sharding, transformer
 from negot_jax.models.transformer import Weights
-from negot_jax.rl.train_step import Frozen, TrainState
+from negot_jax.rl.self_play import SelfPlayState
+from negot_jax.rl.train_step import Frozen, FrozenModel, TrainState
+from negot_jax.run import assembly, manifest
 from negot_jax.run.assembly import Parts
+from negot_jax.run.config import Config, override
 from negot_jax.training import checkpoint
 from negot_jax.training.checkpoint import CheckpointError, DamagedError
 
 # In the workdir.
 CHECKPOINTS = "checkpoints"
-WARM_START, WARM_START_SELLER = "warm_start", "warm_start_seller"
+WARM_STARTS = ("warm_start", "warm_start_buyer", "warm_start_seller")
 
 
-def init_buyer(parts: Parts) -> Weights:
-    """All weights that the buyer begins with: a checkpoint's or random ones, and fresh adapters."""
+def warm_start_folder(parts: Parts, role: int) -> str:
+    """In the workdir, what the warm start of a side has made: the first learner's, or another's."""
+    return WARM_STARTS[0] if role == parts.program.role else WARM_STARTS[1 + role]
+
+
+def init_learner(parts: Parts, role: int | None = None) -> Weights:
+    """All weights that a learner begins with: a checkpoint's or random ones, and fresh adapters.
+
+    Args:
+      role: of the learner; None for the first one.
+    """
     model, folder = parts.program.model, parts.config.model.checkpoint
-    key = jax.random.fold_in(parts.key, 0)
+    first = role is None or role == parts.program.role
+    key = jax.random.fold_in(parts.key, 0 if first else 3)
     if folder is None:
         return transformer.init(key, model)
     # Trained weights are kept in float32: bfloat16 would lose small updates.
@@ -30,24 +47,28 @@ def init_buyer(parts: Parts) -> Weights:
     return transformer.with_adapters(key, model, weights)
 
 
-def init_seller(parts: Parts) -> Weights | None:
-    """The weights of a seller of its own: a checkpoint's, or random ones for the warm start; None without one."""
-    if parts.config.seller.model != "own":
+def init_opponent(parts: Parts, role: int) -> Weights | None:
+    """The weights of the model that plays against a learner of a role: a checkpoint's, a run's, or random ones for the
+    warm start; None where it has none of its own.
+    """
+    other, own = parts.programs[role].opponent, parts.opponent(role)
+    if not isinstance(other, FrozenModel) or other.shared:
         return None
-    model = parts.program.opponent.model
-    if parts.clones_seller:
-        return transformer.init(jax.random.fold_in(parts.key, 3), model)
-    return hf_checkpoint.load(parts.config.seller.checkpoint, model)
+    if own.checkpoint is None:
+        return transformer.init(jax.random.fold_in(parts.key, 3), other.model)
+    if assembly.is_run(own.checkpoint):
+        return _of_run(own.checkpoint, 1 - role)
+    return hf_checkpoint.load(own.checkpoint, other.model)
 
 
 def base(parts: Parts, weights: Weights) -> Weights | None:
-    """`Frozen.base`, from the weights as `init_buyer` made them; None where nothing reads it.
+    """`Frozen.base`, from the weights as `init_learner` made them; None where nothing reads it.
 
     Without adapters it is a copy, since training donates its own arrays; a checkpoint's keeps its stored type.
     """
     if parts.program.model.lora.rank:
         return lora.split(weights)[1]
-    if parts.config.seller.model != "base":
+    if not _shares_base(parts):
         return None
     if folder := parts.config.model.checkpoint:
         return hf_checkpoint.load(folder, parts.program.model)
@@ -57,25 +78,34 @@ def base(parts: Parts, weights: Weights) -> Weights | None:
 def reference(parts: Parts, trained: Weights) -> Weights | None:
     """`Frozen.reference`, a copy of what is trained before the first update; None where the base is the reference."""
     config = parts.config
-    is_base = config.warm_start.steps == 0 and (parts.program.model.lora.rank > 0 or config.seller.model == "base")
+    is_base = config.warm_start.steps == 0 and (parts.program.model.lora.rank > 0 or _shares_base(parts))
     needed = config.algorithm.kl != "none" and not is_base
     return jax.tree.map(jnp.copy, trained) if needed else None
 
 
+def _shares_base(parts: Parts) -> bool:
+    return any(parts.opponent(role).model == "base" for role in parts.programs)
+
+
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A run as its folder holds it. start: what was trained before reinforcement learning, and its name. states: the
-    checkpoints read, by iteration, the latest last.
+    """A run as its folder holds it. starts: what was trained before reinforcement learning, by role, and its name.
+    states: the checkpoints read, by iteration, the latest last. frozen: without opponents that learn.
     """
 
     start_name: str
-    start: Weights
+    starts: dict[int, Weights]
     frozen: Frozen
-    states: dict[int, TrainState]
+    states: dict[int, TrainState | SelfPlayState]
 
     @property
     def latest(self) -> int:
         return max(self.states)
+
+    def trained(self, role: int, iteration: int | None = None) -> Weights:
+        """What is trained of a learner, by default at the latest checkpoint."""
+        state = self.states[self.latest if iteration is None else iteration]
+        return state.weights[role] if isinstance(state, SelfPlayState) else state.weights
 
 
 def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bool = False) -> Saved:
@@ -84,19 +114,37 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     Raises:
       CheckpointError: there is no whole checkpoint, or it is of another model or run.
     """
-    program, (weights, seller) = parts.program, sharding.shard((init_buyer(parts), init_seller(parts)))
-    if parts.clones_seller:
-        seller = _read_warm_start(workdir / WARM_START_SELLER, seller, run_id)
-    frozen = Frozen(base=base(parts, weights), opponent=seller)
-    name, start = "untrained", program.trained(weights)
+    whole = sharding.shard({role: init_learner(parts, role) for role in parts.programs})
+    opponent = None
+    if len(whole) == 1:
+        role = parts.program.role
+        opponent = sharding.shard(init_opponent(parts, role))
+        if parts.clones_opponent(role):
+            opponent = _read_warm_start(workdir / warm_start_folder(parts, 1 - role), opponent, run_id)
+    frozen = Frozen(base=base(parts, whole[parts.program.role]), opponent=opponent)
+    name, starts = "untrained", {role: parts.program.trained(own) for role, own in whole.items()}
     if parts.config.warm_start.steps:
-        name, start = "warm start", _read_warm_start(workdir / WARM_START, start, run_id)
-    target = sharding.shard(program.init_state(parts.key, weights))
+        name = "warm start"
+        starts = {
+            role: _read_warm_start(workdir / warm_start_folder(parts, role), own, run_id)
+            for role, own in starts.items()
+        }
+    target = sharding.shard(parts.learner.init_state(parts.key, for_learner(whole)))
     found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
     states = dict(found if every_checkpoint else itertools.islice(found, 1))
     if not states:
         raise CheckpointError(f"{workdir / CHECKPOINTS} is empty: the run has not reached its first checkpoint yet.")
-    return Saved(name, start, frozen, dict(sorted(states.items())))
+    return Saved(name, starts, frozen, dict(sorted(states.items())))
+
+
+def against(parts: Parts, saved: Saved, role: int) -> Frozen:
+    """What is frozen where a learner of this role plays; in self-play the other side is at its latest."""
+    if len(parts.programs) == 1:
+        return saved.frozen
+    learned = parts.clones_opponent(role)
+    return saved.frozen.replace(
+        opponent=saved.trained(1 - role) if learned else sharding.shard(init_opponent(parts, role))
+    )
 
 
 def _read_warm_start(path: epath.Path, target: Weights, run_id: str) -> Weights:
@@ -104,3 +152,30 @@ def _read_warm_start(path: epath.Path, target: Weights, run_id: str) -> Weights:
         return checkpoint.read(path, target, run_id)
     except DamagedError as error:
         raise CheckpointError(f"{error} The training command makes it again.") from error
+
+
+def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights]:
+    """Weights by role as `init_state` of the run's learner takes them."""
+    return (weights[BUYER], weights[SELLER]) if len(weights) > 1 else next(iter(weights.values()))
+
+
+def _of_run(folder: str, role: int) -> Weights:
+    """All weights of a side that another run has trained, adapters merged.
+
+    Raises:
+      CheckpointError: as `restore`, or the run has trained the other side alone.
+    """
+    saved = manifest.read(folder)
+    config = override(Config(), saved["config"])
+    path = os.path.join(folder, assembly.TOKENIZER)
+    dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
+    parts = assembly.assemble(config, dialect, print_line=lambda line: None)
+    if role not in parts.programs:
+        raise CheckpointError(
+            f"{folder} has trained no {('buyer', 'seller')[role]}: its learner.role is {config.learner.role!r}."
+        )
+    found = restore(parts, epath.Path(folder), saved["run_id"])
+    program = parts.programs[role]
+    whole = program.whole(found.trained(role), found.frozen)
+    whole = lora.merge(program.model.lora, whole) if program.model.lora.rank else whole
+    return {name: whole[name] for name in ("ends", "blocks")}

@@ -13,9 +13,9 @@ import time
 import jax
 
 from negot_jax.config import field
-from negot_jax.rl import train_step
 from negot_jax.rl.losses import Metrics
 from negot_jax.rl.rollout import Trajectory
+from negot_jax.rl.self_play import SELLERS, SelfPlay, SelfPlayState
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program
 from negot_jax.rl.updates import TrainState
@@ -26,6 +26,9 @@ from negot_jax.training.metrics import MetricWriter, reduce
 _SHOWN = ("reward", "deal_rate", "bargained_ratio", "first_offer_ratio", "overshoot/mi")
 # In the order in which one bad quantity spoils the next.
 _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "grad_norm": "gradient norm"}
+
+# What an iteration of self-play reports of either learner.
+_OF_EITHER = ("sampled_tokens", "padding_efficiency", "skipped_in_a_row")
 
 _SAMPLE = "sample"  # Among the metrics of an iteration, so that one fetch brings both.
 
@@ -66,13 +69,13 @@ _NOTHING = Watched()
 
 def train(
     config: TrainingConfig,
-    program: Program,
-    state: TrainState,
+    program: Program | SelfPlay,
+    state: TrainState | SelfPlayState,
     tables: Tables,
     folder: Folder,
     frozen: Frozen = NOTHING_FROZEN,
     watched: Watched = _NOTHING,
-) -> TrainState:
+) -> TrainState | SelfPlayState:
     """Runs the remaining iterations. Every process of a run makes the same call; the first one writes the metrics.
 
     Args:
@@ -93,7 +96,10 @@ def train(
     first = distributed.is_first()
     with (
         preemption.noted(distributed.agree) as came,
-        Checkpoints(folder / "checkpoints", config.keep) as checkpoints,
+        # Of self-play no checkpoint is best: what one side earns the other one loses.
+        Checkpoints(
+            folder / "checkpoints", config.keep, None if isinstance(program, SelfPlay) else "reward"
+        ) as checkpoints,
     ):
         with steps.starting("restoring the latest checkpoint"):
             done, state = checkpoints.restore(state) or (0, state)
@@ -110,7 +116,7 @@ class _Training:
     """The job of reinforcement learning: see `steps.Job`."""
 
     config: TrainingConfig
-    program: Program
+    program: Program | SelfPlay
     tables: Tables
     frozen: Frozen
     checkpoints: Checkpoints
@@ -121,9 +127,9 @@ class _Training:
     clock: float = dataclasses.field(default_factory=time.perf_counter)
     name: str = "train_step"
 
-    def step(self, iteration: int, state: TrainState) -> tuple[TrainState, Metrics]:
+    def step(self, iteration: int, state: TrainState | SelfPlayState) -> tuple[TrainState | SelfPlayState, Metrics]:
         self.profiler.at(iteration, state)
-        state, metrics, sample = train_step.train_step(self.program, state, self.tables, self.frozen)
+        state, metrics, sample = self.program.step(iteration, state, self.tables, self.frozen)
         every = self.config.transcripts_every
         return state, metrics | ({_SAMPLE: sample} if every and iteration % every == 0 else {})
 
@@ -131,6 +137,7 @@ class _Training:
         if (sample := metrics.pop(_SAMPLE, None)) is not None:
             self.keep(iteration, sample)
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        metrics = {name: metrics[f"{SELLERS}{name}"] for name in _OF_EITHER if name not in metrics} | metrics
         scalars, size = reduce(metrics), self.program.config
         scalars["perf/step_seconds"] = elapsed
         scalars["perf/sampled_tokens_per_second"] = scalars["sampled_tokens"] / elapsed
@@ -146,7 +153,8 @@ class _Training:
     def save(self, done: int, state: TrainState) -> None:
         """Checkpoints the state if its metrics are finite."""
         if not _first_bad(self.scalars):
-            self.checkpoints.save(done, state, {"reward": self.scalars["reward"]})
+            quality = {name: value for name, value in self.scalars.items() if name == "reward"}
+            self.checkpoints.save(done, state, quality)
         elif done == self.config.iterations:
             latest = self.checkpoints.latest
             saved = (
@@ -186,12 +194,13 @@ class _Profiler(contextlib.AbstractContextManager):
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:
     """The first watched quantity that is not finite; one without a value in this iteration does not count."""
-    return next((name for metric, name in _WATCHED.items() if not math.isfinite(scalars.get(metric, 0.0))), None)
+    watched = [(f"{side}{metric}", f"{side}{name}") for side in ("", SELLERS) for metric, name in _WATCHED.items()]
+    return next((name for metric, name in watched if not math.isfinite(scalars.get(metric, 0.0))), None)
 
 
 def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_updates: int) -> None:
     """Raises NotFiniteError after `max_skipped_updates` skipped updates in a row; names the first bad quantity."""
-    skipped = int(scalars["skipped_in_a_row"])
+    skipped = max(int(value) for name, value in scalars.items() if name.endswith("skipped_in_a_row"))
     if skipped >= max_skipped_updates:
         bad = _first_bad(scalars) or "weights"  # Where all else is finite, what the update would have made is not.
         raise NotFiniteError(

@@ -51,7 +51,7 @@ class World:
             token_grammar=self.constrained.grammar,
         )
 
-    def seller_program(self, opponent: FrozenModel | Buyer) -> Program:
+    def seller_program(self, opponent: FrozenModel | tuple[Buyer, ...]) -> Program:
         """The program that trains a seller."""
         config = dataclasses.replace(self.program.config, role="seller")
         return dataclasses.replace(self.program, config=config, opponent=opponent)

@@ -130,7 +130,10 @@ def test_no_gradient_from_what_the_learner_did_not_say(case, world, monkeypatch)
     role, decoding = case.split(", ")
     program, tables = world.program, getattr(world, decoding)
     if role == "seller":
-        program, tables = world.seller_program(buyers.make("concession")), world.two_sided(decoding, message_tokens=32)
+        program, tables = (
+            world.seller_program((buyers.make("concession"),)),
+            world.two_sided(decoding, message_tokens=32),
+        )
         scenarios = rollout.sample_scenarios(jax.random.key(0), tables, 8)
         seated = program.players(world.weights, NOTHING_FROZEN, tables)
         played = jax.jit(lambda: rollout.rollout(jax.random.key(4), tables, scenarios, 4, *seated).seller)()

@@ -32,7 +32,11 @@ def _opponent(world, name):
         return world.program, world.constrained, NOTHING_FROZEN
     tables = world.two_sided("constrained", message_tokens=32)
     if name == "seller against a script":
-        return world.seller_program(buyers.make("concession(noise=0.1)")), tables, NOTHING_FROZEN
+        return (
+            world.seller_program((buyers.make("concession(noise=0.1)"), buyers.make("linear"))),
+            tables,
+            NOTHING_FROZEN,
+        )
     buyer = FrozenModel(world.program.model, SamplingConfig(), shared=False)
     return world.seller_program(buyer), tables, Frozen(opponent=world.weights)
 
@@ -174,7 +178,7 @@ def test_a_skipped_update_leaves_the_learning_rate(world):
 def test_an_opponent_sits_on_the_other_side(world):
     with pytest.raises(ValueError, match="learner.role='seller' with opponent=None: .* FrozenModel"):
         world.seller_program(None)
-    with pytest.raises(ValueError, match="learner.role='buyer' with opponent=Linear.* FrozenModel"):
-        dataclasses.replace(world.program, opponent=buyers.make("linear"))
+    with pytest.raises(ValueError, match="learner.role='buyer' with opponent=.Linear.* FrozenModel"):
+        dataclasses.replace(world.program, opponent=(buyers.make("linear"),))
     with pytest.raises(ValueError, match="seller.model='scripted'.*'own'"):
-        world.seller_program(buyers.make("linear")).score(world.weights, world.constrained, None)
+        world.seller_program((buyers.make("linear"),)).score(world.weights, world.constrained, None)

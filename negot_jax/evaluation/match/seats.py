@@ -33,7 +33,7 @@ class Trained:
     role: int = BUYER
 
     def player(self, tables, data):
-        learner = self.program.players(*data, tables, self.sampling)[0]
+        learner = self.program.players(*data, tables, self.sampling)[self.program.role]
         return learner._replace(role=self.role, per_scenario=self.role == SELLER)
 
 

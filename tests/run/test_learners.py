@@ -1,0 +1,103 @@
+"""Runs in which the seller learns, or both sides do: trained, reported, met by others, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from negot_jax import run
+from negot_jax.evaluation import episodes, rows
+from negot_jax.game.types import BUYER, SELLER
+from negot_jax.run import weights
+from negot_jax.training.metrics import read_csv
+from tests import tiny_run
+
+SELLING = {
+    "seller.model": "own",
+    "seller.message_tokens": 32,
+    "seller.decoding": "constrained",
+    "evaluation.sellers": ("boulware",),
+}
+SELLER_LEARNS = {**SELLING, "learner.role": "seller", "buyer.policies": ("concession", "linear(start=0.5, end=1.0)")}
+BOTH_LEARN = {**SELLING, "learner.role": "both", "buyer.model": "own", "self_play.pool": 2, "self_play.every": 1}
+
+
+@pytest.fixture(scope="module")
+def seller(tmp_path_factory) -> run.Run:
+    made = run.build(
+        tiny_run.overridden({**SELLER_LEARNS, "training.iterations": 2}), tmp_path_factory.mktemp("seller")
+    )
+    made.train()
+    return made
+
+
+def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller):
+    report = seller.evaluate({"evaluation.best_response": True})
+    told = json.loads((report.folder / "evaluation.json").read_text())
+    own = seller.config.game.seller
+    assert [row["label"] for row in told["rows"]] == ["warm start", "trained", own, "boulware", "best response"]
+    played = episodes.read(report.folder / "episodes.jsonl")
+    assert {one.role for one in played} == {SELLER} and {one.selling for one in played} > {rows.TRAINED}
+    for one in played:  # Its share, and never below the cost.
+        share = 0 if one.deal_price is None else (one.deal_price - one.cost) / one.scale
+        assert one.reward == pytest.approx(min(share, 1), abs=1e-6) and share >= 0
+    reward = {row["label"]: row["metrics"]["reward"]["value"] for row in told["rows"]}
+    assert reward["best response"] > reward[own]
+    assert str(report).splitlines()[0].startswith("The trained seller earns") and "buyer concession, linear" in str(
+        report
+    )
+
+
+def test_a_seller_meets_other_buyers_than_it_was_trained_with(seller):
+    report = seller.evaluate({"buyer.policies": ("constant(share=0.9)",)})
+    assert {one.buyer.label for one in episodes.read(report.folder / "episodes.jsonl")} == {"constant(share=0.9)"}
+
+
+def test_a_buyer_is_trained_against_the_seller_of_another_run(seller, tmp_path):
+    """How exploitable it is: the frozen seller of the run, by the run's folder, sells as its own weights say."""
+    settings = {**SELLING, "seller.checkpoint": str(seller.workdir), "training.iterations": 1}
+    buyer = run.build(tiny_run.overridden(settings), tmp_path)
+    frozen = weights.init_opponent(buyer.parts, BUYER)
+    learned = weights.restore(seller.parts, seller.workdir, seller.run_id).trained(SELLER)
+    for ours, theirs in zip(*map(jax.tree.leaves, (frozen, learned)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert set(buyer.parts.inputs()) > {"seller.checkpoint"}
+    with pytest.raises(ValueError, match="another tokenizer"):
+        run.build(tiny_run.overridden({**settings, "language.vocab_size": 520}), tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_self_play_resumes_bit_for_bit_and_reports_both_sides(tmp_path):
+    once, twice = (tmp_path / name for name in ("once", "twice"))
+    settings = {**BOTH_LEARN, "optimizer.schedule": "constant", "training.checkpoint_every": 1}
+    run.build(tiny_run.overridden({**settings, "training.iterations": 4}), once).train()
+    for iterations in (2, 4):
+        both = run.build(tiny_run.overridden({**settings, "training.iterations": iterations}), twice)
+        both.train()
+    states = [weights.restore(both.parts, folder, both.run_id).states[4] for folder in (once, twice)]
+    for ours, theirs in zip(*(jax.tree.leaves((state.weights, state.pools)) for state in states), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    curves = read_csv(twice / "metrics.csv")
+    assert {"reward", "seller/reward", "seller/grad_norm"} <= curves.keys()
+    report = both.evaluate()
+    of_sellers = report.folder.parent / f"{report.folder.name}_sellers"
+    played = [episodes.read(folder / "episodes.jsonl") for folder in (report.folder, of_sellers)]
+    assert [{one.role for one in own} for own in played] == [{BUYER}, {SELLER}]
+    assert "The trained buyer earns" in str(report) and "The trained seller earns" in str(report)
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"buyer.policies": ("linear",)}, "config.buyer .*learner.role='buyer'"),
+        ({"self_play.pool": 2}, "config.self_play .*learner.role='buyer'"),
+        ({"learner.role": "seller"}, "seller.model='scripted'.*Set seller.model='own'"),
+        ({**SELLING, "learner.role": "both"}, "buyer.model='scripted'.*Set buyer.model='own'"),
+        ({**SELLER_LEARNS, "seller.checkpoint": "x"}, "seller.checkpoint='.*x'.*the seller learns"),
+        ({**SELLER_LEARNS, "buyer.policies": ()}, "buyer.policies is empty"),
+    ],
+)
+def test_who_learns_and_who_does_not_must_fit(settings, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        run.build(tiny_run.overridden(settings), tmp_path)
