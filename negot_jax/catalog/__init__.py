@@ -1,6 +1,7 @@
 """Products to bargain over: where they come from, their private numbers, and their split."""
 
 from collections.abc import Callable
+import functools
 import os
 
 from negot_jax.catalog import synthetic, user_file
@@ -26,10 +27,10 @@ def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | 
     return CATALOGS[require_known("catalog", name, CATALOGS)](data_dir, cache_dir)
 
 
-def _generated(data_dir, cache_dir) -> Catalog:
+def _generated(make: Callable[[], Catalog], data_dir, cache_dir) -> Catalog:
     if data_dir is not None:
-        raise ValueError(f"catalog 'generated' reads no files: leave out data_dir, got {str(data_dir)!r}")
-    return synthetic.load()
+        raise ValueError(f"a generated catalog reads no files: leave out data_dir, got {str(data_dir)!r}")
+    return make()
 
 
 def _amazon_history_price(data_dir, cache_dir) -> Catalog:
@@ -45,7 +46,8 @@ def _file(data_dir, cache_dir) -> Catalog:
 
 
 CATALOGS: dict[str, Callable[..., Catalog]] = {
-    "generated": _generated,
+    "generated": functools.partial(_generated, synthetic.load),
+    "uniform": functools.partial(_generated, synthetic.uniform),
     "amazon_history_price": _amazon_history_price,
     "file": _file,
 }

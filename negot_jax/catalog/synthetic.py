@@ -5,10 +5,12 @@ fitted to the quantiles of the 930 real products (log price: root mean square er
 correlation. The words are drawn independently of the prices.
 """
 
+import dataclasses
+
 import numpy as np
 from scipy.special import betaincinv
 
-from negot_jax.catalog.types import Catalog, budget_of, from_rows
+from negot_jax.catalog.types import MIN_SCALE, Catalog, budget_of, from_rows
 from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, COLORS, EXTRAS, NOUNS, OPENINGS, SHARES, USES
 
 PRODUCTS = 930
@@ -40,6 +42,20 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
             text | {"category": category, "codename": f"{category}_{counts[category]}", "price": int(p), "cost": int(c)}
         )
     return from_rows(rows)
+
+
+def uniform(size: int = PRODUCTS, seed: int = 0) -> Catalog:
+    """The generated products at one list price, $100, budgets and costs independent and uniform up to it.
+
+    The setting of Chatterjee & Samuelson (1983), in which no equilibrium of two sides that know only their own value
+    realizes more than 27/32 of the gains from trade (Myerson & Satterthwaite 1983).
+    """
+    rng = np.random.default_rng(seed)
+    price = np.full(size, 10_000)
+    budget, cost = ((_strata(rng.random(size)) * price).astype(np.int64) + 1 for _ in range(2))
+    cost += cost == budget  # A tie would be neither MI nor CI.
+    scale = np.maximum(np.abs(budget - cost), MIN_SCALE)
+    return dataclasses.replace(load(size, seed), price=price, budget=budget, cost=cost, scale=scale)
 
 
 def _prices(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -115,6 +115,7 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "seller quits CI %": ("seller_quit/ci", percent),
         "turn limit %": ("turn_limit", percent),
         "turns to deal": ("turns_to_deal", plain),
+        "gains realized %": ("efficiency", percent),
     },
     _FORMAT: {
         "all %": ("format_error", percent),

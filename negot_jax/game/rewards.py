@@ -76,6 +76,7 @@ def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
         first_offer=first_offer,
         turns=jnp.sum(state.kinds[:, BUYER] != NONE, dtype=jnp.int32),
         mutual=scenario.budget > scenario.cost,
+        gains=jnp.maximum(scenario.budget - scenario.cost, 0) / scenario.price.astype(jnp.float32),
         interventions=state.interventions,
         ratio=bought if role == BUYER else sold,
         other_ratio=sold if role == BUYER else bought,
@@ -103,8 +104,9 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
     """Metrics of a batch of the buyer's outcomes (leading axis): (sum, weight) float32 pairs that add up over batches.
 
     A name ending in /mi or /ci covers only products of mutual or conflicting interest; its weight, like those of the
-    means over deals, may be 0. `penalty` is the rate of the buyer's own failures. With the paper's reward and an
-    enforced floor, reward = deal_rate * bargained_ratio - penalty.
+    means over deals, may be 0. `efficiency` is the share of all gains from trade that deals realize. `penalty` is the
+    rate of the buyer's own failures. With the paper's reward and an enforced floor,
+    reward = deal_rate * bargained_ratio - penalty.
     """
     every = jnp.ones_like(outcomes.mutual)
     deal = outcomes.end == End.DEAL
@@ -121,6 +123,7 @@ def metrics(outcomes: Outcome) -> dict[str, tuple[Array, Array]]:
     return {
         "reward": mean(outcomes.reward),
         **split("deal_rate", deal),
+        "efficiency": (jnp.sum(jnp.where(deal, outcomes.gains, 0)), jnp.sum(outcomes.gains, dtype=jnp.float32)),
         "bargained_ratio": mean(outcomes.ratio, deal),
         "first_offer_ratio": mean(outcomes.first_ratio, opened),
         "no_first_offer": mean(~opened),

@@ -158,7 +158,8 @@ class Outcome:
     end: int32, an `End`. reward: float32, this side's. failed: bool, whether it ended on this side's own failure.
     ratio, other_ratio: float32, this side's and the other's share of `scale` on a deal, else 0: (B - P) / scale for the
     buyer, (P - C) / scale for the seller. deal_price, first_offer: int32 cents, `NONE` without one; the first offer is
-    the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. interventions: int32.
+    the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. gains: float32, max(B - C, 0)
+    as a share of the list price. interventions: int32.
     first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0 or its own last one.
     acts: int32[T], the arguments in the buyer's messages, as in `Action`.
     """
@@ -169,6 +170,7 @@ class Outcome:
     first_offer: jax.Array
     turns: jax.Array
     mutual: jax.Array
+    gains: jax.Array
     interventions: jax.Array
     ratio: jax.Array
     other_ratio: jax.Array

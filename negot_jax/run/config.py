@@ -26,7 +26,9 @@ from negot_jax.training.warm_start import WarmStartConfig
 class CatalogConfig:
     """The products."""
 
-    name: Literal["generated", "amazon_history_price", "file"] = field("generated", "'generated' needs no files")
+    name: Literal["generated", "uniform", "amazon_history_price", "file"] = field(
+        "generated", "'generated' needs no files; nor does 'uniform', the textbook's independent uniform values"
+    )
     data_dir: str | None = field(
         None, "amazon_history_price: folder of its JSON files (downloaded if unset); file: your CSV, JSON or JSONL file"
     )

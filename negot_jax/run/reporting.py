@@ -11,7 +11,7 @@ from etils import epath
 import jax
 
 from negot_jax.catalog.types import normalize, products
-from negot_jax.evaluation import recording, rows, tables
+from negot_jax.evaluation import recording, rows, statistics, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.arena import Arena, Played
 from negot_jax.evaluation.episodes import Episode, Rules
@@ -37,6 +37,8 @@ _ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "buy
 
 # What the curves of training hold for.
 _TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "buyer", "seller")
+
+_SECOND_BEST = 27 / 32  # Of the gains from trade: see `catalog.synthetic.uniform`.
 
 _REFUSED = {
     "language.vocab_size": "the learner speaks the tokenizer that it was trained with, and another cannot be compared",
@@ -144,6 +146,8 @@ def _report(evaluation: Evaluation, role: int) -> str:
     note = ""
     if saved.latest < (planned := config.training.iterations):
         note = f"\nThe run is not at its end: this is after {saved.latest} of {planned} iterations.\n"
+    if len(parts.programs) > 1 and config.catalog.name == "uniform":
+        note += _beyond_equilibrium(episodes)
     curves, references = None, {}
     if role == parts.program.role and not any(within(name, _TRAINED_ON) for name in evaluation.overrides):
         # Else the curves are of another game, or of the other side.
@@ -158,6 +162,18 @@ def _report(evaluation: Evaluation, role: int) -> str:
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
     return text + note
+
+
+def _beyond_equilibrium(episodes: list[Episode]) -> str:
+    """A warning where two sides that have learned realize more of the gains than any equilibrium does."""
+    realized = statistics.totals([own for own in episodes if own.row == rows.TRAINED])[rows.TRAINED]["efficiency"]
+    share = realized[0].sum() / realized[1].sum()
+    if share <= _SECOND_BEST:
+        return ""
+    return (
+        f"\nWarning: the trained pair realizes {share:.3f} of the gains from trade, above 27/32, the most that an "
+        "equilibrium can where values are uniform: what one side knows leaks to the other, or they are in none.\n"
+    )
 
 
 def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:

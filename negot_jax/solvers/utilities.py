@@ -74,6 +74,7 @@ def _outcome(end: End, price: Array, products: Products, turns: int) -> Outcome:
         first_offer=jnp.int32(turns),  # This and the like only have to differ between turns.
         turns=jnp.int32(turns),
         mutual=products.budget > products.cost,
+        gains=jnp.float32(1 / turns),
         interventions=jnp.int32(turns - 1),
         ratio=bought,
         other_ratio=sold,

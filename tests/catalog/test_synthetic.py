@@ -2,11 +2,15 @@
 
 import hashlib
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from negot_jax.catalog import synthetic, words
+from negot_jax.catalog import products, synthetic, words
+from negot_jax.game import buyers, rewards, sellers
+from negot_jax.game.types import GameParams
+from negot_jax.solvers import ladders
 
 # Quantiles of cost / price and of the price in dollars over the 930 real products.
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -59,3 +63,15 @@ def test_size_is_kept_and_checked():
     assert len(synthetic.load(size=7)) == 7
     with pytest.raises(ValueError, match="size=0"):
         synthetic.load(size=0)
+
+
+@pytest.mark.parametrize("share, efficiency", [(0.5, 3 / 4), (1.0, 1.0)])
+def test_uniform_values_give_the_textbook_s_efficiency(share, efficiency):
+    """One offer to a seller that takes what covers its cost: half the value is best, and realizes 3/4 of the gains."""
+    params = GameParams(products(synthetic.uniform()), turns=1)
+    buyer, seller = buyers.make(f"constant(share={share})"), sellers.make("floor")
+    states = ladders.episodes(jax.random.key(0), buyer, seller, params, 1)
+    metrics = rewards.metrics(jax.vmap(rewards.outcome, (0, None))(states, params))
+    realized, possible = metrics["efficiency"]
+    assert possible / len(states.end) == pytest.approx(1 / 6, abs=0.01)
+    assert realized / possible == pytest.approx(efficiency, abs=0.02)

@@ -103,6 +103,7 @@ def test_metrics_by_hand():
         first_offer=jnp.array([5, 5, 50, 5, NONE]),
         turns=jnp.array([2, 5, 1, 3, 1]),
         mutual=jnp.array([True, True, False, True, False]),
+        gains=jnp.array([0.4, 0.1, 0, 0.25, 0]),
         interventions=jnp.array([0, 2, 0, 0, 0]),
         ratio=jnp.array([0.5, 0.3, 0, 0, 0]),
         other_ratio=jnp.array([0.5, 0.7, 0, 0, 0]),
@@ -115,6 +116,7 @@ def test_metrics_by_hand():
     expected = {
         "deal_rate": (2, 5),
         "deal_rate/mi": (2, 3),
+        "efficiency": (0.5, 0.75),
         "first_offer_ratio": (2.5, 4),
         "no_first_offer": (1, 5),
         "overshoot/mi": (0, 3),

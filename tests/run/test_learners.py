@@ -8,8 +8,8 @@ import pytest
 
 from negot_jax import run
 from negot_jax.evaluation import episodes, rows
-from negot_jax.game.types import BUYER, SELLER
-from negot_jax.run import weights
+from negot_jax.game.types import BUYER, SELLER, End
+from negot_jax.run import reporting, weights
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 
@@ -85,6 +85,17 @@ def test_self_play_resumes_bit_for_bit_and_reports_both_sides(tmp_path):
     played = [episodes.read(folder / "episodes.jsonl") for folder in (report.folder, of_sellers)]
     assert [{one.role for one in own} for own in played] == [{BUYER}, {SELLER}]
     assert "The trained buyer earns" in str(report) and "The trained seller earns" in str(report)
+
+
+@pytest.mark.parametrize("warned, deals", [(True, 9), (False, 8)])
+def test_a_pair_beyond_every_equilibrium_is_a_warning(warned, deals):
+    """Ten products of equal gains: nine deals are more than 27/32 of them, eight are not."""
+    deal = dict(title="", price=100, budget=90, cost=40, scale=100, messages=(), reward=0.0)
+    made = [
+        episodes.Episode(rows.TRAINED, "", place, 0, end=end, deal_price=60 if end == End.DEAL else None, **deal)
+        for place, end in enumerate([End.DEAL] * deals + [End.TURN_LIMIT] * (10 - deals))
+    ]
+    assert ("27/32" in reporting._beyond_equilibrium(made)) == warned
 
 
 @pytest.mark.parametrize(
