@@ -3,12 +3,11 @@
   python -m experiments.persuasion --seller="persuadable(tick=100)" [--seller=SELLER ...] [--turns=6 --draws=2]
 
 Offers and words are searched on the training products of the generated catalog at one list price, then played on other
-draws of them. A script can be given to `arguing(script='...')`; docs/persuasion.md says how it reads.
+draws of them. What is printed can be given to --config.evaluation.buyers; docs/persuasion.md says how it reads.
 """
 
 from absl import flags
 import jax
-import numpy as np
 
 from experiments import cli
 from negot_jax import catalog as catalogs
@@ -31,10 +30,7 @@ def main() -> None:
             print(f"{spec}, {_TURNS.value} turns, {len(prior.price)} products")
             for way, buyer in found.items():
                 value, error = ladders.mean_utility(jax.random.key(1), buyer, problem, draws=8)
-                offers = " ".join(f"{offer / problem.unit.price:.2f}" for offer in np.asarray(buyer.offers_T))
-                print(
-                    f"{way:22} {value:.3f} +- {error:.3f}   offers / list price {offers}   {buyer.script()}", flush=True
-                )
+                print(f"{way:22} {value:.3f} +- {error:.3f}   {buyer.spec()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,6 @@ def test_a_person_plays_in_a_terminal(tmp_path):
     [
         ("linaer", "neutral", "did you mean 'linear'"),
         ("run:", "neutral", "names none"),
-        ("run:a", "run:b", "two runs"),
         ("linear", "", "--seller is missing"),
         ("linear", "best_response", "--seller=best_response"),
     ],

@@ -96,6 +96,24 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ladder:
+    """Offers these shares of B, turn by turn; the last one stands for all later turns."""
+
+    shares: tuple[float, ...] = (0.7,)
+    tick: int = 1
+
+    def __post_init__(self):
+        allowed = bool(self.shares) and all(0 <= share <= 1 for share in self.shares)
+        specs.require(self, "shares", allowed, "one or more shares of the budget, in [0, 1]")
+        _require_tick(self)
+
+    def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        del key, turns
+        steps = jnp.array([basis_points(share) for share in self.shares])
+        return _offer(obs, part(obs.private, steps[jnp.minimum(obs.turn, len(steps) - 1)]), self.tick)
+
+
+@dataclasses.dataclass(frozen=True)
 class Concession:
     """Faratin's time-dependent tactic: the share k + (end - k) (t / (T - 1))^(1 / beta) of B, from k to `end`.
 
@@ -148,6 +166,7 @@ class TitForTat:
 BUYERS: dict[str, Buyer] = {
     "constant": Constant(),
     "linear": Linear(),
+    "ladder": Ladder(),
     "concession": Concession(),
     "tit_for_tat": TitForTat(),
 }

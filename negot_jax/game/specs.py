@@ -47,8 +47,13 @@ def _value(node: ast.expr) -> Any:
 
 
 def _require_like(value: Any, default: Any, field: str) -> None:
-    """Raises ValueError unless `value` is a number, a text, or as many numbers, of the type of `default`."""
+    """Raises ValueError unless `value` is a number, a text, or as many numbers, of the type of `default`.
+
+    A default of one number in a tuple stands for any number of them.
+    """
     values, defaults = (x if isinstance(x, tuple) else (x,) for x in (value, default))
+    if isinstance(default, tuple) and len(default) == 1:
+        defaults = default * len(values)
     kinds = [(int, float) if isinstance(default, float) else type(default) for default in defaults]
     fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
     if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):

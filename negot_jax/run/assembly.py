@@ -253,7 +253,7 @@ def make_opponent(
     """Who plays against a learner of a role, as `Program.opponent`.
 
     Raises:
-      ValueError: its checkpoint has another tokenizer than the learner's.
+      ValueError: its checkpoint has another tokenizer than the learner's, or is a run that has not trained its side.
     """
     side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
     if own.model == "scripted":
@@ -264,7 +264,7 @@ def make_opponent(
     if (folder := own.checkpoint) is None:
         return FrozenModel(base, own.sampling, shared=own.model == "base")
     if is_run(folder):
-        theirs, spoken = _model_of_run(folder)
+        theirs, spoken = _model_of_run(folder, side)
     else:
         theirs = hf_config.read(folder)
         spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
@@ -278,9 +278,14 @@ def make_opponent(
     return FrozenModel(dataclasses.replace(theirs, remat="none"), own.sampling, shared=False)
 
 
-def _model_of_run(folder: str) -> tuple[ModelConfig, Sequence[bytes]]:
+def _model_of_run(folder: str, side: str) -> tuple[ModelConfig, Sequence[bytes]]:
     """A run's language model, adapters merged, and its tokens."""
     config = override(Config(), manifest.read(folder)["config"])
+    if config.learner.role not in (side, "both"):
+        raise ValueError(
+            f"{side}.checkpoint={folder} is a run that has trained no {side}: its learner.role is "
+            f"{config.learner.role!r}. Name a run in which the {side} learns, or a checkpoint."
+        )
     model = config.model.config()
     if (path := config.model.checkpoint) is None:
         tokenizer = tokenizers.load(os.path.join(folder, TOKENIZER))

@@ -235,12 +235,11 @@ def prepare(
       ValueError: the players do not fit each other, or a field does not fit.
     """
     names = (parse_name(buyer, BUYER), parse_name(seller, SELLER) if seller else Name("run"))
+    if names[BUYER].kind == names[SELLER].kind == "run" and names[SELLER].value not in ("", names[BUYER].value):
+        names = (names[BUYER], Name("checkpoint", names[SELLER].value))  # What another run has taught to sell.
     folders = {name.value for name in names if name.kind == "run" and name.value} | ({workdir} if workdir else set())
     if len(folders) > 1:
-        raise ValueError(
-            f"--buyer={buyer} and --seller={seller} are two runs, which read different tokens. Let one of them sell "
-            "as checkpoint:FOLDER, after experiments.export."
-        )
+        raise ValueError(f"--workdir={workdir} is another run than {buyer or seller}. Leave it out.")
     if names[SELLER] == Name("run") and not folders:
         raise ValueError("--seller is missing. Only a run, --buyer=run:DIR, brings a seller of its own.")
     fields = _fields(names, overrides) | dict(overrides)
@@ -249,6 +248,8 @@ def prepare(
         parts = run.prepare_evaluation(fields).parts
     else:
         run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
+    if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
+        raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")
     if names[BUYER].kind == "best_response" and (reason := arena(parts).unsolvable()):
         raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
     total = len(parts.test)

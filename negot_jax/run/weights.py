@@ -163,17 +163,13 @@ def _of_run(folder: str, role: int) -> Weights:
     """All weights of a side that another run has trained, adapters merged.
 
     Raises:
-      CheckpointError: as `restore`, or the run has trained the other side alone.
+      CheckpointError: as `restore`.
     """
     saved = manifest.read(folder)
     config = override(Config(), saved["config"])
     path = os.path.join(folder, assembly.TOKENIZER)
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
     parts = assembly.assemble(config, dialect, print_line=lambda line: None)
-    if role not in parts.programs:
-        raise CheckpointError(
-            f"{folder} has trained no {('buyer', 'seller')[role]}: its learner.role is {config.learner.role!r}."
-        )
     found = restore(parts, epath.Path(folder), saved["run_id"])
     program = parts.programs[role]
     whole = program.whole(found.trained(role), found.frozen)

@@ -42,8 +42,12 @@ class Persuader:
         acts = jnp.where(word == HINTED, hint, word)
         return self.unit.propose(self.offers_T[obs.turn], obs).replace(acts=acts)
 
-    def script(self) -> str:
-        """Its words as `buyers.Arguing` reads them."""
+    def spec(self) -> str:
+        """The same buyer as `buyers.make` reads it."""
+        shares = ", ".join(f"{offer / self.unit.budget:g}" for offer in np.asarray(self.offers_T).tolist())
+        return f"arguing(buyer=ladder(shares=({shares})), script='{self._script()}')"
+
+    def _script(self) -> str:
         names = {0: "nothing", HINTED: "hinted"} | {1 << kind: kind.name.lower() for kind in Argument}
         before, after = ([names[word] for word in words] for words in np.asarray(self.words_2xT).tolist())
         said = zip(before, after, strict=True)

@@ -27,6 +27,7 @@ def dear():
         ("linear(start=0.45, end=0.95)", [4_501, 5_501, 6_501, 7_502, 8_502, 9_502]),
         ("linear(tick=100)", [4_000, 5_200, 6_400, 7_600, 8_800, 10_000]),
         ("constant(share=0.7)", [7_002] * 6),
+        ("ladder(shares=(0.3, 0.7))", [3_000] + [7_002] * 5),
         ("concession(beta=1, k=0.4)", [4_001, 5_201, 6_401, 7_602, 8_802, 10_003]),
         ("concession(beta=0.5, k=0.5)", [5_001, 5_201, 5_801, 6_802, 8_202, 10_003]),
         ("tit_for_tat(start=0.4, noise=0)", [4_001] * 6),
@@ -94,6 +95,9 @@ def test_make():
         "liner": "did you mean 'linear'?",
         "linear(start=1.2)": "Linear.start=1.2: must be a share of the budget",
         "constant(tick=0)": "Constant.tick=0: must be at least 1 cent",
+        "ladder(shares=())": "Ladder.shares=(): must be one or more shares of the budget",
+        "ladder(shares=(0.5, 2.0))": "Ladder.shares=(0.5, 2.0): must be one or more shares",
+        "ladder(shares=0.5)": "ladder.shares=0.5: must be of the kind of (0.7,)",
     }.items():
         with pytest.raises(ValueError) as error:
             buyers.make(spec)

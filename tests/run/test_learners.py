@@ -9,6 +9,7 @@ import pytest
 from negot_jax import run
 from negot_jax.evaluation import episodes, rows
 from negot_jax.game.types import BUYER, SELLER, End
+from negot_jax.run import match as matches
 from negot_jax.run import reporting, weights
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
@@ -65,6 +66,17 @@ def test_a_buyer_is_trained_against_the_seller_of_another_run(seller, tmp_path):
     assert set(buyer.parts.inputs()) > {"seller.checkpoint"}
     with pytest.raises(ValueError, match="another tokenizer"):
         run.build(tiny_run.overridden({**settings, "language.vocab_size": 520}), tmp_path / "other")
+
+
+def test_two_runs_meet_in_a_match_if_one_has_trained_a_seller(seller, tmp_path):
+    buyer = run.build(tiny_run.overridden({"training.iterations": 1, "evaluation.episodes": 1}), tmp_path)
+    buyer.train()
+    played = matches.prepare(f"run:{buyer.workdir}", f"run:{seller.workdir}", {}, 2).play({}).episodes
+    assert len(played) == 2 and all(message.text for own in played for message in own.messages)
+    with pytest.raises(ValueError, match="--buyer=run:.*seller alone, which meets no other model"):
+        matches.prepare(f"run:{seller.workdir}", f"run:{buyer.workdir}", {}, 2)
+    with pytest.raises(ValueError, match="has trained no seller: its learner.role is 'buyer'"):
+        run.build(tiny_run.overridden({**SELLING, "seller.checkpoint": str(buyer.workdir)}), tmp_path / "other")
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ def test_the_argument_that_wins_is_found_and_pays(problem):
 def test_a_script_reads_as_a_buyer_of_the_game(problem):
     words = jnp.array([[1 << Argument.DEFECT, 0], [1 << Argument.DEFECT, persuasion.HINTED]])
     buyer = persuasion.Persuader(jnp.array([5_000, 5_500]), words, problem.unit)
-    assert buyer.script() == "defect hinted/nothing"
-    arguing = buyers.make("arguing(buyer=linear(start=0.625, end=0.6875))", script=buyer.script())
+    assert buyer.spec() == "arguing(buyer=ladder(shares=(0.625, 0.6875)), script='defect hinted/nothing')"
+    arguing = buyers.make(buyer.spec())
     one, other = (ladders.episodes(KEY, player, problem.seller, problem.params, 2) for player in (buyer, arguing))
     np.testing.assert_array_equal(one.acts, other.acts)
     np.testing.assert_array_equal(one.prices, other.prices)
