@@ -15,6 +15,7 @@ from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, sharding, stored
+from negot_jax.models.choice import ModelChoice
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import FrozenModel, Program
@@ -85,11 +86,7 @@ def assemble(
       ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
     require_backend()
-    if config.learner.role != "buyer":
-        raise ValueError(
-            f"learner.role={config.learner.role!r}: runs and their reports are of buyers. "
-            "`negot_jax.rl.train_step.Program` trains a seller, against a scripted buyer or a FrozenModel."
-        )
+    check(config)
     config = with_local_checkpoints(config)
     model = config.model.config()
     for folder, shape in ((config.model.checkpoint, model), (config.seller.checkpoint, None)):
@@ -132,6 +129,31 @@ def assemble(
     )
     print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, program, digest)
+
+
+def check(config: Config, devices: int = 0) -> None:
+    """The checks that need no device, no data and no checkpoint from elsewhere: `assemble` makes the others.
+
+    Args:
+      devices: how many the mesh will be laid over; 0 where that is not known. A checkpoint that is not on this machine
+        is taken to have the sizes of its preset, where one is named.
+
+    Raises:
+      ValueError: fields of the configuration that do not fit one another.
+    """
+    if config.learner.role != "buyer":
+        raise ValueError(
+            f"learner.role={config.learner.role!r}: runs and their reports are of buyers. "
+            "`negot_jax.rl.train_step.Program` trains a seller, against a scripted buyer or a FrozenModel."
+        )
+    choice = config.model
+    if choice.checkpoint and not os.path.isdir(os.path.expanduser(choice.checkpoint)):
+        choice = dataclasses.replace(choice, checkpoint=None)
+        if choice.preset == ModelChoice().preset:
+            return
+    model = choice.config()
+    if devices:
+        sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
 
 
 def require_backend() -> None:

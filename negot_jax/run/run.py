@@ -147,6 +147,11 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     return run
 
 
+def check(config: Any, devices: int = 0) -> None:
+    """Checks a configuration for so many devices, without them: see `assembly.check`. Errors are those of `build`."""
+    assembly.check(assembly.with_absolute_paths(configs.load(config)), devices)
+
+
 def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Run:
     """The run that a folder holds, to be evaluated, exported or resumed.
 
