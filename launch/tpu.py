@@ -7,6 +7,7 @@
   logs    follows the output of --worker
   status  prints the state of the slice and of every worker
   delete  gives the slice back; until then it costs money
+  gke     prints a JobSet that runs COMMAND on TPU7x, in a GKE cluster: see docs/pods.md
 
 One line serves them all, with another subcommand in its place. COMMAND is what one would type in this folder, such as
 
@@ -22,19 +23,23 @@ The run outlives the connection: the same line follows it again. --dry_run print
 would run if all went well, and runs none. The values of the --env variables appear in no command and no output.
 """
 
+import json
+import math
 import os
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
 from absl import flags
+import jinja2
 
 from experiments import usage
 from launch.lifecycle import PREEMPTED, LaunchError, Preempted, Slice
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("name", None, "Name of the slice.")
+flags.DEFINE_string("name", None, "Name of the slice, and for gke of the JobSet and of the secret with its variables.")
 flags.DEFINE_string("project", None, "Google Cloud project.")
 flags.DEFINE_string("zone", None, "Zone where the project has quota for the type, such as us-east5-a.")
 flags.DEFINE_string("accelerator_type", None, "Type and size, such as v5p-128. For up.")
@@ -43,10 +48,12 @@ flags.DEFINE_bool("spot", None, "Capacity that costs less and can be taken away.
 flags.DEFINE_bool("reserved", None, "Capacity that the project has reserved.")
 flags.DEFINE_string("reservation", None, "Capacity of the calendar-mode reservation of this name.")
 flags.DEFINE_integer("flex_start", None, "Capacity for so many hours, at most 168, which is 7 days.", 1, 168)
-flags.DEFINE_string("service_account", None, "E-mail of the workers' account.")
+flags.DEFINE_string("service_account", None, "E-mail of the workers' account; for gke, its name in the cluster.")
 flags.DEFINE_multi_string("env", [], "Name of an environment variable of this machine that COMMAND needs.")
 flags.DEFINE_integer("max_restarts", 20, "Preemptions that the run is restarted after.", lower_bound=0)
 flags.DEFINE_integer("worker", 0, "Worker that `logs` follows.", lower_bound=0)
+flags.DEFINE_string("image", None, "Container image with the code in its working folder. For gke.")
+flags.DEFINE_string("topology", None, "Chips of TPU7x along three axes, such as 4x4x4. For gke.")
 flags.DEFINE_float("poll_seconds", 30, "Seconds between two looks at the slice.", lower_bound=0)
 flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
 flags.mark_flags_as_mutual_exclusive(["spot", "reserved", "reservation", "flex_start"])
@@ -54,6 +61,7 @@ flags.mark_flags_as_mutual_exclusive(["spot", "reserved", "reservation", "flex_s
 _NEEDED = {  # Flags, by subcommand.
     "up": ["name", "project", "zone", "accelerator_type"],
     **dict.fromkeys(["logs", "status", "delete"], ["name", "project", "zone"]),
+    "gke": ["name", "image", "topology"],
 }
 
 # By generation: its software for JAX, of https://cloud.google.com/tpu/docs/runtimes, and how many cores are a device.
@@ -72,7 +80,10 @@ def main(argv: list[str], command: list[str]) -> None:
     try:
         subcommand = " ".join(FLAGS(argv)[1:])
         _check(subcommand, command)
-        getattr(Slice(FLAGS, command), subcommand)()
+        if subcommand == "gke":
+            print(_job_set(command))
+        else:
+            getattr(Slice(FLAGS, command), subcommand)()
     except (LaunchError, flags.Error) as error:
         sys.exit(f"error: {error}")
     except Preempted as error:
@@ -91,8 +102,10 @@ def _check(subcommand: str, command: list[str]) -> None:
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", FLAGS.name):
         raise LaunchError(f"--name={FLAGS.name}: use lower-case letters, digits and hyphens, a letter first")
     for name in FLAGS.env:
-        if subcommand == "up" and name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
+        if "=" in name or subcommand == "up" and name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
             raise LaunchError(f"--env={name.split('=')[0]} is not set here: export it, and give its name alone")
+    if subcommand == "gke":  # Where variables come from a secret, and a chip is two devices.
+        return _check_training(command, devices=2 * _chips(), local=False)
     if subcommand == "up":
         devices = _resolve(FLAGS.accelerator_type)
         one_worker = int(FLAGS.accelerator_type.rpartition("-")[2]) <= 8
@@ -105,7 +118,7 @@ def _resolve(accelerator_type: str) -> int:
     """Sets the software that a slice boots. Returns how many devices JAX will have on it; 0 if that is not known."""
     generation, _, size = accelerator_type.rpartition("-")
     if re.match("(tpu|v)7", generation):
-        raise LaunchError(f"--accelerator_type={accelerator_type} is had through GKE alone: see docs/pods.md")
+        raise LaunchError(f"--accelerator_type={accelerator_type} is had through GKE alone: see `gke` in docs/pods.md")
     if not re.fullmatch(r"[1-9]\d*", size) or not (generation in _GENERATIONS or FLAGS.runtime_version):
         raise LaunchError(
             f"--accelerator_type={accelerator_type} is none of {', '.join(f'{name}-N' for name in _GENERATIONS)}, "
@@ -139,6 +152,23 @@ def require_trainable(command: list[str], devices: int) -> None:
     done = subprocess.run(check, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
     if done.returncode:
         raise LaunchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+
+
+def _chips() -> int:
+    """Chips of --topology. Raises LaunchError if they are not those of whole hosts."""
+    sides = re.fullmatch(r"(\d+)x(\d+)x(\d+)", FLAGS.topology)
+    chips = math.prod(map(int, sides.groups())) if sides else 0
+    if not chips or chips % 4:
+        raise LaunchError(f"--topology={FLAGS.topology} is none of whole hosts of 4 chips: give one such as 4x4x4")
+    return chips
+
+
+def _job_set(command: list[str]) -> str:
+    """The manifest of a command that every host of a slice of TPU7x runs."""
+    template = pathlib.Path(__file__).with_name("jobset.yaml").read_text()
+    quoted = [json.dumps(argument, ensure_ascii=False) for argument in command]
+    values = FLAGS.flag_values_dict() | {"command": quoted, "hosts": _chips() // 4}
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined).render(values)
 
 
 if __name__ == "__main__":

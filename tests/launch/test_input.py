@@ -1,15 +1,17 @@
-"""What the launcher checks before anything is created."""
+"""What the launcher checks before anything is created, and the manifest for GKE."""
 
 import re
 import shlex
 
 import pytest
+import yaml
 
 from launch import tpu
 from tests.launch.cloud import SECRET, Cloud, printed
 
 V5P = ("--accelerator_type=v5p-16", "--spot")
 ONE_WORKER = "--accelerator_type=v5p-8"
+GKE = ("gke", "--image=europe-docker.pkg.dev/p/r/negot_jax:1", "--topology=4x4x4")
 TRAIN = ["--", "python", "-m", "experiments.train", "--distributed"]
 LOCAL, BUCKET = [*TRAIN, "--workdir=runs/1"], [*TRAIN, "--workdir=gs://b/run"]
 # Arguments, and what the line must name: the flag, its value and the way out.
@@ -18,6 +20,7 @@ BAD = {
     "unknown subcommand": (["destroy"], "give one of up, logs, .*, not destroy"),
     "two subcommands": (["logs", "status"], "give one of up, .*, not logs status"),
     "no flags": (["up", "--name=", "--zone="], "up needs --name, --zone, --accelerator_type"),
+    "no image": (["gke", "--topology=4x4x4"], "gke needs --image"),
     "no command": (["up", *V5P], "give the training command, after --"),
     "unknown flag": (["up", "--acelerator_type=v4-8"], "Unknown command line flag 'acelerator_type'"),
     "no number": (["up", "--max_restarts=many"], "flag --max_restarts=many"),
@@ -30,7 +33,11 @@ BAD = {
     "two capacities": (["up", *V5P, "--flex_start=1"], ".*spot=True, .*flex_start=1: At most one"),
     "variable not set": (["up", *V5P, "--env=NOT_SET", *BUCKET], "--env=NOT_SET is not set here: export it"),
     "variable with its value": (["up", *V5P, f"--env=TOKEN={SECRET}"], "--env=TOKEN is not set .* its name alone"),
+    "variable of a pod, with its value": ([*GKE, f"--env=TOKEN={SECRET}", *BUCKET], "--env=TOKEN .* its name alone"),
+    "topology in a plane": ([*GKE, "--topology=4x4", *BUCKET], "--topology=4x4 .* such as 4x4x4"),
+    "topology of half a host": ([*GKE, "--topology=1x1x2", *BUCKET], "--topology=1x1x2 .* such as 4x4x4"),
     "workdir of the slice": (["up", ONE_WORKER, *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN.* --max_restarts=0"),
+    "workdir of a pod": ([*GKE, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir of each worker": (["up", *V5P, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir in two words": (["up", *V5P, *BUCKET, "--workdir", "runs/1"], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "each worker for itself": (["up", *V5P, *TRAIN[:-1], "--workdir=gs://b/r"], ".* add --distributed to it"),
@@ -110,3 +117,40 @@ def test_no_gcloud(cloud, monkeypatch):
     assert ended.err.startswith("error: gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`")
     dry = "gcloud compute tpus queued-resources delete bargain --project=p --zone=z --quiet --force\n"
     assert cloud.launch("delete", "--dry_run") == (0, dry, "")
+
+
+@pytest.mark.parametrize("topology, hosts", [("4x4x4", 16), ("2x2x1", 1)])
+def test_a_job_set(cloud, training, topology, hosts):
+    """Kubernetes reads the command as it was typed. No value of a variable is in the manifest."""
+    hostile = ["it's", '"$HOME;\n `id`', "*", "", "{{ name }}", "# no", "yes", "1e3", "é", "\U0001f642"]
+    given = ["--env=TOKEN", "--env=OTHER", "--service_account=trainer", "--max_restarts=3", *BUCKET, *hostile]
+    ended = cloud.launch(*GKE, f"--topology={topology}", *given)
+    assert (ended.code, ended.err, cloud.calls()) == (0, "", [])
+    assert SECRET not in ended.out
+    job_set = yaml.safe_load(ended.out)
+    assert (job_set["apiVersion"], job_set["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    assert job_set["metadata"]["name"] == "bargain"
+    assert job_set["spec"]["failurePolicy"] == {"maxRestarts": 3}
+    (replicated,) = job_set["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    assert replicated["replicas"] == 1 and job["backoffLimit"] == 0
+    assert (job["completions"], job["parallelism"], job["completionMode"]) == (hosts, hosts, "Indexed")
+    pod = job["template"]["spec"]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu7x",
+        "cloud.google.com/gke-tpu-topology": topology,
+    }
+    assert (pod["serviceAccountName"], pod["restartPolicy"]) == ("trainer", "Never")
+    (container,) = pod["containers"]
+    assert container["image"] == GKE[1].removeprefix("--image=")
+    assert container["command"] == [*BUCKET[1:], *hostile]
+    assert container["resources"] == {"limits": {"google.com/tpu": 4}}
+    secret = lambda name: {"secretKeyRef": {"name": "bargain", "key": name}}
+    assert container["env"] == [{"name": name, "valueFrom": secret(name)} for name in ("TOKEN", "OTHER")]
+    assert training == [([*BUCKET[1:], *hostile], 8 * hosts)]  # A chip is two devices.
+
+
+def test_a_job_set_without_options(cloud, training):
+    pod = yaml.safe_load(cloud.launch(*GKE, *BUCKET).out)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    assert pod["spec"].keys() & {"serviceAccountName"} == set()
+    assert "env" not in pod["spec"]["containers"][0]
