@@ -24,11 +24,11 @@ _PATIENCE = 20  # Attempts to run a command on the workers of a ready slice.
 _ALIVE = ("-oServerAliveInterval=30", "-oServerAliveCountMax=3", "-oConnectTimeout=15")
 
 # Files deleted from the code disappear here too. uv brings Python 3.11, because images of TPU VMs differ in theirs.
-_INSTALL = """chmod 600 negot_jax.tar.gz && mkdir -p negot_jax/.launch && cd negot_jax
+_INSTALL = """set -e; chmod 600 negot_jax.tar.gz; mkdir -p negot_jax/.launch; cd negot_jax
 if flock --nonblock .launch/lock true; then
-  rm -rf experiments launch negot_jax && tar -xzf ../negot_jax.tar.gz && rm ../negot_jax.tar.gz &&
-  PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv &&
-  { test -x .venv/bin/python || python3 -m uv venv --quiet --python=3.11 --seed .venv; } &&
+  rm -rf experiments launch negot_jax; tar -xzf ../negot_jax.tar.gz; rm ../negot_jax.tar.gz
+  PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv
+  test -x .venv/bin/python || python3 -m uv venv --quiet --python=3.11 --seed .venv
   .venv/bin/python -m pip install --quiet --editable '.[tpu]' --constraint constraints.txt
 else
   rm ../negot_jax.tar.gz; echo 'A run is going on: code and environment stay as they are.'

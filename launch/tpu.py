@@ -118,7 +118,7 @@ def _resolve(accelerator_type: str) -> int:
     """Sets the software that a slice boots. Returns how many devices JAX will have on it; 0 if that is not known."""
     generation, _, size = accelerator_type.rpartition("-")
     if re.match("(tpu|v)7", generation):
-        raise LaunchError(f"--accelerator_type={accelerator_type} is had through GKE alone: see `gke` in docs/pods.md")
+        raise LaunchError(f"--accelerator_type={accelerator_type} is available on GKE only: see `gke` in docs/pods.md")
     if not re.fullmatch(r"[1-9]\d*", size) or not (generation in _GENERATIONS or FLAGS.runtime_version):
         raise LaunchError(
             f"--accelerator_type={accelerator_type} is none of {', '.join(f'{name}-N' for name in _GENERATIONS)}, "
@@ -159,7 +159,7 @@ def _chips() -> int:
     sides = re.fullmatch(r"(\d+)x(\d+)x(\d+)", FLAGS.topology)
     chips = math.prod(map(int, sides.groups())) if sides else 0
     if not chips or chips % 4:
-        raise LaunchError(f"--topology={FLAGS.topology} is none of whole hosts of 4 chips: give one such as 4x4x4")
+        raise LaunchError(f"--topology={FLAGS.topology}: give three axes that fill hosts of 4 chips, such as 4x4x4")
     return chips
 
 
