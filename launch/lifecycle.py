@@ -23,7 +23,7 @@ _PATIENCE = 20  # Attempts to run a command on the workers of a ready slice.
 # A connection to a preempted machine ends after 90 seconds rather than hours; gcloud then retries ten times.
 _ALIVE = ("-oServerAliveInterval=30", "-oServerAliveCountMax=3", "-oConnectTimeout=15")
 
-# Files deleted from the code disappear here too. uv brings Python 3.11, because images of TPU VMs differ in theirs.
+# Files deleted from the code disappear there too. uv brings Python 3.11, because images of TPU VMs differ in theirs.
 _INSTALL = """set -e; chmod 600 negot_jax.tar.gz; mkdir -p negot_jax/.launch; cd negot_jax
 if flock --nonblock .launch/lock true; then
   rm -rf experiments launch negot_jax; tar -xzf ../negot_jax.tar.gz; rm ../negot_jax.tar.gz
@@ -99,8 +99,6 @@ class Slice:
         while (state := self.state("ACTIVE" if created else "ABSENT")) != "ACTIVE":
             if state == "UNREACHABLE" and seen is None:
                 raise LaunchError("gcloud could not look at the slice, for the reason above")
-            if state != seen:
-                print(f"{self.name} is {state}", file=sys.stderr)
             if created or state in _SUSPENDED and not self.options.spot:
                 self.require_usable(state)
             if state in ("FAILED", "SUSPENDED"):
@@ -109,6 +107,8 @@ class Slice:
                 self.execute(self._request())
                 created = True
             else:
+                if state != seen:
+                    print(f"{self.name} is {state}", file=sys.stderr)
                 time.sleep(self.options.poll_seconds)
             seen = state
 

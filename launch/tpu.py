@@ -47,7 +47,7 @@ flags.DEFINE_string("runtime_version", None, "Software of the TPU VM; by default
 flags.DEFINE_bool("spot", None, "Capacity that costs less and can be taken away.")
 flags.DEFINE_bool("reserved", None, "Capacity that the project has reserved.")
 flags.DEFINE_string("reservation", None, "Capacity of the calendar-mode reservation of this name.")
-flags.DEFINE_integer("flex_start", None, "Capacity for so many hours, at most 168, which is 7 days.", 1, 168)
+flags.DEFINE_integer("flex_start", None, "Capacity for so many hours, at most 168.")
 flags.DEFINE_string("service_account", None, "E-mail of the workers' account; for gke, its name in the cluster.")
 flags.DEFINE_multi_string("env", [], "Name of an environment variable of this machine that COMMAND needs.")
 flags.DEFINE_integer("max_restarts", 20, "Preemptions that the run is restarted after.", lower_bound=0)
@@ -56,6 +56,7 @@ flags.DEFINE_string("image", None, "Container image with the code in its working
 flags.DEFINE_string("topology", None, "Chips of TPU7x along three axes, such as 4x4x4. For gke.")
 flags.DEFINE_float("poll_seconds", 30, "Seconds between two looks at the slice.", lower_bound=0)
 flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
+flags.register_validator("flex_start", lambda hours: hours is None or 0 < hours <= 168, "give 1 to 168 hours (7 days)")
 flags.mark_flags_as_mutual_exclusive(["spot", "reserved", "reservation", "flex_start"])
 
 _NEEDED = {  # Flags, by subcommand.

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from launch import tpu
-from tests.launch.cloud import SECRET, Cloud, printed
+from tests.launch.cloud import SECRET, printed
 
 V5P = ("--accelerator_type=v5p-16", "--spot")
 ONE_WORKER = "--accelerator_type=v5p-8"
@@ -34,19 +34,14 @@ BAD = {
     "variable not set": (["up", *V5P, "--env=NOT_SET", *BUCKET], "--env=NOT_SET is not set here: export it"),
     "variable with its value": (["up", *V5P, f"--env=TOKEN={SECRET}"], "--env=TOKEN is not set .* its name alone"),
     "variable of a pod, with its value": ([*GKE, f"--env=TOKEN={SECRET}", *BUCKET], "--env=TOKEN .* its name alone"),
-    "topology in a plane": ([*GKE, "--topology=4x4", *BUCKET], "--topology=4x4 .* such as 4x4x4"),
-    "topology of half a host": ([*GKE, "--topology=1x1x2", *BUCKET], "--topology=1x1x2 .* such as 4x4x4"),
+    "topology in a plane": ([*GKE, "--topology=4x4", *BUCKET], "--topology=4x4: .*such as 4x4x4"),
+    "topology of half a host": ([*GKE, "--topology=1x1x2", *BUCKET], "--topology=1x1x2: .*such as 4x4x4"),
     "workdir of the slice": (["up", ONE_WORKER, *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN.* --max_restarts=0"),
     "workdir of a pod": ([*GKE, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir of each worker": (["up", *V5P, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir in two words": (["up", *V5P, *BUCKET, "--workdir", "runs/1"], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "each worker for itself": (["up", *V5P, *TRAIN[:-1], "--workdir=gs://b/r"], ".* add --distributed to it"),
 }
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch, capfd):
-    return Cloud(tmp_path / "cloud", monkeypatch, capfd)
 
 
 @pytest.fixture

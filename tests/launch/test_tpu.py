@@ -10,7 +10,7 @@ import time
 import pytest
 
 from launch import lifecycle
-from tests.launch.cloud import ROOT, SECRET, Cloud, command, printed
+from tests.launch.cloud import ROOT, SECRET, command, printed
 
 V5P = ("--accelerator_type=v5p-16", "--spot")
 CREATED = ["describe", "create", "describe"]
@@ -26,11 +26,6 @@ with notes.open("a") as file:
 print(f"turn {turn}")
 sys.exit(int(sys.argv[2].split(",")[turn]))
 """
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch, capfd):
-    return Cloud(tmp_path / "cloud", monkeypatch, capfd)
 
 
 @pytest.fixture
@@ -73,19 +68,14 @@ def test_up(cloud, bucket):
         assert SECRET not in said and json.dumps(SECRET)[1:-1] not in said
 
 
-def test_it_waits_through_the_states(cloud):
-    states = ["CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
-    cloud.script(["NOT_FOUND", *states])
-    up = cloud.launch("up", *V5P, "--", "true")
-    assert up.code == 0
-    assert cloud.verbs() == ["describe", "create", *["describe"] * 6, *SET_UP, *RUN]
-    told = [line for line in up.err.splitlines() if line.startswith("bargain is ")]
-    assert told == [f"bargain is {state}" for state in ("ABSENT", *states[:3], "PROVISIONING")]  # Each once.
+WAITED = ["CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING"]
+TOLD = "".join(f"bargain is {state}\n" for state in (*WAITED[:3], "PROVISIONING"))  # Each once.
 
 
 @pytest.mark.parametrize(
     "states, verbs, code, message",
     [
+        (["NOT_FOUND", *WAITED, "ACTIVE"], [*CREATED, *["describe"] * 5], 0, TOLD),
         (["ACTIVE"], ["describe"], 0, ""),
         (["SUSPENDED", "NOT_FOUND", "ACTIVE"], ["describe", "delete", *CREATED], 0, ""),
         (["DELETING", "NOT_FOUND", "ACTIVE"], ["describe", *CREATED], 0, "bargain is DELETING\n"),
@@ -140,13 +130,6 @@ def test_a_slice_whose_time_is_over_is_not_requested_again(cloud, bucket, capaci
         assert cloud.verbs()[before:] == verbs
 
 
-def test_a_slice_that_ends_under_the_run(cloud, bucket):
-    cloud.script(["NOT_FOUND", "ACTIVE", "SUSPENDED"], failures=[("follow", 1)])
-    up = cloud.launch("up", "--accelerator_type=v6e-16", "--flex_start=1", *train(bucket, "0"))
-    assert up.code == 1 and "error: bargain is SUSPENDED: its time is over" in up.err
-    assert cloud.verbs() == [*CREATED, *SET_UP, "start", "follow", "describe"]
-
-
 def test_a_cut_line_is_taken_up_again(cloud, bucket):
     """The run goes on meanwhile: it is followed again, not started again."""
     cloud.script(
@@ -158,36 +141,30 @@ def test_a_cut_line_is_taken_up_again(cloud, bucket):
     assert len(starts(bucket, 0)) == 1
 
 
-def test_a_slice_that_cannot_be_reached(cloud, bucket, monkeypatch):
+@pytest.mark.parametrize(
+    "code, states, failures, verbs, message",
+    [
+        ("3", ["ACTIVE"], [], RUN, "the run failed, by exit codes {"),
+        ("0", ["ACTIVE"], [("--nonblock", 2)], ["describe"], "exit code 2, for the reason above, of gcloud compute"),
+        (
+            "0",
+            ["ACTIVE"],
+            [("follow", 1)] * 3,
+            ["start", *["follow", "describe"] * 3],
+            "bargain is ready and cannot be",
+        ),
+        ("0", ["ACTIVE", "DELETING"], [("follow", 1)], ["start", "follow", "describe"], "bargain is DELETING."),
+        ("0", ["ACTIVE", "ABSENT"], [("result", 1)], [*RUN, "describe"], "bargain is ABSENT."),
+    ],
+)
+def test_what_ends_a_run(cloud, bucket, monkeypatch, code, states, failures, verbs, message):
+    """A command that fails by itself, and a slice that is deleted by hand, are not tried again. No secret stays."""
     monkeypatch.setattr(lifecycle, "_PATIENCE", 3)
-    cloud.script(["NOT_FOUND", "ACTIVE"], failures=[("follow", 255)] * 3)
-    up = cloud.launch("up", *V5P, *train(bucket, "0"))
-    assert up.code == 1
-    assert "error: bargain is ready and cannot be reached. Its run goes on" in up.err
-
-
-def test_a_failed_run_is_not_started_again(cloud, bucket):
-    up = cloud.launch("up", *V5P, *train(bucket, "3,0"))
-    assert up.code == 1
-    assert up.err.splitlines()[-1].startswith("error: the run failed, by exit codes {")
-    assert cloud.verbs() == [*CREATED, *SET_UP, *RUN]
-
-
-def test_a_failed_installation_is_not_tried_again(cloud, bucket):
-    cloud.script(["NOT_FOUND", "ACTIVE"], failures=[("--nonblock", 2)])
-    up = cloud.launch("up", *V5P, *train(bucket, "0"))
-    assert up.code == 1
-    assert "error: exit code 2, for the reason above, of gcloud compute tpus tpu-vm ssh" in up.err
-    assert cloud.verbs() == [*CREATED, *SET_UP, "describe"]
-    assert not list((cloud.folder / ".cache/negot_jax").iterdir())  # The secrets do not stay.
-
-
-def test_a_slice_deleted_by_hand_stays_deleted(cloud, bucket):
-    cloud.script(["NOT_FOUND", "ACTIVE", "DELETING"], failures=[("follow", 1)])
-    up = cloud.launch("up", *V5P, *train(bucket, "0"))
-    assert up.code == 1
-    assert up.err.splitlines()[-1].startswith("error: bargain is DELETING.")
-    assert cloud.verbs().count("create") == 1
+    cloud.script(["NOT_FOUND", *states], failures=failures)
+    up = cloud.launch("up", *V5P, *train(bucket, f"{code},0"))
+    assert up.code == 1 and f"error: {message}" in up.err
+    assert cloud.verbs() == [*CREATED, *SET_UP, *verbs]
+    assert not list((cloud.folder / ".cache/negot_jax").iterdir())
 
 
 def test_a_run_from_beginning_to_end(cloud, bucket):
@@ -209,7 +186,7 @@ def test_the_same_line_follows_a_run_that_goes_on(cloud):
         "while not os.path.exists('end') and time.time() < end: time.sleep(.05)"
     )
     waiting = ["--", "python", "-c", program]
-    first = followed(cloud, 1, *waiting)
+    first = followed(cloud, *waiting)
     os.killpg(first.pid, signal.SIGINT)  # As a terminal does.
     assert "interrupted: the slice and the run on it go on" in first.communicate(timeout=60)[1]
     assert first.returncode == 1
@@ -219,19 +196,20 @@ def test_the_same_line_follows_a_run_that_goes_on(cloud):
     assert "A run is going on: code and environment stay as they are." in other.out
     assert (cloud.worker(0) / ".launch/environment").read_text() == ""
     assert not (cloud.worker(0).parent / "negot_jax.tar.gz").exists()  # With its secret.
-    second = followed(cloud, 2, *waiting)
+    second = followed(cloud, *waiting)
     (cloud.worker(0) / "end").touch()
     second.communicate(timeout=60)
     assert second.returncode == 0
     assert (cloud.worker(0) / "begun").read_text() == "x"
 
 
-def followed(cloud, times: int, *arguments: str) -> subprocess.Popen:
-    """An `up` of its own process, once it follows the run, which so many have done then."""
+def followed(cloud, *arguments: str) -> subprocess.Popen:
+    """An `up` of its own process, once it shows the output of the run."""
+    shown = cloud.folder / "shown"
     launcher = subprocess.Popen(
         command("up", *V5P, *arguments),
         env=cloud.environment,
-        stdout=subprocess.DEVNULL,
+        stdout=shown.open("w"),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -239,7 +217,7 @@ def followed(cloud, times: int, *arguments: str) -> subprocess.Popen:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 60
-    while cloud.verbs().count("follow") < times:
+    while "$ python -c" not in shown.read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
     return launcher
