@@ -16,7 +16,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["negot_jax*", "experiments*", "launch*"]),
-    package_data={"negot_jax.catalog": ["checksums.tsv"], "negot_jax.evaluation": ["page.html"]},
+    package_data={
+        "launch": ["jobset.yaml"],
+        "negot_jax.catalog": ["checksums.tsv"],
+        "negot_jax.evaluation": ["page.html"],
+    },
     install_requires=[
         "absl-py",
         "array_record",

@@ -29,12 +29,17 @@ if __name__ == "__main__":  # Flags are global: as a module, this one defines no
     )
     _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
+    _CHECK = flags.DEFINE_integer(
+        "check", None, "Only check flags and configuration, for a mesh of so many devices; 0 leaves out the mesh.", 0
+    )
     flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
     with cli.checking_input():
         profile = _window(_PROFILE.value)
+        if _CHECK.value is not None:
+            return run.check(_CONFIG.value, _CHECK.value)
         distributed.start(_DISTRIBUTED.value)
         run.require_backend()
         workdir = run.workdir(_WORKDIR.value)

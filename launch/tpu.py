@@ -2,145 +2,176 @@
 
   python -m launch.tpu SUBCOMMAND --name=N --project=P --zone=Z [flags] -- COMMAND
 
-  create  requests the slice and waits until it is ready
-  setup   copies the code and the variables of --env to every worker, and installs the package there
-  run     starts COMMAND on every worker and follows worker 0 to the end; exit code 75 if it was preempted
-  up      create, setup and run, and again after every preemption
+  up      requests the slice, waits for it, installs the code and the variables of --env on every worker, starts COMMAND
+          there and follows worker 0 to the end; again after every preemption, and exits with 75 after the last
   logs    follows the output of --worker
   status  prints the state of the slice and of every worker
-  fetch   copies the --workdir of COMMAND, from its bucket or from worker 0, into --output
   delete  gives the slice back; until then it costs money
+  gke     prints a JobSet that runs COMMAND on TPU7x, in a GKE cluster: see docs/pods.md
 
-One line serves all of them, with another subcommand in its place: each reads the flags that it needs. COMMAND is what
-one would type in this folder, such as
+One line serves them all, with another subcommand in its place. COMMAND is what one would type in this folder, such as
 
   python -m launch.tpu up --name=bargain --project=P --zone=us-east5-a --accelerator_type=v5p-128 --spot -- \\
       python -m experiments.train --distributed --config=experiments/configs/paper_30b.py --config.mesh.expert=16 \\
       --config.model.checkpoint=gs://BUCKET/qwen3-30b --workdir=gs://BUCKET/bargain
 
-Every worker runs it as it stands; --distributed makes one run of them. A workdir in a bucket outlives the slice, and
-the run resumes from it after a preemption. A local workdir is lost with the slice: it suits one worker, with
---max_restarts=0.
+It is checked here before anything is created. Every worker runs it as it stands; --distributed makes one run of them. A
+workdir in a bucket outlives the slice, and the run resumes from it after a preemption. A local workdir is lost with the
+slice: it suits one worker, with --max_restarts=0.
 
 The run outlives the connection: the same line follows it again. --dry_run prints the commands, quoted for a shell, that
 would run if all went well, and runs none. The values of the --env variables appear in no command and no output.
 """
 
-import dataclasses
+import json
+import math
 import os
+import pathlib
 import re
 import shutil
+import subprocess
 import sys
 
-from absl import app, flags
+from absl import flags
+import jinja2
 
 from experiments import usage
-from launch import commands, lifecycle
-from launch.commands import LaunchError, Tpu
-from launch.lifecycle import Preempted, Session
+from launch.lifecycle import PREEMPTED, LaunchError, Preempted, Slice
 
-_NAME = flags.DEFINE_string("name", None, "Name of the slice.")
-_PROJECT = flags.DEFINE_string("project", None, "Google Cloud project.")
-_ZONE = flags.DEFINE_string("zone", None, "Zone where the project has quota for the type, such as us-east5-a.")
-_TYPE = flags.DEFINE_string("accelerator_type", None, "Type and size, such as v5p-128. For create and up.")
+FLAGS = flags.FLAGS
+flags.DEFINE_string("name", None, "Name of the slice, and for gke of the JobSet and of the secret with its variables.")
+flags.DEFINE_string("project", None, "Google Cloud project.")
+flags.DEFINE_string("zone", None, "Zone where the project has quota for the type, such as us-east5-a.")
+flags.DEFINE_string("accelerator_type", None, "Type and size, such as v5p-128. For up.")
 flags.DEFINE_string("runtime_version", None, "Software of the TPU VM; by default the usual one of its type.")
-flags.DEFINE_bool("queued", True, "Queue for capacity; otherwise create a TPU VM at once, or fail.")
-_SPOT = flags.DEFINE_bool("spot", False, "Capacity that costs less and can be taken away.")
-_RESERVED = flags.DEFINE_bool("reserved", False, "Capacity that the project has reserved.")
-flags.DEFINE_string("service_account", None, "E-mail of the workers' account; else the project's default.")
-_ENV = flags.DEFINE_multi_string("env", [], "Name of an environment variable of this machine that COMMAND needs.")
-_RESTARTS = flags.DEFINE_integer("max_restarts", 20, "Preemptions that `up` restarts after.", lower_bound=0)
-_WORKER = flags.DEFINE_integer("worker", 0, "Worker that `logs` follows.", lower_bound=0)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder that `fetch` copies the run's folder into.")
-_POLL = flags.DEFINE_float("poll_seconds", 30, "Seconds between two looks at the slice.", lower_bound=0)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
+flags.DEFINE_bool("spot", None, "Capacity that costs less and can be taken away.")
+flags.DEFINE_bool("reserved", None, "Capacity that the project has reserved.")
+flags.DEFINE_string("reservation", None, "Capacity of the calendar-mode reservation of this name.")
+flags.DEFINE_integer("flex_start", None, "Capacity for so many hours, at most 168.")
+flags.DEFINE_string("service_account", None, "E-mail of the workers' account; for gke, its name in the cluster.")
+flags.DEFINE_multi_string("env", [], "Name of an environment variable of this machine that COMMAND needs.")
+flags.DEFINE_integer("max_restarts", 20, "Preemptions that the run is restarted after.", lower_bound=0)
+flags.DEFINE_integer("worker", 0, "Worker that `logs` follows.", lower_bound=0)
+flags.DEFINE_string("image", None, "Container image with the code in its working folder. For gke.")
+flags.DEFINE_string("topology", None, "Chips of TPU7x along three axes, such as 4x4x4. For gke.")
+flags.DEFINE_float("poll_seconds", 30, "Seconds between two looks at the slice.", lower_bound=0)
+flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
+flags.register_validator("flex_start", lambda hours: hours is None or 0 < hours <= 168, "give 1 to 168 hours (7 days)")
+flags.mark_flags_as_mutual_exclusive(["spot", "reserved", "reservation", "flex_start"])
 
-_SUBCOMMANDS = {
-    "create": lambda session, command: lifecycle.create(session),
-    "setup": lambda session, command: lifecycle.setup(session, _ENV.value),
-    "run": lifecycle.run,
-    "up": lambda session, command: lifecycle.up(session, _ENV.value, command, _RESTARTS.value),
-    "logs": lambda session, command: lifecycle.logs(session, _WORKER.value),
-    "status": lambda session, command: lifecycle.status(session),
-    "fetch": lambda session, command: lifecycle.fetch(session, commands.workdir(command), _OUTPUT.value),
-    "delete": lambda session, command: session.run(commands.delete(session.tpu)),
+_NEEDED = {  # Flags, by subcommand.
+    "up": ["name", "project", "zone", "accelerator_type"],
+    **dict.fromkeys(["logs", "status", "delete"], ["name", "project", "zone"]),
+    "gke": ["name", "image", "topology"],
+}
+
+# By generation: its software for JAX, of https://cloud.google.com/tpu/docs/runtimes, and how many cores are a device.
+_GENERATIONS = {
+    **dict.fromkeys(["v2", "v3"], ("tpu-ubuntu2204-base", 1)),
+    "v4": ("tpu-ubuntu2204-base", 2),
+    "v5litepod": ("v2-alpha-tpuv5-lite", 1),
+    "v5p": ("v2-alpha-tpuv5", 2),
+    "v6e": ("v2-alpha-tpuv6e", 1),
 }
 
 
 def main(argv: list[str], command: list[str]) -> None:
-    subcommand = " ".join(argv[1:])
-    _check(subcommand, command)
-    tpu = Tpu(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Tpu)})
-    if tpu.accelerator_type and not tpu.runtime_version:
-        tpu = dataclasses.replace(tpu, runtime_version=commands.runtime_version(tpu.accelerator_type))
-    _SUBCOMMANDS[subcommand](Session(tpu, _POLL.value, _DRY_RUN.value), command)
-
-
-def _check(subcommand: str, command: list[str]) -> None:
-    """Raises LaunchError if a flag is missing, malformed, or does not fit the others or the command."""
-    if subcommand not in _SUBCOMMANDS:
-        raise LaunchError(f"give one of {', '.join(_SUBCOMMANDS)}, not {subcommand or 'none'}; COMMAND after --")
-    needed = [_NAME, _PROJECT, _ZONE]
-    needed += [_TYPE] * (subcommand in ("create", "up")) + [_OUTPUT] * (subcommand == "fetch")
-    if missing := [f"--{flag.name}" for flag in needed if not flag.value]:
-        raise LaunchError(f"{subcommand} needs {', '.join(missing)}; see --help")
-    if subcommand in ("run", "up", "fetch") and not command:
-        raise LaunchError(f"{subcommand} needs the training command, after --")
-    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", _NAME.value):
-        raise LaunchError(f"--name={_NAME.value}: use lower-case letters, digits and hyphens, a letter first")
-    if _SPOT.value and _RESERVED.value:
-        raise LaunchError("--spot and --reserved exclude each other: give one of them")
-    for name in _ENV.value if subcommand in ("setup", "up") else ():
-        if name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
-            raise LaunchError(f"--env={name.split('=')[0]} is not set here: export it, and give its name alone")
-    if subcommand in ("run", "up"):
-        _check_training(subcommand, command)
-    if subcommand == "fetch" and not commands.workdir(command):
-        raise LaunchError("fetch needs a training command with --workdir, which says what to fetch")
-    if not _DRY_RUN.value and shutil.which("gcloud") is None:
-        raise LaunchError("gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`; or --dry_run")
-
-
-def _check_training(subcommand: str, command: list[str]) -> None:
-    """Raises LaunchError if the workers would train apart, or the run would be lost with the slice."""
-    if commands.trains_alone(command):
-        raise LaunchError("every worker would run this training command for itself: add --distributed to it")
-    folder = commands.workdir(command)
-    if not folder or folder.startswith("gs://"):
-        return
-    if _TYPE.value and commands.has_many_workers(_TYPE.value):
-        raise LaunchError(
-            f"--workdir={folder} is another folder on each worker of {_TYPE.value}, and they write one run together. "
-            "Use a bucket: --workdir=gs://BUCKET/RUN"
-        )
-    if subcommand == "up" and _RESTARTS.value:
-        raise LaunchError(
-            f"--workdir={folder} is lost with the slice, so a restart would begin anew. Use a bucket, "
-            "--workdir=gs://BUCKET/RUN, or --max_restarts=0"
-        )
-
-
-def run(argv: list[str], command: list[str]) -> None:
-    """Runs a parsed command line and its COMMAND; a failure ends it with one line."""
+    """Runs a command line and its COMMAND; a failure ends it with one line."""
+    usage.show(argv)
     try:
-        main(argv, command)
-    except LaunchError as error:
+        subcommand = " ".join(FLAGS(argv)[1:])
+        _check(subcommand, command)
+        if subcommand == "gke":
+            print(_job_set(command))
+        else:
+            getattr(Slice(FLAGS, command), subcommand)()
+    except (LaunchError, flags.Error) as error:
         sys.exit(f"error: {error}")
     except Preempted as error:
         print(f"preempted: {error}. The same line resumes from the last checkpoint.", file=sys.stderr)
-        sys.exit(lifecycle.PREEMPTED)
+        sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         sys.exit("\ninterrupted: the slice and the run on it go on, and cost money: `status`, `logs`, `delete`")
 
 
-def parse(argv: list[str]) -> list[str]:
-    usage.show(argv)
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
+def _check(subcommand: str, command: list[str]) -> None:
+    """Raises LaunchError if a flag is missing, malformed, or does not fit the others or the command."""
+    if subcommand not in _NEEDED:
+        raise LaunchError(f"give one of {', '.join(_NEEDED)}, not {subcommand or 'none'}; COMMAND after --")
+    if missing := [f"--{name}" for name in _NEEDED[subcommand] if not FLAGS[name].value]:
+        raise LaunchError(f"{subcommand} needs {', '.join(missing)}; see --help")
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", FLAGS.name):
+        raise LaunchError(f"--name={FLAGS.name}: use lower-case letters, digits and hyphens, a letter first")
+    for name in FLAGS.env:
+        if "=" in name or subcommand == "up" and name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
+            raise LaunchError(f"--env={name.split('=')[0]} is not set here: export it, and give its name alone")
+    if subcommand == "gke":  # Where variables come from a secret, and a chip is two devices.
+        return _check_training(command, devices=2 * _chips(), local=False)
+    if subcommand == "up":
+        devices = _resolve(FLAGS.accelerator_type)
+        one_worker = int(FLAGS.accelerator_type.rpartition("-")[2]) <= 8
+        _check_training(command, devices, local=one_worker and not FLAGS.max_restarts)
+    if not FLAGS.dry_run and shutil.which("gcloud") is None:
+        raise LaunchError("gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`; or --dry_run")
+
+
+def _resolve(accelerator_type: str) -> int:
+    """Sets the software that a slice boots. Returns how many devices JAX will have on it; 0 if that is not known."""
+    generation, _, size = accelerator_type.rpartition("-")
+    if re.match("(tpu|v)7", generation):
+        raise LaunchError(f"--accelerator_type={accelerator_type} is available on GKE only: see `gke` in docs/pods.md")
+    if not re.fullmatch(r"[1-9]\d*", size) or not (generation in _GENERATIONS or FLAGS.runtime_version):
+        raise LaunchError(
+            f"--accelerator_type={accelerator_type} is none of {', '.join(f'{name}-N' for name in _GENERATIONS)}, "
+            "such as v5p-128. A newer type needs --runtime_version."
+        )
+    software, cores = _GENERATIONS.get(generation, (None, 0))
+    FLAGS.runtime_version = FLAGS.runtime_version or software
+    return int(size) // cores if cores else 0
+
+
+def _check_training(command: list[str], devices: int, local: bool) -> None:
+    """Raises LaunchError if workers would train apart, a local run would be lost, or training refuses its input."""
+    if not command:
+        raise LaunchError("give the training command, after --")
+    line = " ".join(command)
+    if "experiments.train" in command and not re.search(r" --?distributed\b", line):
+        raise LaunchError("every worker would run this training command for itself: add --distributed to it")
+    for workdir in re.findall(r" --?workdir[= ](\S*)", line)[-1:]:  # The last counts.
+        if not workdir.startswith("gs://") and not local:
+            raise LaunchError(
+                f"--workdir={workdir} is another folder on each worker, and is lost with it. Use a bucket, "
+                "--workdir=gs://BUCKET/RUN; or one worker, such as v5p-8, and --max_restarts=0"
+            )
+    if command[1:3] == ["-m", "experiments.train"]:
+        require_trainable(command, devices)
+
+
+def require_trainable(command: list[str], devices: int) -> None:
+    """Raises LaunchError if experiments.train refuses its flags or configuration for so many devices; 0: for any."""
+    check = [sys.executable, *command[1:], f"--check={devices}"]
+    done = subprocess.run(check, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    if done.returncode:
+        raise LaunchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+
+
+def _chips() -> int:
+    """Chips of --topology. Raises LaunchError if they are not those of whole hosts."""
+    sides = re.fullmatch(r"(\d+)x(\d+)x(\d+)", FLAGS.topology)
+    chips = math.prod(map(int, sides.groups())) if sides else 0
+    if not chips or chips % 4:
+        raise LaunchError(f"--topology={FLAGS.topology}: give three axes that fill hosts of 4 chips, such as 4x4x4")
+    return chips
+
+
+def _job_set(command: list[str]) -> str:
+    """The manifest of a command that every host of a slice of TPU7x runs."""
+    template = pathlib.Path(__file__).with_name("jobset.yaml").read_text()
+    quoted = [json.dumps(argument, ensure_ascii=False) for argument in command]
+    values = FLAGS.flag_values_dict() | {"command": quoted, "hosts": _chips() // 4}
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined).render(values)
 
 
 if __name__ == "__main__":
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    app.run(lambda argv: run(argv, sys.argv[split + 1 :]), argv=sys.argv[:split], flags_parser=parse)
+    main(sys.argv[:split], sys.argv[split + 1 :])

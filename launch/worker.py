@@ -2,15 +2,14 @@
 
   python -m launch.worker start COMMAND...   starts it; does nothing if that very command is running
   python -m launch.worker follow             prints its output until it ends
-  python -m launch.worker result             waits for its end and prints how it ended
-  python -m launch.worker status             prints whether it is running, or how it ended
+  python -m launch.worker status             prints [HOST STATE]: running, its exit code, lost or idle
+  python -m launch.worker result             waits for its end, then prints its status
 
 State lives in `.launch` in the current folder. A file lock marks a running command: unlike a process id, it is
 void after a reboot. Only the standard library is used.
 """
 
 import collections
-from collections.abc import Mapping
 import fcntl
 import json
 import os
@@ -27,56 +26,30 @@ _GRACE = 300  # Seconds for a worker to end after worker 0 did; jax notices lost
 _LINES = 100  # Last lines of an existing log that `follow` starts with.
 
 _STATE = pathlib.Path(".launch")
-_ENVIRONMENT, _LOCK, _RUNNING = _STATE / "environment.json", _STATE / "lock", _STATE / "running.json"
-_EXIT, _LOG = _STATE / "exit", _STATE / "log"
+_LOCK, _RUNNING, _EXIT, _LOG = (_STATE / name for name in ("lock", "running.json", "exit", "log"))
+
+# The supervisor. Its input is the lock, which the command does not get; it survives a SIGTERM that ends the command.
+_SUPERVISE = f'trap : TERM; printf "$ %s\\n" "$*"; "$@" </dev/null; echo $? >{_EXIT}'
 
 
 def start(*command: str) -> None:
     """Starts a command in its own session. Idempotent, because gcloud repeats it after a lost connection."""
-    _STATE.mkdir(exist_ok=True)
-    with _LOCK.open("a") as lock:
-        if not _acquire(lock):
-            if (running := _running()["command"]) == list(command):
-                print("It is running already.")
-                return
-            sys.exit(f"error: another command is running here: {shlex.join(running)}")
-        _EXIT.unlink(missing_ok=True)
-        with _LOG.open("ab") as log:
-            log.write(f"$ {shlex.join(command)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "launch.worker", "supervise", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock.fileno()],  # Held as long as the supervisor lives; it does not hand it on.
-            )
+    with _LOCK.open("a") as lock, _LOG.open("ab") as log:
+        if not _take(lock):
+            if (running := json.loads(_RUNNING.read_text())["command"]) != list(command):
+                sys.exit(f"error: another command is running here: {shlex.join(running)}")
+            print("It is running already.")
+            return
+        _EXIT.write_text(LOST)  # Until it ends.
+        process = subprocess.Popen(
+            ["sh", "-c", _SUPERVISE, "sh", *command], stdin=lock, stdout=log, stderr=log, start_new_session=True
+        )
         _RUNNING.write_text(json.dumps({"pid": process.pid, "command": command}))
-
-
-def supervise(*command: str) -> None:
-    """Runs a command and records how it ended: its exit code, or 128 plus the number of the signal."""
-    # SIGTERM to the group ends the command; the supervisor survives to report it. A handler, as SIG_IGN is inherited.
-    signal.signal(signal.SIGTERM, lambda signum, frame: None)
-    try:
-        code = subprocess.run(command, env=environment(os.environ)).returncode
-    except OSError as error:
-        print(f"error: {error}", flush=True)
-        code = 127
-    _write_exit(128 - code if code < 0 else code)
-
-
-def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: this `python` comes first, output is unbuffered, uploaded variables are set."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), given.get("PATH", os.defpath)])
-    uploaded = json.loads(_ENVIRONMENT.read_text(encoding="utf-8")) if _ENVIRONMENT.exists() else {}
-    return {**given, "PATH": path, "PYTHONUNBUFFERED": "1", **uploaded}
 
 
 def follow() -> None:
     if not _LOG.exists():
-        sys.exit("error: nothing has been started here: `run` starts a command")
+        sys.exit("error: nothing has been started here: `up` starts a command")
     with _LOG.open("rb") as log:
         sys.stdout.buffer.writelines(collections.deque(log, _LINES))
         running = True
@@ -87,31 +60,30 @@ def follow() -> None:
             time.sleep(0.2 if running else 0)
 
 
-def result(grace: float = _GRACE) -> None:
-    """Prints `[result HOST CODE]`. A command that does not end in time waits for a dead peer, and is killed.
-
-    The brackets delimit a result, because lines of many workers may run into each other in one stream.
-    """
-    end = time.monotonic() + grace
-    while _is_running() and time.monotonic() < end:
-        time.sleep(0.1)
-    if _is_running():
-        os.killpg(_running()["pid"], signal.SIGKILL)
-        _write_exit(128 + signal.SIGKILL)
-    print(f"[result {socket.gethostname()} {_EXIT.read_text() if _EXIT.exists() else LOST}]", flush=True)
-
-
 def status() -> None:
-    if _is_running():
-        said = f"is running {shlex.join(_running()['command'])}"
-    elif _EXIT.exists():
-        said = f"ended with exit code {_EXIT.read_text()}"
-    else:
-        said = f"has {LOST} its run" if _RUNNING.exists() else "has run nothing"
-    print(f"{socket.gethostname()} {said}", flush=True)
+    """The brackets delimit a status, because lines of many workers may run into each other in one stream."""
+    running, ended = _is_running(), _EXIT.read_text().strip() if _EXIT.exists() else "idle"  # In this order.
+    print(f"[{socket.gethostname()} {'running' if running else ended}]", flush=True)
 
 
-def _acquire(lock) -> bool:
+def result(grace: float = _GRACE) -> None:
+    """A command that does not end in time waits for a dead peer, and is killed."""
+    end = time.monotonic() + grace
+    while _is_running():
+        if time.monotonic() > end:
+            os.killpg(json.loads(_RUNNING.read_text())["pid"], signal.SIGKILL)
+            _EXIT.write_text(str(128 + signal.SIGKILL))
+        time.sleep(0.1)
+    status()
+
+
+def _is_running() -> bool:
+    with _LOCK.open("a") as lock:
+        return not _take(lock)
+
+
+def _take(lock) -> bool:
+    """Takes the lock until the file is closed everywhere; False if a running command has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -119,31 +91,9 @@ def _acquire(lock) -> bool:
     return True
 
 
-def _is_running() -> bool:
-    if not _LOCK.exists():
-        return False
-    with _LOCK.open("a") as lock:
-        return not _acquire(lock)
-
-
-def _running() -> dict:
-    return json.loads(_RUNNING.read_text())
-
-
-def _write_exit(code: int) -> None:
-    _EXIT.write_text(str(int(code)))
-
-
-def main(verb: str = "", *arguments: str) -> None:
-    taking_none = {"follow": follow, "result": result, "status": status}
-    if verb in ("start", "supervise") and arguments:
-        (start if verb == "start" else supervise)(*arguments)
-    elif verb in taking_none and not arguments:
-        taking_none[verb]()
-    else:
-        given = shlex.join([verb, *arguments] if verb else [])
-        sys.exit(f"error: give start COMMAND, follow, result or status, not {given or 'nothing'}")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    verbs = {"start": start, "follow": follow, "status": status, "result": result}
+    if not verbs.keys() & sys.argv[1:2]:
+        sys.exit("error: give start COMMAND, follow, status or result")
+    _STATE.mkdir(exist_ok=True)
+    verbs[sys.argv[1]](*sys.argv[2:])

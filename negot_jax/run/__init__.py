@@ -11,6 +11,6 @@ from negot_jax.run.assembly import require_backend
 from negot_jax.run.config import Config
 from negot_jax.run.folder import workdir
 from negot_jax.run.reporting import Report
-from negot_jax.run.run import Run, build, open
+from negot_jax.run.run import Run, build, check, open
 
-__all__ = ["Config", "Report", "Run", "build", "open", "require_backend", "workdir"]
+__all__ = ["Config", "Report", "Run", "build", "check", "open", "require_backend", "workdir"]

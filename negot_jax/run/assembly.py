@@ -1,6 +1,5 @@
 """From a configuration to the parts of a run: catalog, dialect, tables, program."""
 
-from collections.abc import Sequence
 import dataclasses
 import functools
 import os
@@ -10,24 +9,21 @@ import jax
 from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
-from negot_jax.game import buyers
-from negot_jax.game.buyers import Buyer
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
-from negot_jax.models import hf_checkpoint, hf_config, sharding, stored
+from negot_jax.models import hf_checkpoint, hf_config, sharding
+from negot_jax.models.choice import ModelChoice
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.configs import BuyerConfig, SellerConfig
-from negot_jax.rl.self_play import SelfPlay, SelfPlayConfig
+from negot_jax.rl.self_play import SelfPlay
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import FrozenModel, Program
-from negot_jax.run import manifest
+from negot_jax.run import manifest, opponents
 from negot_jax.run.config import PATHS, Config, override
-from negot_jax.training import checkpoint, storage
-
-TOKENIZER = "tokenizer.model"  # In the workdir, where the model brings none.
+from negot_jax.training import storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Parts:
         return {
             "catalog": self.catalog_digest,
             "tokenizer": manifest.digest(self.dialect.tokenizer.model),
-            **{name: _digest(folder) for name, folder in folders.items() if folder},
+            **{name: opponents.digest(folder) for name, folder in folders.items() if folder},
             **manifest.random_inputs(),
         }
 
@@ -106,10 +102,11 @@ def assemble(
       ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
     require_backend()
+    check(config)
     config = with_local_checkpoints(config)
     model = config.model.config()
     for folder in (config.model.checkpoint, config.buyer.checkpoint, config.seller.checkpoint):
-        if folder and not is_run(folder):
+        if folder and not opponents.is_run(folder):
             hf_checkpoint.check(folder, model if folder == config.model.checkpoint else hf_config.read(folder))
     catalog = catalogs.load(config.catalog.name, config.catalog.data_dir)
     train, test = catalogs.split(catalog, config.catalog.test)
@@ -127,8 +124,8 @@ def assemble(
         )
     model = dataclasses.replace(model, vocab_size=size)
     roles = {"buyer": (BUYER,), "seller": (SELLER,), "both": (BUYER, SELLER)}[config.learner.role]
-    opponents = {role: make_opponent(config, role, model, dialect) for role in roles}
-    for opponent in opponents.values():
+    met = {role: opponents.make(config, role, model, dialect) for role in roles}
+    for opponent in met.values():
         if isinstance(opponent, FrozenModel):
             sharding.require_fit(config.mesh, devices, opponent.model, {})
     build = functools.partial(
@@ -149,46 +146,30 @@ def assemble(
             config.training.iterations,
             opponent,
         )
-        for role, opponent in opponents.items()
+        for role, opponent in met.items()
     }
     print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, programs, digest)
 
 
-def require_seats(config: Config) -> None:
-    """Raises ValueError for a run whose learners are not in their seats, or a section that nobody would read."""
-    role, learns = config.learner.role, {"buyer": config.buyer, "seller": config.seller}
-    if role == "buyer":
-        if config.buyer != BuyerConfig():
-            raise ValueError("config.buyer says whom a seller meets, but learner.role='buyer'. Leave config.buyer out.")
-        return _require_self_play(config)
-    for side in ("buyer", "seller") if role == "both" else ("seller",):
-        if (own := learns[side]).model != "own" or own.checkpoint:
-            raise ValueError(
-                f"learner.role={role!r} with {side}.model={own.model!r}, {side}.checkpoint={own.checkpoint!r}: the "
-                f"{side} learns. Set {side}.model='own' without a checkpoint; config.model is its language model."
-            )
-    return _require_self_play(config)
+def check(config: Config, devices: int = 0) -> None:
+    """The checks that need no device, no data and no checkpoint from elsewhere: `assemble` makes the others.
 
+    Args:
+      devices: how many the mesh will be laid over; 0 where that is not known. A checkpoint that is not on this machine
+        is taken to have the sizes of its preset, where one is named.
 
-def _require_self_play(config: Config) -> None:
-    if config.learner.role != "both" and config.self_play != SelfPlayConfig():
-        raise ValueError(
-            f"config.self_play is read where both sides learn, but learner.role={config.learner.role!r}. Leave it out."
-        )
-
-
-def is_run(folder: str) -> bool:
-    """Whether a folder is a run's, not a checkpoint's."""
-    return os.path.exists(os.path.join(folder, manifest.FILE))
-
-
-def _digest(folder: str) -> str:
-    """Of what a checkpoint, or the latest one of a run, holds."""
-    if not is_run(folder):
-        return stored.digest(folder)
-    latest = max(checkpoint.survey(os.path.join(folder, "checkpoints"))[0], default=0)
-    return manifest.digest(f"{manifest.read(folder)['run_id']} after {latest}".encode())
+    Raises:
+      ValueError: fields of the configuration that do not fit one another.
+    """
+    choice = config.model
+    if choice.checkpoint and not os.path.isdir(os.path.expanduser(choice.checkpoint)):
+        choice = dataclasses.replace(choice, checkpoint=None)
+        if choice.preset == ModelChoice().preset:
+            return
+    model = choice.config()
+    if devices:
+        sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
 
 
 def require_backend() -> None:
@@ -245,54 +226,6 @@ def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size:
         return Chat(tokenizer, chat.infer(folder, tokenizer))
     ours = train_tokenizer(config, train)
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
-
-
-def make_opponent(
-    config: Config, role: int, model: ModelConfig, dialect: Dialect
-) -> FrozenModel | tuple[Buyer, ...] | None:
-    """Who plays against a learner of a role, as `Program.opponent`.
-
-    Raises:
-      ValueError: its checkpoint has another tokenizer than the learner's, or is a run that has not trained its side.
-    """
-    side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
-    if own.model == "scripted":
-        return None if role == BUYER else tuple(map(buyers.make, own.policies))
-    if own.model == "own" and config.learner.role == "both" and own.checkpoint is None:
-        return FrozenModel(model, own.sampling, shared=False)
-    base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
-    if (folder := own.checkpoint) is None:
-        return FrozenModel(base, own.sampling, shared=own.model == "base")
-    if is_run(folder):
-        theirs, spoken = _model_of_run(folder, side)
-    else:
-        theirs = hf_config.read(folder)
-        spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
-    ours = dialect.tokenizer.token_bytes
-    common = min(len(spoken), len(ours))
-    if any(spoken[common:]) or any(ours[common:]) or spoken[:common] != ours[:common]:
-        raise ValueError(
-            f"{side}.checkpoint={folder} has another tokenizer than the learner's, but both read the same tokens. Use "
-            "a checkpoint of the same family, or a run on the same catalog and language."
-        )
-    return FrozenModel(dataclasses.replace(theirs, remat="none"), own.sampling, shared=False)
-
-
-def _model_of_run(folder: str, side: str) -> tuple[ModelConfig, Sequence[bytes]]:
-    """A run's language model, adapters merged, and its tokens."""
-    config = override(Config(), manifest.read(folder)["config"])
-    if config.learner.role not in (side, "both"):
-        raise ValueError(
-            f"{side}.checkpoint={folder} is a run that has trained no {side}: its learner.role is "
-            f"{config.learner.role!r}. Name a run in which the {side} learns, or a checkpoint."
-        )
-    model = config.model.config()
-    if (path := config.model.checkpoint) is None:
-        tokenizer = tokenizers.load(os.path.join(folder, TOKENIZER))
-    else:
-        tokenizer = hf_tokenizer.load(path, model.vocab_size)
-    plain = dataclasses.replace(model.lora, rank=0)
-    return dataclasses.replace(model, vocab_size=tokenizer.vocab_size, lora=plain), tokenizer.token_bytes
 
 
 def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:

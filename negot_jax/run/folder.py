@@ -9,7 +9,7 @@ import pathlib
 
 from etils import epath
 
-from negot_jax.run import assembly, manifest, weights
+from negot_jax.run import manifest, opponents, weights
 from negot_jax.training import checkpoint, distributed, storage
 from negot_jax.training.metrics import METRICS
 
@@ -99,5 +99,5 @@ def has_trained(path: epath.Path) -> bool:
 
 def discard(path: epath.Path) -> None:
     """Removes what a run that has trained nothing has left."""
-    for name in (manifest.FILE, assembly.TOKENIZER, METRICS):
+    for name in (manifest.FILE, opponents.TOKENIZER, METRICS):
         (path / name).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import jax
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own
 from negot_jax.models import sharding
-from negot_jax.run import assembly, folder, manifest, reporting, training
+from negot_jax.run import assembly, folder, manifest, opponents, reporting, training
 from negot_jax.run import config as configs
 from negot_jax.run import export as exporting
 from negot_jax.run.assembly import Parts
@@ -41,7 +41,7 @@ class Run:
 
     def saved_dialect(self) -> Dialect | None:
         """The dialect that the run has trained for itself; None where there is none yet, or a checkpoint brings it."""
-        path = self.workdir / assembly.TOKENIZER
+        path = self.workdir / opponents.TOKENIZER
         return Own(tokenizers.load(path)) if self.config.model.checkpoint is None and path.exists() else None
 
     @functools.cached_property
@@ -114,7 +114,7 @@ class Run:
             elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
                 manifest.require_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)
-            if self.config.model.checkpoint is None and not (path := self.workdir / assembly.TOKENIZER).exists():
+            if self.config.model.checkpoint is None and not (path := self.workdir / opponents.TOKENIZER).exists():
                 storage.write_atomically(path, parts.dialect.tokenizer.model)
             (self.workdir / folder.MARKER).unlink(missing_ok=True)
         distributed.wait("run recorded")
@@ -139,13 +139,20 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     """
     workdir = folder.workdir(workdir)
     config = assembly.with_absolute_paths(configs.load(config))
-    assembly.require_seats(config)
+    opponents.require_seats(config)
     saved = _read_manifest(workdir, config)
     if (workdir / METRICS).exists():
         read_csv(workdir / METRICS)  # Damage is better known now than after training.
     run = Run(workdir, config, saved, replaces=saved is None and (workdir / manifest.FILE).exists())
     run.parts  # noqa: B018, built now, for its errors.
     return run
+
+
+def check(config: Any, devices: int = 0) -> None:
+    """Checks a configuration for so many devices, without them: see `assembly.check`. Errors are those of `build`."""
+    config = assembly.with_absolute_paths(configs.load(config))
+    opponents.require_seats(config)
+    assembly.check(config, devices)
 
 
 def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Run:

@@ -15,7 +15,7 @@ from negot_jax.models import hf_checkpoint, lora, sharding, transformer
 from negot_jax.models.transformer import Weights
 from negot_jax.rl.self_play import SelfPlayState
 from negot_jax.rl.train_step import Frozen, FrozenModel, TrainState
-from negot_jax.run import assembly, manifest
+from negot_jax.run import assembly, manifest, opponents
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config, override
 from negot_jax.training import checkpoint
@@ -56,7 +56,7 @@ def init_opponent(parts: Parts, role: int) -> Weights | None:
         return None
     if own.checkpoint is None:
         return transformer.init(jax.random.fold_in(parts.key, 3), other.model)
-    if assembly.is_run(own.checkpoint):
+    if opponents.is_run(own.checkpoint):
         return _of_run(own.checkpoint, 1 - role)
     return hf_checkpoint.load(own.checkpoint, other.model)
 
@@ -167,7 +167,7 @@ def _of_run(folder: str, role: int) -> Weights:
     """
     saved = manifest.read(folder)
     config = override(Config(), saved["config"])
-    path = os.path.join(folder, assembly.TOKENIZER)
+    path = os.path.join(folder, opponents.TOKENIZER)
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
     parts = assembly.assemble(config, dialect, print_line=lambda line: None)
     found = restore(parts, epath.Path(folder), saved["run_id"])

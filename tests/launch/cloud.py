@@ -1,8 +1,11 @@
 """The launcher as a user calls it, against a stand-in for the cloud."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
+import shlex
 import sys
 from typing import NamedTuple
 
@@ -65,7 +68,7 @@ class Cloud:
         code, said = 0, ""
         with flagsaver.flagsaver():
             try:
-                tpu.run(tpu.parse(given[:split]), given[split + 1 :])
+                tpu.main(given[:split], given[split + 1 :])
             except SystemExit as ended:
                 code, said = (ended.code, "") if isinstance(ended.code, int) else (1, f"{ended.code}\n")
         out, err = self.capfd.readouterr()
@@ -77,8 +80,20 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "launch.tpu", *arguments[:1], *FLAGS, *arguments[1:]]
 
 
+def printed(output: str) -> list[list[str]]:
+    """The gcloud commands of a dry run: one a line, or more where a line ends within quotes."""
+    commands, text = [], ""
+    for line in io.StringIO(output):
+        text += line
+        with contextlib.suppress(ValueError):  # No closing quotation.
+            commands.append(shlex.split(text))
+            text = ""
+    return [command for command in commands if command[:1] == ["gcloud"]]
+
+
 def _verb(call: list[str]) -> str:
-    if call[4] != "ssh":
-        return call[4]
+    verb = [word for word in call if word != "alpha"][4]
+    if verb != "ssh":
+        return verb
     done = [word for word in ("start", "follow", "result", "status") if f"launch.worker {word}" in call[-1]]
     return done[0] if done else "install"

@@ -33,19 +33,22 @@ def main(arguments: list[str]) -> int:
         if part in " ".join(arguments):
             (CLOUD / "failures").write_text(json.dumps(failures[:index] + failures[index + 1 :]))
             return code
-    verb, positional, options = arguments[3], [], {}
-    for argument in arguments[4:]:
+    _, _, _, verb, *rest = [argument for argument in arguments if argument != "alpha"]
+    positional, options = [], {}
+    for argument in rest:
         if argument.startswith("--"):
             options.update([(argument + "=").split("=", 1)])
         else:
             positional.append(argument)
     if verb == "describe":
         return describe()
-    if verb == "create":
+    if verb == "create" or not (CLOUD / "workers").exists():
         create()
-    elif verb == "ssh":
+    if verb == "create":
+        return 0
+    if verb == "ssh":
         return ssh(options["--command"][:-1], options["--worker"][:-1])
-    elif verb == "scp":
+    if verb == "scp":
         scp(positional)
     return 0
 
@@ -81,14 +84,10 @@ def ssh(command: str, worker: str) -> int:
 
 
 def scp(paths: list[str]) -> None:
-    *sources, target = paths
-    for source in sources:
-        if target.endswith(":"):
-            for home in (CLOUD / "workers").iterdir():
-                shutil.copy(source, home)  # With its mode.
-        else:
-            source = CLOUD / "workers" / "0" / source.split(":", 1)[1]
-            shutil.copytree(source, pathlib.Path(target) / source.name)
+    *sources, _ = paths
+    for home in (CLOUD / "workers").iterdir():
+        for source in sources:
+            shutil.copy(source, home)  # With its mode.
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import pytest
 
 from negot_jax import config as door
+from negot_jax import run
 from negot_jax.run import config as configs
 from negot_jax.run.config import Config
 
@@ -14,6 +15,7 @@ def get_config(turns="6"):
   config.game.turns = int(turns)
   return config
 """
+REMOTE = {"model.checkpoint": "gs://bucket/model"}
 WANTED = configs.override(Config(), {"game.turns": 3, "game.seller": "begging"})
 
 
@@ -42,3 +44,21 @@ def test_every_form_gives_the_same(tmp_path):
 def test_what_is_no_configuration_is_refused(form, message):
     with pytest.raises((ValueError, TypeError), match=message):
         configs.load(form)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learner.role": "seller"}, "learner.role='seller'"),
+        ({"mesh.fsdp": 3}, "mesh.fsdp=3.* 64 devices"),
+        ({"model.preset": "qwen3-4b", "mesh.expert": 2, **REMOTE}, "mesh.expert=2 cuts experts"),
+        ({"model.heads": 3, "model.kv_heads": 2}, "heads"),
+    ],
+)
+def test_a_configuration_is_checked_without_its_devices(fields, message):
+    with pytest.raises(ValueError, match=message):
+        run.check(fields, devices=64)
+
+
+def test_a_checkpoint_elsewhere_has_the_sizes_of_its_preset_or_unknown_ones():
+    run.check({"mesh.expert": 2, **REMOTE}, devices=64)

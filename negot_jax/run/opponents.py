@@ -1,0 +1,104 @@
+"""Who sits opposite the learners of a run: scripted players, frozen models, and what other runs have trained."""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+
+from negot_jax.game import buyers
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.types import BUYER
+from negot_jax.language import hf_tokenizer
+from negot_jax.language import tokenizer as tokenizers
+from negot_jax.language.dialect import Dialect
+from negot_jax.models import hf_config, stored
+from negot_jax.models.presets import ModelConfig
+from negot_jax.rl.configs import BuyerConfig
+from negot_jax.rl.self_play import SelfPlayConfig
+from negot_jax.rl.train_step import FrozenModel
+from negot_jax.run import manifest
+from negot_jax.run.config import Config, override
+from negot_jax.training import checkpoint
+
+TOKENIZER = "tokenizer.model"  # In the workdir, where the model brings none.
+
+
+def require_seats(config: Config) -> None:
+    """Raises ValueError for a run whose learners are not in their seats, or a section that nobody would read."""
+    role, learns = config.learner.role, {"buyer": config.buyer, "seller": config.seller}
+    if role == "buyer":
+        if config.buyer != BuyerConfig():
+            raise ValueError("config.buyer says whom a seller meets, but learner.role='buyer'. Leave config.buyer out.")
+        return _require_self_play(config)
+    for side in ("buyer", "seller") if role == "both" else ("seller",):
+        if (own := learns[side]).model != "own" or own.checkpoint:
+            raise ValueError(
+                f"learner.role={role!r} with {side}.model={own.model!r}, {side}.checkpoint={own.checkpoint!r}: the "
+                f"{side} learns. Set {side}.model='own' without a checkpoint; config.model is its language model."
+            )
+    return _require_self_play(config)
+
+
+def _require_self_play(config: Config) -> None:
+    if config.learner.role != "both" and config.self_play != SelfPlayConfig():
+        raise ValueError(
+            f"config.self_play is read where both sides learn, but learner.role={config.learner.role!r}. Leave it out."
+        )
+
+
+def make(config: Config, role: int, model: ModelConfig, dialect: Dialect) -> FrozenModel | tuple[Buyer, ...] | None:
+    """Who plays against a learner of a role, as `Program.opponent`.
+
+    Raises:
+      ValueError: its checkpoint has another tokenizer than the learner's, or is a run that has not trained its side.
+    """
+    side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
+    if own.model == "scripted":
+        return None if role == BUYER else tuple(map(buyers.make, own.policies))
+    if own.model == "own" and config.learner.role == "both" and own.checkpoint is None:
+        return FrozenModel(model, own.sampling, shared=False)
+    base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
+    if (folder := own.checkpoint) is None:
+        return FrozenModel(base, own.sampling, shared=own.model == "base")
+    if is_run(folder):
+        theirs, spoken = _model_of_run(folder, side)
+    else:
+        theirs = hf_config.read(folder)
+        spoken = hf_tokenizer.load(folder, theirs.vocab_size).token_bytes
+    ours = dialect.tokenizer.token_bytes
+    common = min(len(spoken), len(ours))
+    if any(spoken[common:]) or any(ours[common:]) or spoken[:common] != ours[:common]:
+        raise ValueError(
+            f"{side}.checkpoint={folder} has another tokenizer than the learner's, but both read the same tokens. Use "
+            "a checkpoint of the same family, or a run on the same catalog and language."
+        )
+    return FrozenModel(dataclasses.replace(theirs, remat="none"), own.sampling, shared=False)
+
+
+def _model_of_run(folder: str, side: str) -> tuple[ModelConfig, Sequence[bytes]]:
+    """A run's language model, adapters merged, and its tokens."""
+    config = override(Config(), manifest.read(folder)["config"])
+    if config.learner.role not in (side, "both"):
+        raise ValueError(
+            f"{side}.checkpoint={folder} is a run that has trained no {side}: its learner.role is "
+            f"{config.learner.role!r}. Name a run in which the {side} learns, or a checkpoint."
+        )
+    model = config.model.config()
+    if (path := config.model.checkpoint) is None:
+        tokenizer = tokenizers.load(os.path.join(folder, TOKENIZER))
+    else:
+        tokenizer = hf_tokenizer.load(path, model.vocab_size)
+    plain = dataclasses.replace(model.lora, rank=0)
+    return dataclasses.replace(model, vocab_size=tokenizer.vocab_size, lora=plain), tokenizer.token_bytes
+
+
+def is_run(folder: str) -> bool:
+    """Whether a folder is a run's, not a checkpoint's."""
+    return os.path.exists(os.path.join(folder, manifest.FILE))
+
+
+def digest(folder: str) -> str:
+    """Of what a checkpoint, or the latest one of a run, holds."""
+    if not is_run(folder):
+        return stored.digest(folder)
+    latest = max(checkpoint.survey(os.path.join(folder, "checkpoints"))[0], default=0)
+    return manifest.digest(f"{manifest.read(folder)['run_id']} after {latest}".encode())
