@@ -124,6 +124,7 @@ def test_a_missing_solver_is_known_beforehand(name, world):
     assert f"{SELLERS[name]} has no solver" in reason if unsolved else reason is None
 
 
+@pytest.mark.slow
 def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_path):
     """With the recipes' advantage and reward."""
     config, catalog, tokenizer, _ = world

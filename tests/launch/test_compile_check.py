@@ -12,7 +12,7 @@ from launch import compile_check
 from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.configs import LearnerConfig
 from negot_jax.roofline import hlo
-from tests import tiny_run
+from tests import forked, tiny_run
 
 pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")
 
@@ -117,9 +117,9 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
     ],
 )
 def test_what_cannot_be_compiled_is_refused(arguments, message):
-    done = _run(*arguments)
-    assert done.returncode == 1
-    *said, line = done.stderr.strip().splitlines()
+    code, _, err = forked.run("launch.compile_check", [*ARGUMENTS, *arguments])
+    assert code == 1
+    *said, line = err.strip().splitlines()
     assert re.fullmatch(f"{message}.*", line)
     assert all(line.startswith("building the program") for line in said)
 

@@ -71,15 +71,22 @@ def test_metrics_are_sums_and_weights(steps):
     assert int(state.iteration) == 3 and state.skipped == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["grpo", "ppo"])
-def test_micro_batches_add_up(name, world):
-    """One micro-batch or eight: the same loss, gradient and metrics, and so the same weights."""
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("grpo", {"micro_batches": 4, "widths": 2}),
+        pytest.param("grpo", {"micro_batches": 8}, marks=pytest.mark.slow),
+        pytest.param("ppo", {"micro_batches": 8}, marks=pytest.mark.slow),
+    ],
+)
+def test_micro_batches_and_widths_add_up(name, cuts, world):
+    """However a batch is cut: the same loss, gradient and metrics, and so the same weights."""
 
-    def step(micro_batches):
-        program = dataclasses.replace(_program(world, micro_batches=micro_batches), algorithm=preset(name))
+    def step(**changes):
+        program = dataclasses.replace(_program(world, **changes), algorithm=preset(name))
         return train_step(program, _state(world, program), world.constrained)[:2]
 
-    (whole, expected), (cut, ours) = step(1), step(8)
+    (whole, expected), (cut, ours) = step(), step(**cuts)
     assert ours.keys() == expected.keys()
     for metric, (total, weight) in ours.items():
         assert weight == expected[metric][1], metric
