@@ -65,9 +65,7 @@ def test_the_seller_decodes_what_one_pass_over_its_dialogue_gives(played, world,
     """Withdrawn messages and what stands in for them included: its cache is what its dialogue says."""
     tables, trajectory = played
     side, seller = tables.seller, trajectory.seller
-    scores = score_messages(
-        world.program.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature
-    )
+    scores = score_messages(world.program.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature)
     sampled = np.asarray(seller.sampled_BxKxW)
     ours = np.asarray(scores.log_probs).reshape(sampled.shape)
     if side.form is not None:

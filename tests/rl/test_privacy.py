@@ -64,8 +64,7 @@ def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
     for name in ("tokens_BxT", "valid_BxT", "log_probs_BxKxW", "choices_BxKxW"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     scores = [
-        score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE)
-        for played in (one, other)
+        score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE) for played in (one, other)
     ]
     jax.tree.map(np.testing.assert_array_equal, *scores)
 
