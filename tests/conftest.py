@@ -32,7 +32,7 @@ def _forget_programs():
     yield
     import jax
 
-    if not _MAPS.exists() or _MAPS.read_bytes().count(b"\n") > 20_000:
+    if not _MAPS.exists() or _MAPS.read_bytes().count(b"\n") > 6_000:
         jax.clear_caches()
 
 

@@ -44,7 +44,7 @@ OFFER, REJECT, DEAL, QUIT = (functools.partial(action, kind) for kind in list(Ki
 
 @pytest.mark.parametrize("regulation_mode", regulation.MODES)
 def test_random_episodes_equal_the_plain_reference(regulation_mode):
-    episodes, turns = 2_000, 6
+    episodes, turns = 4_000, 6
     rng = np.random.default_rng(list(regulation.MODES).index(regulation_mode))
     # Prices of a few cents, so that offers meet, match and miss by one; one episode in ten near the largest price.
     price = rng.integers(3, 40, episodes)

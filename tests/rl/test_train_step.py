@@ -37,7 +37,10 @@ def _opponent(world, name):
     return world.seller_program(buyer), tables, Frozen(opponent=world.weights)
 
 
-@pytest.fixture(scope="module", params=["buyer", "seller against a script", "seller against a model"])
+@pytest.fixture(
+    scope="module",
+    params=["buyer", pytest.param("seller against a script", marks=pytest.mark.slow), "seller against a model"],
+)
 def steps(request, world):
     """Three iterations, and every backend compilation that they caused."""
     program, tables, frozen = _opponent(world, request.param)

@@ -202,7 +202,7 @@ def test_a_linear_schedule_on_the_real_products(real):
 
 def test_where_nothing_can_be_bought_every_buyer_earns_nothing():
     problem = Problem(FLOOR, make_market(10_000, 8_000, [9_000, 9_500]), 2, REWARD)
-    value, clairvoyant, buyer = backward_induction.solve(problem)
+    value, clairvoyant, buyer = backward_induction.solve(problem, step=500)
     assert (value, clairvoyant, earned(buyer, problem)) == (0, 0, 0)
 
 
