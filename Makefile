@@ -36,7 +36,7 @@ bench: $(VENV)/.test
 
 test: lint
 	NEGOT_SMALL=1 $(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile \
-		--nbmake tests colabs/quickstart.ipynb
+		--no-loadscope-reorder --nbmake colabs/quickstart.ipynb tests
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10
