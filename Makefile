@@ -36,11 +36,11 @@ bench: $(VENV)/.test
 
 test: lint
 	NEGOT_SMALL=1 $(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile \
-		--nbmake tests colabs --ignore=colabs/language_model.ipynb
+		--no-loadscope-reorder --nbmake colabs/quickstart.ipynb tests
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10
-	NEGOT_SMALL=1 $(BIN)/python -m pytest --nbmake colabs/language_model.ipynb
+	NEGOT_SMALL=1 $(BIN)/python -m pytest --nbmake colabs --ignore=colabs/quickstart.ipynb
 
 # An environment of its own, with the versions of Colab's runtime.
 colab: $(VENV)-colab/.package

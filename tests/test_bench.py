@@ -5,6 +5,7 @@ import pytest
 from experiments.bench import game, iteration, report, timing, work
 from negot_jax.run.config import override
 
+pytestmark = pytest.mark.slow  # What they compile no other test does.
 TINY = {
     "game.turns": 1,
     "model": {"layers": 1, "width": 16, "heads": 1, "kv_heads": 1, "head_dim": 16, "mlp": 16},

@@ -1,4 +1,4 @@
-"""The notebooks as files. By nbmake, `make test` also runs three of them, and `make slow` the fourth."""
+"""The notebooks as files. By nbmake, `make test` also runs the quickstart, and `make slow` the others."""
 
 import json
 import re

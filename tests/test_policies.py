@@ -43,6 +43,9 @@ class Stubborn(Seller):
 
 RECIPES = re.findall(r"```python\n(.*?)```", (tiny_run.ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
 NAMES = [*SELLERS, "stubborn", "halver"]
+# One of each class at least, and our own.
+QUICK = ("floor", "linear", "insulting", "persuadable", "stubborn", "halver")
+PLAYED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,7 +92,7 @@ def _scripted(tables):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_every_seller_speaks_and_is_written_out(name, world, build):
     _, catalog, tokenizer, _ = world
     tables = build(seller=name)
@@ -104,7 +107,7 @@ def test_every_seller_speaks_and_is_written_out(name, world, build):
     assert any(" ".join(transcripts.escape(line)) in text for line in said)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_no_seller_says_more_than_its_highest_price(name, world):
     """To a buyer that only listens, on products of mutual and conflicting interest."""
     catalog = world[1]
@@ -124,6 +127,7 @@ def test_a_missing_solver_is_known_beforehand(name, world):
     assert f"{SELLERS[name]} has no solver" in reason if unsolved else reason is None
 
 
+@pytest.mark.slow
 def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_path):
     """With the recipes' advantage and reward."""
     config, catalog, tokenizer, _ = world

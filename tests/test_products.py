@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from negot_jax import run
 from tests import forked, tiny_run
 
@@ -9,6 +11,14 @@ EXAMPLE = tiny_run.ROOT / "docs/products.csv"
 OWN = ["--config.catalog.name=file", f"--config.catalog.data_dir={EXAMPLE}"]
 
 
+def test_the_example_file_makes_a_run(tmp_path, capsys):
+    own = {"catalog.name": "file", "catalog.data_dir": str(EXAMPLE), "catalog.test": 2}
+    made = run.build(tiny_run.overridden(own), tmp_path / "run")
+    assert "10 products: 9 mutual / 1 conflicting interest; 8 train / 2 test" in capsys.readouterr().out
+    assert len(made.prepare_evaluation().parts.test.titles) == 2
+
+
+@pytest.mark.slow
 def test_the_example_file_trains(tmp_path):
     short = ["--config.training.iterations=2", "--config.warm_start.steps=0", "--config.game.turns=1"]
     flags = [*OWN, *short, "--config.catalog.test=2"]

@@ -37,12 +37,14 @@ OVERRIDES = {
     "algorithm.importance_cap": 2.0,
     "learner.scenarios": 4,
     "learner.group": 2,
+    "learner.minibatches": 1,
     "learner.micro_batches": 2,
     "optimizer.learning_rate": 0.01,
     "training.iterations": 3,
     "training.checkpoint_every": 2,
 }
 CASES = {
+    "llama-scripted": ("llama-scaled-rope", vocabularies.qwen3, smollm2_135m, "scripted"),
     "moe-lora": ("qwen3-moe-8", vocabularies.qwen3, paper_30b, "lora"),
     "gemma3-full": ("gemma3-7-layers", vocabularies.gemma3, gemma3_27b, "full"),
     "qwen3-lora": ("qwen3-tied-6-heads", vocabularies.qwen3, qwen3_4b, "lora"),
@@ -76,7 +78,7 @@ def _greedy_message(parts: Parts, weights) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "moe-lora" else pytest.mark.slow) for name in CASES]
+    "name", [pytest.param(name, marks=[] if name == "llama-scripted" else pytest.mark.slow) for name in CASES]
 )
 def test_trained_here_and_greedy_there(name, tmp_path):
     case, tokenizer, module, method = CASES[name]

@@ -11,6 +11,8 @@ from negot_jax.run.config import Config, override
 
 ROOT = pathlib.Path(__file__).parents[1]
 ITERATIONS = 8
+# The number of iterations may change, and nothing is compiled for a scripted buyer.
+_CHANGES = {"optimizer.schedule": "constant", "evaluation.buyers": ()}
 
 
 def config(**overrides) -> Config:
@@ -20,12 +22,13 @@ def config(**overrides) -> Config:
 
 def overridden(values: Mapping[str, Any]) -> Config:
     """The configuration with fields set by dotted name."""
-    return override(from_config_dict(Config, tiny.get_config()), values)
+    return override(from_config_dict(Config, tiny.get_config()), {**_CHANGES, **values})
 
 
 def arguments(workdir: pathlib.Path) -> list[str]:
     """The arguments of experiments.train that make the same run in a folder."""
-    return [f"--config={ROOT / 'experiments/configs/tiny.py'}", f"--workdir={workdir}"]
+    changes = [f"--config.{name}={value}" for name, value in _CHANGES.items()]
+    return [f"--config={ROOT / 'experiments/configs/tiny.py'}", f"--workdir={workdir}", *changes]
 
 
 def command(workdir: pathlib.Path) -> list[str]:

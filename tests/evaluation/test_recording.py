@@ -56,7 +56,8 @@ def recorded(world, buyer, sold: list[str], regulation: str = "repair"):
         buyer = players.scripted_buyer([buyer], tables.params.turns)
     seller = recited(words, tables.end, sold, SELLER)
     drawn = rollout.sample_scenarios(jax.random.key(0), tables, 2)
-    trajectory = rollout.readable(rollout.rollout(jax.random.key(0), tables, drawn, 1, buyer, seller))
+    played = jax.jit(lambda tables, drawn: rollout.rollout(jax.random.key(0), tables, drawn, 1, buyer, seller))
+    trajectory = rollout.readable(played(tables, drawn))
     common = {"buyer": TRAINED, "seller": "reciting"}
     made = recording.record(jax.device_get(trajectory), tables, products, words, common)
     np.testing.assert_array_equal([own.product for own in made], drawn.product)

@@ -17,10 +17,14 @@ def make_products(price, budget, cost) -> Products:
     return Products(*columns)
 
 
+@jax.jit
 def each_product(products: Products, key: jax.Array) -> Scenario:
     """One scenario of every product."""
     rows = jnp.arange(products.price.shape[0])
     return jax.vmap(bargaining.scenario, (None, 0, 0))(products, rows, jax.random.split(key, rows.shape[0]))
+
+
+reset = jax.jit(jax.vmap(bargaining.reset_to, (0, None)))
 
 
 @functools.cache
@@ -47,7 +51,7 @@ def rejects(states: GameState) -> Action:
 
 def stepwise(buyer, seller, scenarios: Scenario, params: GameParams) -> GameState:
     """The final states of a batch; `buyer` maps states to actions."""
-    _, states = jax.vmap(bargaining.reset_to, (0, None))(scenarios, params)
+    _, states = reset(scenarios, params)
     for _ in range(params.turns):
         _, states, *_ = jitted_step()(jax.random.key(0), states, buyer(states), params)
         _, states, *_ = jitted_step()(jax.random.key(0), states, respond(seller, states, params), params)

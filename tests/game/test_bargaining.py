@@ -10,7 +10,7 @@ import pytest
 from negot_jax.game import bargaining, regulation, sellers
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, GameParams, Kind
 from tests.game.reference import Game
-from tests.game.scenarios import actions, each_product, jitted_step, make_products, respond
+from tests.game.scenarios import actions, each_product, jitted_step, make_products, reset, respond
 
 
 def action(kind: Kind, price: int = NONE) -> Action:
@@ -104,11 +104,17 @@ def test_random_episodes_equal_the_plain_reference(regulation_mode):
     assert seen == possible  # Every way to end was met.
 
 
-@pytest.mark.parametrize("name", sellers.SELLERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("floor", "linear", "insulting", "persuadable") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sellers.SELLERS
+    ],
+)
 def test_contract(name, products):
     """pgx's contract over every seller: constant types, done on the ending step only, absorbing, no reward after."""
     params = GameParams(products)
-    obs, state = jax.vmap(bargaining.reset_to, (0, None))(each_product(products, jax.random.key(3)), params)
+    obs, state = reset(each_product(products, jax.random.key(3)), params)
     rng = np.random.default_rng(3)
     for message in range(2 * params.turns + 2):
         if message % 2 == BUYER:

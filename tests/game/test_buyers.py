@@ -11,7 +11,7 @@ from negot_jax.game.history import offers_made
 from negot_jax.game.money import BP, part, part_up
 from negot_jax.game.play import play
 from negot_jax.game.types import BUYER, NONE, SELLER, GameParams, Kind
-from tests.game.scenarios import each_product, make_products, stepwise
+from tests.game.scenarios import each_product, make_products, reset, stepwise
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_tit_for_tat_returns_the_sellers_concession(products):
 def test_never_above_the_budget_nor_out_of_form(name, products):
     """Whatever was said before: an offer within the budget, or a deal at an ask that stands and is within it."""
     params = GameParams(products)
-    _, states = jax.vmap(reset_to, (0, None))(each_product(products, jax.random.key(2)), params)
+    _, states = reset(each_product(products, jax.random.key(2)), params)
     rng = np.random.default_rng(0)
     said = (np.arange(6)[:, None] < 4) & (rng.random((64, 6, 2)) < 0.8)
     prices = np.where(said, rng.integers(0, 2 * np.asarray(products.price)[:, None, None], said.shape), NONE)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from negot_jax.game import buyers, sellers
-from negot_jax.game.bargaining import observe, reset_to
+from negot_jax.game.bargaining import observe
 from negot_jax.game.persuasion import MOVING
 from negot_jax.game.types import BUYER, NONE, SELLER, Argument, GameParams, Kind
-from tests.game.scenarios import each_product, respond
+from tests.game.scenarios import each_product, reset, respond
 
 TURN = 4
 
@@ -21,7 +21,7 @@ TURN = 4
 def states(products):
     """64 games in which the seller is to answer turn 4, after a random history of arguments."""
     params = GameParams(products)
-    _, states = jax.vmap(reset_to, (0, None))(each_product(products, jax.random.key(3)), params)
+    _, states = reset(each_product(products, jax.random.key(3)), params)
     rng = np.random.default_rng(0)
     spoken_TxA = (np.arange(6) <= TURN)[:, None] & (rng.random((64, 6, len(Argument))) < 0.2)
     acts = np.zeros((64, 6, 2), np.int32)
@@ -145,10 +145,13 @@ def test_a_buyer_argues_by_its_script(states):
     hint = 1 << Argument.FAIRNESS
     observation = observation.replace(acts=observation.acts.at[:, 1, SELLER].set(hint))
 
+    @functools.partial(jax.jit, static_argnums=0)
+    def act(buyer, keys, observation):
+        return jax.vmap(lambda key, obs: buyer.act(key, obs, params.turns))(keys, observation)
+
     def said(spec, turn):
-        buyer, keys = buyers.make(spec), jax.random.split(jax.random.key(turn), 64)
-        act = jax.jit(jax.vmap(lambda key, obs: buyer.act(key, obs, params.turns)))
-        return act(keys, observation.replace(turn=jnp.full(64, turn)))
+        keys = jax.random.split(jax.random.key(turn), 64)
+        return act(buyers.make(spec), keys, observation.replace(turn=jnp.full(64, turn)))
 
     spec = "arguing(buyer=linear(start=0.5, end=0.5), script='courtesy nothing hinted')"
     for turn, expected in enumerate([1 << Argument.COURTESY, 0, hint, hint]):

@@ -10,7 +10,7 @@ from negot_jax.game.bargaining import observe, reset_to, scenario
 from negot_jax.game.history import offers_made
 from negot_jax.game.rewards import outcome
 from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, Kind, Stream
-from tests.game.scenarios import actions, each_product, jitted_step, rejects, respond, stepwise
+from tests.game.scenarios import actions, each_product, jitted_step, rejects, reset, respond, stepwise
 
 DRAWS = 8
 STOCHASTIC = ("neutral", "begging", "insulting", "unyielding")
@@ -125,7 +125,7 @@ def test_insults_drive_it_away(products, many):
     for share, expected in {0.0: seller.walk, 0.25: seller.walk / 2, 0.5: 0.0}.items():
         kinds = []
         for draw in range(DRAWS):
-            _, states = jax.vmap(reset_to, (0, None))(jax.tree.map(lambda x: x[draw], many), params)  # noqa: B023
+            _, states = reset(jax.tree.map(lambda x: x[draw], many), params)  # noqa: B023
             opening = actions(jnp.full_like(states.turn, Kind.OFFER), (products.price * share).astype(int))
             _, states, *_ = jitted_step()(jax.random.key(0), states, opening, params)
             kinds.append(np.asarray(respond(seller, states, params).kind))

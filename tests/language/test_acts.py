@@ -107,7 +107,7 @@ _read = jax.jit(jax.vmap(acts.read, (None, 0, 0)))
 @functools.cache
 def _talks():
     rng = random.Random(0)
-    said = [_talk(rng) for _ in range(20_000)]
+    said = [_talk(rng) for _ in range(5_000)]
     return said, [plain.acts(talk) for talk in said]
 
 
@@ -128,7 +128,7 @@ def test_the_automaton_hears_what_regular_expressions_find(name):
     wrong = np.flatnonzero(heard != expected)
     assert not wrong.size, [(said[i], heard[i], expected[i]) for i in wrong[:3]]
     counts = collections.Counter(argument for made in expected for argument in Argument if made >> argument & 1)
-    assert min(counts[argument] for argument in Argument) > 500 and expected.count(0) > 2_000
+    assert min(counts[argument] for argument in Argument) > 100 and expected.count(0) > 500
 
 
 @functools.cache

@@ -28,7 +28,8 @@ ROWS, WIDTH = 900, 64
 SPELLING = max(CODE_TOKENS, DIGITS + render.DECIMALS)
 KINDS = (Kind.OFFER, Kind.REJECT, Kind.DEAL, Kind.QUIT)
 TALK = {BUYER: render.BUYER_TALK, SELLER: personas.BEGGING.talk}
-FORMS = [(role, force) for role in (BUYER, SELLER) for force in (True, False)]
+FORMS = [(BUYER, True), (SELLER, False)]
+FORMS += [pytest.param(role, not force, marks=pytest.mark.slow) for role, force in FORMS]
 NEWLINE = int(TOKENIZER.single_bytes("\n")[0])
 
 

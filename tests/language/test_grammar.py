@@ -125,7 +125,7 @@ def _check_against_oracle(vocabulary, rows):
     return collections.Counter(parsed.action.kind.tolist())
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_parse_equals_the_oracle(count):
     rng, kinds = random.Random(count), collections.Counter()
     for vocabulary in _vocabularies():

@@ -48,14 +48,18 @@ def _written(said, kind, role, cents, codename):
     return f"Talk: {said}\nAction: {tag}"
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _say(width, book, *cases):
+    return jax.vmap(functools.partial(render.render, book, width=width))(*cases)
+
+
 def _render_all(book, cases, width, acts=0):
     """Tokens [B, width] and lengths of (kind, variant, cents, index of the codename) cases."""
     kinds, variants, cents, code = (np.array(column, np.int32) for column in zip(*cases, strict=True))
     padded = np.array([[*ids, *[tokens.PAD] * (CODE_TOKENS - len(ids))] for ids in CODES], np.int32)
     lengths = np.array([len(ids) for ids in CODES], np.int32)
-    say = jax.jit(jax.vmap(functools.partial(render.render, book, width=width)))
     action = Action(kind=jnp.array(kinds), price=jnp.array(cents), acts=jnp.full_like(kinds, acts))
-    return jax.device_get(say(action, padded[code], lengths[code], variants))
+    return jax.device_get(_say(width, book, action, padded[code], lengths[code], variants))
 
 
 @pytest.mark.parametrize("manner", MANNERS)

@@ -55,6 +55,9 @@ CASES = {
     ),
 }
 
+_SLOW = ("qwen3-untied-5-heads-1-kv", "qwen3-moe-128", "gemma3-7-layers")  # Another of the family is not.
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name for name in CASES]
+
 
 def make(case: Case, seed: int = 0) -> "transformers.PreTrainedModel":
     """The model with random weights, its norms' scales too, at which scores spread by about 1."""

@@ -17,7 +17,7 @@ def _assert_loads_as(folder, reference):
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", published.NAMES)
 def test_load_save_load(name, tmp_path, monkeypatch):
     reference = published.make(CASES[name]).to(torch.bfloat16)
     folder = published.save(reference, tmp_path / "theirs", max_shard_size="40KB")

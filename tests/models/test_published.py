@@ -12,11 +12,11 @@ from negot_jax.models.sharding import leaf_name
 from tests.models import published
 from tests.models.published import CASES, VOCAB, torch
 
-T, NEW = 40, 64
+T, NEW = 40, 32
 LENGTHS = (5, 12, 9)  # Of the prompts, in rows of 12 columns.
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=published.NAMES)
 def reference(request):
     return published.make(CASES[request.param])
 

@@ -12,7 +12,7 @@ from negot_jax.game.types import BUYER, Scenario
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl import rollout
+from negot_jax.rl import rollout, scoring
 from negot_jax.rl.configs import SellerConfig
 from negot_jax.rl.players import LanguageModelPlayer
 from negot_jax.rl.tables import Tables
@@ -21,6 +21,9 @@ from negot_jax.training.warm_start import warm_start
 from tests.rl import small
 
 TEMPERATURE = 0.8
+
+
+score_messages = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))
 
 
 @dataclasses.dataclass(frozen=True)

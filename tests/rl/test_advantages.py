@@ -1,8 +1,11 @@
 """Advantages against numpy, episode by episode and token by token."""
 
+import functools
+
 import hypothesis
 from hypothesis import strategies as st
 import hypothesis.extra.numpy as npst
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ from negot_jax.rl import advantages
 
 B, N, GROUP = 6, 7, 3
 shares = st.floats(0, 1, width=32)
+_jitted_gae = jax.jit(advantages.gae)
+_token_rewards = jax.jit(advantages.token_rewards)
+_group_mean = jax.jit(advantages.group_mean, static_argnames="group")
 
 
 @st.composite
@@ -25,7 +31,7 @@ def episodes(draw):
 @hypothesis.given(episodes())
 def test_the_reward_stands_at_the_last_token(played):
     rewards, _, mask = played
-    placed = np.asarray(advantages.token_rewards(jnp.array(rewards[:, 0]), jnp.array(mask)))
+    placed = np.asarray(_token_rewards(rewards[:, 0], mask))
     for row in range(B):
         last = np.flatnonzero(mask[row])[-1]
         expected = np.zeros(N, np.float32)
@@ -34,8 +40,7 @@ def test_the_reward_stands_at_the_last_token(played):
 
 
 def _gae(rewards, values, mask, gamma, gae_lambda) -> np.ndarray:
-    rewards, values, mask = map(jnp.array, (rewards, values, mask))
-    return np.asarray(advantages.gae(rewards, mask, values_BxN=values, gamma=gamma, gae_lambda=gae_lambda))
+    return np.asarray(_jitted_gae(rewards, mask, values_BxN=values, gamma=gamma, gae_lambda=gae_lambda))
 
 
 @hypothesis.given(episodes(), shares, shares)
@@ -62,14 +67,18 @@ def test_gae_with_lambda_1_is_the_monte_carlo_return_less_the_value(played):
         np.testing.assert_allclose(ours[row][own], to_go - values[row][own], atol=1e-5)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _scale(name, advantages_BxN, mask_BxN):
+    return advantages.SCALES[name](advantages_BxN, mask_BxN, GROUP)
+
+
 @pytest.mark.parametrize("scale", ["none", "group"])
 @hypothesis.given(episodes())
 def test_group_mean(scale, played):
     """Shao et al. 2024, section 4.1.2: (r_i - mean(r)) / std(r), and Dr. GRPO's without the division."""
     rewards, _, mask = played
-    at_end = advantages.token_rewards(jnp.array(rewards[:, 0]), jnp.array(mask))
-    ours = advantages.group_mean(at_end, jnp.array(mask), group=GROUP)
-    ours = np.asarray(advantages.SCALES[scale](ours, jnp.array(mask), GROUP))
+    ours = _group_mean(_token_rewards(rewards[:, 0], mask), mask, group=GROUP)
+    ours = np.asarray(_scale(scale, ours, mask))
     grouped = rewards[:, 0].astype(np.float64).reshape(-1, GROUP)
     expected = grouped - grouped.mean(axis=1, keepdims=True)
     if scale == "group":
@@ -82,7 +91,7 @@ def test_group_mean(scale, played):
 @hypothesis.given(episodes())
 def test_scaled_by_the_batch(played):
     values, _, mask = played
-    ours = np.asarray(advantages.SCALES["batch"](jnp.array(values), jnp.array(mask), GROUP))
+    ours = np.asarray(_scale("batch", values, mask))
     own = values[mask].astype(np.float64)
     hypothesis.assume(own.std() > 1e-3)
     np.testing.assert_allclose(ours[mask], (own - own.mean()) / own.std(), rtol=1e-2, atol=1e-3)

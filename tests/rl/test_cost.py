@@ -1,17 +1,14 @@
 """What an iteration costs, by what is compiled and not by a clock."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from negot_jax.models import transformer
 from negot_jax.models.presets import preset
 from negot_jax.rl import rollout, scoring
-from negot_jax.rl.train_step import train_step
 from negot_jax.roofline import flops, hlo
 from tests.rl import conftest
 
@@ -49,23 +46,6 @@ def test_the_formula_counts_the_flops_of_a_forward_pass():
     forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens, tokens > 0)[0]
     counted = jax.jit(forward).lower(weights, tokens).compile().cost_analysis()["flops"]
     assert 1 <= counted / (B * T * flops.per_token(config, T, 0.0)) < 1.1
-
-
-def test_short_episodes_are_learned_from_at_a_part_of_the_width(world):
-    """Two widths: the same update as at the full one, and a micro-batch of short rows runs at the half."""
-
-    def step(widths):
-        config = dataclasses.replace(world.program.config, widths=widths, micro_batches=4)
-        program = dataclasses.replace(world.program, config=config)
-        state = program.init_state(jax.random.key(5), jax.tree.map(jnp.copy, world.weights))
-        return train_step(program, state, world.constrained)[:2]
-
-    (whole, expected), (cut, ours) = step(1), step(2)
-    for name, (total, weight) in ours.items():
-        np.testing.assert_allclose(weight, expected[name][1], err_msg=name)
-        np.testing.assert_allclose(total / max(weight, 1), expected[name][0] / max(weight, 1), 1e-4, 1e-5, name)
-    for one, other in zip(jax.tree.leaves(whole.weights), jax.tree.leaves(cut.weights), strict=True):
-        assert np.quantile(np.abs(one - other), 0.99) < 1e-5
 
 
 def test_half_the_width_is_less_than_half_the_work(world):

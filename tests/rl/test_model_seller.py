@@ -12,9 +12,10 @@ from negot_jax.game.types import BUYER, SELLER, End, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl import players, rollout, scoring
+from negot_jax.rl import players, rollout
 from negot_jax.training.warm_start import warm_start
 from tests.rl import small
+from tests.rl.conftest import score_messages
 from tests.rl.recital import Recital
 
 SAMPLING = SamplingConfig(temperature=0.7)
@@ -64,9 +65,7 @@ def test_the_seller_decodes_what_one_pass_over_its_dialogue_gives(played, world,
     """Withdrawn messages and what stands in for them included: its cache is what its dialogue says."""
     tables, trajectory = played
     side, seller = tables.seller, trajectory.seller
-    scores = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))(
-        world.program.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature
-    )
+    scores = score_messages(world.program.model, random_weights, side.layout, seller, side.form, SAMPLING.temperature)
     sampled = np.asarray(seller.sampled_BxKxW)
     ours = np.asarray(scores.log_probs).reshape(sampled.shape)
     if side.form is not None:
@@ -173,6 +172,7 @@ def test_a_model_does_not_hear_the_others_secrets(role, world, random_weights):
     assert np.asarray(dialogues[0].sampled_BxKxW)[:, 1].any()
 
 
+@pytest.mark.slow
 def test_the_warm_start_teaches_a_seller_to_speak(world):
     tables = world.two_sided("free")
     model, key = world.program.model, jax.random.key(5)

@@ -17,11 +17,11 @@ from negot_jax.game.types import BUYER, Action, Argument, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
-from negot_jax.rl import rollout, scoring
+from negot_jax.rl import rollout
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, episode_loss, make_targets
 from tests.rl import small
-from tests.rl.conftest import TEMPERATURE
+from tests.rl.conftest import TEMPERATURE, score_messages
 from tests.rl.recital import Recital
 
 
@@ -64,8 +64,7 @@ def test_the_buyer_does_not_see_the_cost(decoding, weights, world):
     for name in ("tokens_BxT", "valid_BxT", "log_probs_BxKxW", "choices_BxKxW"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     scores = [
-        scoring.score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE)
-        for played in (one, other)
+        score_messages(model, weights, low.buyer.layout, played, low.buyer.form, TEMPERATURE) for played in (one, other)
     ]
     jax.tree.map(np.testing.assert_array_equal, *scores)
 

@@ -16,10 +16,10 @@ from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig, log_probs
 from negot_jax.models.transformer import forward, logits
-from negot_jax.rl import players, rollout, scoring
+from negot_jax.rl import players, rollout
 from negot_jax.rl.tables import build_tables
 from tests.rl import small
-from tests.rl.conftest import TEMPERATURE
+from tests.rl.conftest import TEMPERATURE, score_messages
 
 POLICIES = ("linear(start=0.4, end=1.0)", "concession")
 
@@ -34,7 +34,7 @@ def played(request, world):
 
 def test_the_sampler_is_the_trainer(played, world):
     tables, trajectory, _ = played
-    scores = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))(
+    scores = score_messages(
         world.program.model, world.weights, tables.buyer.layout, trajectory, tables.buyer.form, TEMPERATURE
     )
     sampled = np.asarray(trajectory.sampled_BxKxW)
@@ -51,7 +51,7 @@ def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
     """Against one plain pass that holds [batch, time, vocabulary]."""
     tables, trajectory, _ = played
     model, layout, valid = world.program.model, tables.buyer.layout, trajectory.valid_BxT
-    scores = scoring.score_messages(model, world.weights, layout, trajectory, None, 1.0)
+    scores = score_messages(model, world.weights, layout, trajectory, None, 1.0)
     ours = scores.log_probs.reshape(trajectory.sampled_BxKxW.shape)
     hidden, _ = forward(model, world.weights, trajectory.tokens_BxT, jnp.cumsum(valid, axis=1) - 1, valid)
     whole = log_probs(logits(model, world.weights, hidden), 1.0)[:, :-1]

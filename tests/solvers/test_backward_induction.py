@@ -115,7 +115,7 @@ def market():
     return make_market(10_000, 8_000, np.random.default_rng(0).integers(1_000, 9_500, 64))
 
 
-@pytest.mark.parametrize("spec", RULES)
+@pytest.mark.parametrize("spec", [RULES[0], *(pytest.param(spec, marks=pytest.mark.slow) for spec in RULES[1:])])
 def test_its_buyer_earns_the_value_when_played(spec, market):
     problem = Problem(sellers.make(spec), market, 6, REWARD)
     value, clairvoyant, buyer = backward_induction.solve(problem, step=50)
@@ -146,6 +146,7 @@ def solved():
     return {}
 
 
+@pytest.mark.slow
 def test_a_ladder_found_by_playing_is_the_optimum_where_asks_say_nothing(market):
     problem = Problem(FLOOR, market, 3, REWARD)
     value, *_ = backward_induction.solve(problem, step=200)
@@ -201,7 +202,7 @@ def test_a_linear_schedule_on_the_real_products(real):
 
 def test_where_nothing_can_be_bought_every_buyer_earns_nothing():
     problem = Problem(FLOOR, make_market(10_000, 8_000, [9_000, 9_500]), 2, REWARD)
-    value, clairvoyant, buyer = backward_induction.solve(problem)
+    value, clairvoyant, buyer = backward_induction.solve(problem, step=500)
     assert (value, clairvoyant, earned(buyer, problem)) == (0, 0, 0)
 
 

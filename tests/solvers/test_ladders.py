@@ -31,11 +31,13 @@ def earned(buyer, problem):
     return ladders.mean_utility(KEY, buyer, problem, draws=2)[0]
 
 
+@pytest.mark.slow
 def test_a_first_ask_that_says_nothing_changes_no_offer(problem):
     ladder, reading = tuned(problem)
     assert earned(reading, problem) == earned(ladder, problem)
 
 
+@pytest.mark.slow
 def test_a_first_ask_by_rule_is_worth_almost_all_that_asks_are_worth(problem):
     """A floor known by one ask; the rest is lost by the width of a class."""
     problem = problem.replace(seller=sellers.make("linear", k=0.2, tick=20))

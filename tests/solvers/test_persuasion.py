@@ -33,6 +33,7 @@ def test_the_argument_that_wins_is_found_and_pays(problem):
     assert (said[0] == said[1]).all() and (said == 1 << Argument.LOYALTY).any()
 
 
+@pytest.mark.slow
 def test_a_script_reads_as_a_buyer_of_the_game(problem):
     words = jnp.array([[1 << Argument.DEFECT, 0], [1 << Argument.DEFECT, persuasion.HINTED]])
     buyer = persuasion.Persuader(jnp.array([5_000, 5_500]), words, problem.unit)

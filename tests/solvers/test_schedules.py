@@ -16,7 +16,7 @@ from tests.game.scenarios import make_products
     "margin, table",
     [
         (0.0, {(45, 95): 0.7481, (42, 94): 0.7476, (40, 100): 0.7090, (50, 100): 0.7008}),
-        (0.1, {(50, 100): 0.5257}),
+        pytest.param(0.1, {(50, 100): 0.5257}, marks=pytest.mark.slow),
         pytest.param(0.2, {(50, 100): 0.4179}, marks=pytest.mark.slow),
         pytest.param(0.3, {(50, 100): 0.3217}, marks=pytest.mark.slow),
     ],
@@ -44,6 +44,7 @@ def test_tuned_schedule_finds_the_one_price():
     assert 0.61 in np.linspace(best.start, best.end, 6).round(4)
 
 
+@pytest.mark.slow
 def test_the_choice_costs_little_of_the_best_reward():
     """The schedule chosen against a noisy seller earns within .001 of fifteen others around it, on other draws."""
     products = make_products(*(np.full(32, x) for x in (12_500, 10_000)), np.linspace(4_500, 7_500, 32).astype(int))

@@ -118,8 +118,8 @@ def bounds(problem, samples):
 
 def test_without_noise_both_bounds_are_the_exact_optimum(products):
     linear = sellers.TimeDependent(1.0, tick=200)
-    exact, *_ = backward_induction.solve(problem(linear, products, 3), step=200)
-    (lower, _), (upper, _) = bounds(problem(RULE, products, 3), samples=512)
+    exact, *_ = backward_induction.solve(problem(linear, products, 2), step=200)
+    (lower, _), (upper, _) = bounds(problem(RULE, products, 2), samples=512)
     assert (lower, upper) == pytest.approx((exact, exact), abs=3e-3)
 
 
@@ -144,6 +144,7 @@ def neutral(products):
     return solved, *bounds(solved, samples=1_024)
 
 
+@pytest.mark.slow
 def test_bounds_are_in_order(neutral):
     solved, (lower, lower_error), (upper, upper_error) = neutral
     assert lower < upper + 3 * np.hypot(lower_error, upper_error)
@@ -151,6 +152,7 @@ def test_bounds_are_in_order(neutral):
     assert upper - lower < 0.15
 
 
+@pytest.mark.slow
 def test_reading_earns_more_than_the_best_ladder(neutral):
     solved, (lower, lower_error), _ = neutral
     ladder = ladders.tune_ladder(jax.random.key(2), solved, step=200)
