@@ -141,8 +141,9 @@ class Concession:
 class TitForTat:
     """Faratin's random absolute tit-for-tat: opens at `start`, then raises by the seller's last concession.
 
-    The seller's first ask counts as a concession from the list price. A uniform step of up to `noise` of B is added;
-    the offer never falls.
+    A concession is what the seller's lowest ask has come down by, at first from the list price: an ask that is raised
+    and taken back is none, or a seller would be paid for asking ten times the price and then less. A uniform step of up
+    to `noise` of B is added; the offer never falls.
     """
 
     start: float = 0.4
@@ -155,12 +156,19 @@ class TitForTat:
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         asks_T = offers_made(obs, SELLER)
-        ask, before = last_offer(asks_T, obs.turn), last_offer(asks_T, obs.turn - 1)
-        came_down = jnp.where(ask == NONE, 0, jnp.where(before == NONE, obs.price, before) - ask)
+
+        def lowest(before: Array) -> Array:
+            """The lowest ask of the turns before one; the list price if none was lower."""
+            low = obs.price
+            for turn, ask in enumerate(asks_T):
+                low = jnp.where((ask != NONE) & (turn < before), jnp.minimum(low, ask), low)
+            return low
+
+        came_down = lowest(obs.turn - 1) - lowest(obs.turn)
         step = part(obs.private, uniform_bp(jax.random.uniform(key), 0, basis_points(self.noise)))
         own = last_offer(offers_made(obs, BUYER), obs.turn)
         opening = part(obs.private, basis_points(self.start))
-        return _offer(obs, jnp.where(own == NONE, opening, own + jnp.maximum(came_down, 0) + step), self.tick)
+        return _offer(obs, jnp.where(own == NONE, opening, own + came_down + step), self.tick)
 
 
 BUYERS: dict[str, Buyer] = {

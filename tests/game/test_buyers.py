@@ -67,6 +67,20 @@ def test_tit_for_tat_returns_the_sellers_concession(products):
     np.testing.assert_array_equal(ups[seen], downs[seen])
 
 
+def test_tit_for_tat_pays_for_no_ask_that_was_raised_and_taken_back(dear):
+    """Asks of 110, 60, 800, 70 and 50 $ of a list price of $125.03: concessions of 15.03, 50, 0, 0 and 10 $."""
+    params = GameParams(dear)
+    _, state = reset_to(scenario(dear, 0, jax.random.key(0)), params)
+    raised = []
+    for turn, ask in enumerate([11_000, 6_000, 80_000, 7_000, 5_000], start=1):
+        kinds = state.kinds.at[turn - 1].set(Kind.OFFER)
+        prices = state.prices.at[turn - 1].set(jnp.array([100, ask]))
+        state = state.replace(turn=jnp.int32(turn), kinds=kinds, prices=prices)
+        said = buyers.TitForTat(0.1, 0.0).act(jax.random.key(1), observe(state, BUYER), params.turns)
+        raised.append(int(said.price) - 100)
+    assert raised == [1_503, 5_000, 0, 0, 1_000]
+
+
 @pytest.mark.parametrize("name", buyers.BUYERS)
 def test_never_above_the_budget_nor_out_of_form(name, products):
     """Whatever was said before: an offer within the budget, or a deal at an ask that stands and is within it."""
