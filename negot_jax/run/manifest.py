@@ -59,13 +59,13 @@ def record_start(
       inputs: digests by name, see `run_id`. catalog: facts for the reader, such as the sizes of the split.
     """
     path = epath.Path(workdir) / FILE
-    starts = read(workdir)["starts"] if path.exists() else []
+    saved = read(workdir) if path.exists() else {"run_id": run_id(config, inputs), "starts": []}
     manifest = {
-        "run_id": run_id(config, inputs),
+        "run_id": saved["run_id"],
         "config": flat(config),
         "inputs": dict(inputs),
         "catalog": dict(catalog),
-        "starts": [*starts, _start() | {"config": free(config)}],
+        "starts": [*saved["starts"], _start() | {"config": free(config)}],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomically(path, json.dumps(manifest, indent=2) + "\n")
@@ -91,9 +91,12 @@ def digest(content: bytes) -> str:
 
 
 def changed_fields(saved: Mapping[str, Any], config: Config) -> list[str]:
-    """A line for each field that identifies the run and differs between its manifest and `config`."""
+    """A line for each field that identifies the run and differs between its manifest and `config`.
+
+    A field that came after the run was made had its default.
+    """
     # By the new configuration's rule: iterations count only while a schedule decays over them.
-    old, new = saved["config"], identity(config)
+    old, new = flat(Config()) | saved["config"], identity(config)
     names = new.keys() | {name for name in old if name not in flat(config)}
     return [
         f"config.{name}: saved {old.get(name)!r}, now {new.get(name)!r}"

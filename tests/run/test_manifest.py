@@ -1,5 +1,6 @@
 """The manifest: what it records, what identifies a run, and that a run is resumed only as itself."""
 
+import json
 import subprocess
 import sys
 
@@ -57,6 +58,19 @@ def test_what_identifies_a_run(tmp_path):
         assert line.startswith(f"config.{name}: saved ") and line.endswith(f"now {value!r}")
         assert manifest.run_id(other, INPUTS) != saved["run_id"]
     assert manifest.run_id(Config(), INPUTS | {"tokenizer": "t1"}) != saved["run_id"]
+
+
+def test_a_field_that_came_after_the_run_had_its_default(tmp_path):
+    """The run goes on under a newer version of the code, and keeps its id."""
+    saved = record(tmp_path)
+    del saved["config"]["buyer.model"]
+    (tmp_path / manifest.FILE).write_text(json.dumps(saved | {"run_id": "older"}))
+    older = manifest.read(tmp_path)
+    assert manifest.changed_fields(older, Config()) == []
+    (line,) = manifest.changed_fields(older, override(Config(), {"buyer.model": "base"}))
+    assert line == "config.buyer.model: saved 'scripted', now 'base'"
+    manifest.record_start(tmp_path, Config(), INPUTS, {})
+    assert manifest.read(tmp_path)["run_id"] == "older"
 
 
 def test_iterations_identify_a_run_whose_schedule_decays_over_them(tmp_path):
