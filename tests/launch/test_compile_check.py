@@ -1,4 +1,4 @@
-"""A small iteration compiled for TPUs that are not there, by the command, in a process of its own."""
+"""A small iteration compiled for TPUs that are not there, a minute by itself, and what is refused before that."""
 
 import json
 import os
@@ -46,9 +46,6 @@ def _run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=tiny_run.ROOT, env=env, capture_output=True, text=True)
 
 
-_compiles = pytest.mark.slow  # About a minute of a processor.
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """What the command prints, what it writes, and the program's operations."""
@@ -69,7 +66,7 @@ def _is_decoding(operation: hlo.Operation) -> bool:
     return hlo.Around("while", MESSAGE) in operation.around
 
 
-@_compiles
+@pytest.mark.slow
 def test_it_says_what_a_chip_would_hold(compiled):
     printed, report, _, _ = compiled
     for said in ("v5e:2x2", "arguments", "temporaries", "of 15.75 GiB", "all-gather over expert", "bound by memory"):
@@ -82,7 +79,7 @@ def test_it_says_what_a_chip_would_hold(compiled):
     assert all(report["estimate"][phase] > 0 for phase in ("decode", "prefill", "update"))
 
 
-@_compiles
+@pytest.mark.slow
 def test_loops_are_counted_to_their_end(compiled):
     """Tokens are gathered along `expert` in both layers, at every step, by both players."""
     collectives = compiled[3]
@@ -90,7 +87,7 @@ def test_loops_are_counted_to_their_end(compiled):
     assert sum(steps) == 2 * 2 * MESSAGE
 
 
-@_compiles
+@pytest.mark.slow
 def test_neither_weights_nor_caches_move_while_decoding(compiled):
     report, collectives = compiled[1], compiled[3]
     rows = 8 * 4 / 4
@@ -101,14 +98,14 @@ def test_neither_weights_nor_caches_move_while_decoding(compiled):
     assert all(set(op.types) == {"s32"} for op in gathered)  # The numbers of tokens, for the embedding.
 
 
-@_compiles
+@pytest.mark.slow
 def test_experts_stay_where_they_are(compiled):
     for operation in compiled[3]:
         if operation.kind == "all-gather" and "expert" in hlo.axes(operation, SIZES):
             assert not [shape for shape in operation.shapes if set(shape[-2:]) == {WIDTH, HIDDEN}], operation.text
 
 
-@_compiles
+@pytest.mark.slow
 def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
     for operation in compiled[2]:
         assert operation.kind not in ("infeed", "outfeed", "send", "recv") and "callback" not in operation.text
@@ -145,7 +142,7 @@ def test_too_much_memory_is_told_with_the_way_out():
     )
 
 
-@_compiles
+@pytest.mark.slow
 def test_too_much_memory_is_an_error():
     done = _run("--config.game.turns=1", "--config.learner.group=512")
     assert done.returncode == 1
@@ -155,7 +152,7 @@ def test_too_much_memory_is_an_error():
     )
 
 
-@_compiles
+@pytest.mark.slow
 def test_a_table_of_meshes(tmp_path):
     output = tmp_path / "reports.json"
     done = _run("--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3", f"--output={output}")

@@ -72,7 +72,9 @@ class Small:
 def small(tmp_path_factory) -> Small:
     products = world.catalog()
     words = world.tokenizer(products)
-    made = Small(world.program(words.vocab_size), world.tables(products, words), pathlib.Path())
+    learner = dataclasses.replace(world.LEARNER, minibatches=2)
+    program = world.program(words.vocab_size, config=learner, iterations=LAST)
+    made = Small(program, world.tables(products, words), pathlib.Path())
     made.train(tmp_path_factory.mktemp("compiled"))
     fetches, device_get, workdir = [], jax.device_get, tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -86,9 +88,9 @@ def test_one_device_get_an_iteration(small):
 
 
 def test_the_learning_rate_is_logged(small):
-    """A warmup of 10 updates to 1e-3, of which an iteration makes one."""
+    """Of each iteration's first update, of two: a warmup of 10 updates to 1e-3."""
     rates = read_csv(small.workdir / "metrics.csv")["learning_rate"]
-    np.testing.assert_allclose(rates, 1e-4 * np.arange(LAST), rtol=1e-6)
+    np.testing.assert_allclose(rates, 1e-4 * np.arange(0, 2 * LAST, 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("at", "what"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
