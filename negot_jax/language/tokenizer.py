@@ -147,9 +147,9 @@ def widened(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     return dataclasses.replace(tokenizer, token_bytes=(*tokenizer.token_bytes, *unused))
 
 
-def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+def pad(rows: Sequence[Sequence[int]], fill: int = PAD) -> np.ndarray:
     """Stacks rows of token ids into int32[rows, L], padded on the right to the longest."""
-    padded = np.full((len(rows), max(map(len, rows))), PAD, np.int32)
+    padded = np.full((len(rows), max(map(len, rows))), fill, np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids
     return padded
