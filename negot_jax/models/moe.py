@@ -52,7 +52,7 @@ def mix(
     model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. What `fsdp` cuts has to be
     whole. Of many tokens some are read at a time, since each is held once for every expert that it passes through.
     """
-    adapters = {name: adapters[name] for name in experts if name in adapters}
+    adapters = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return apply_experts(x_NxD, route(x_NxD, router_DxE, active, normalized), experts, adapters)

@@ -137,8 +137,7 @@ class Experts(nnx.Module):
     def __call__(self, x, adapters):
         x_NxD = x.reshape(-1, x.shape[-1])
         experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
-        own = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
-        return moe.mix(x_NxD, self.router[...], self.active, experts, own, self.normalized).reshape(x.shape)
+        return moe.mix(x_NxD, self.router[...], self.active, experts, adapters, self.normalized).reshape(x.shape)
 
 
 class Block(nnx.Module):
