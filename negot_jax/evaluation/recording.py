@@ -1,6 +1,7 @@
 """From what was played on the device to episodes: tokens become text, arrays become records."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from negot_jax.catalog.types import Catalog
 from negot_jax.evaluation.episodes import Episode, Message
 from negot_jax.game import rewards, sellers
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind, Scenario
+from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl.rollout import Trajectory
@@ -26,68 +27,85 @@ def record(
 
     Args:
       trajectory: as `rollout.readable` gives it, on the host.
+      catalog, common: as for `episodes`.
+    """
+    rows = range(len(trajectory.state.end))
+    messages = [_messages(trajectory, tables, tokenizer, row) for row in rows]
+    return episodes(trajectory.state, messages, [""] * len(messages), tables, catalog, common)
+
+
+def episodes(
+    state: GameState,
+    messages: Sequence[Sequence[Message]],
+    failures: Sequence[str],
+    tables: Tables,
+    catalog: Catalog,
+    common: Mapping[str, Any],
+) -> list[Episode]:
+    """The episodes of these final states [B], on the host; the scenarios' keys are their data.
+
+    Args:
+      messages, failures: of each episode; why it has no result, "" if it has one.
       catalog: the products that `tables` was built from.
       common: the fields of all these episodes alike: who played, by which rules, in which run.
     """
-    state = trajectory.state
-    scenario, rewards_B = state.scenario, np.asarray(_rewards(state, tables.params))
-    hidden_B = None if trajectory.seller is not None else jax.device_get(_hidden_types(tables.script, scenario))
-    seen: dict[int, int] = {}
+    scenario, seen = state.scenario, collections.Counter()
+    scripted = tables.seller is None
+    hidden_B, reward_B = jax.device_get(_paid(tables.script if scripted else None, state, tables.params))
     found = []
-    for row, product in enumerate(scenario.product.tolist()):
-        seen[product] = seen.get(product, -1) + 1
-        hidden = {} if hidden_B is None else tables.script.describe(jax.tree.map(lambda x, row=row: x[row], hidden_B))
+    for row, (product, said, failed) in enumerate(zip(scenario.product.tolist(), messages, failures, strict=True)):
         found.append(
             Episode(
                 product=product,
                 episode=seen[product],
                 **{name: getattr(catalog, column)[product] for name, column in _TEXTS.items()},
                 **{name: int(getattr(scenario, name)[row]) for name in ("price", "budget", "cost", "scale")},
-                hidden=hidden,
+                hidden=tables.script.describe(jax.tree.map(lambda x, row=row: x[row], hidden_B)) if scripted else {},
                 key=tuple(scenario.key[row].tolist()),
-                messages=_messages(trajectory, tables, tokenizer, row),
-                end=End(int(state.end[row])),
-                deal_price=_price(state.deal_price[row]),
+                messages=tuple(said),
+                end=End.ONGOING if failed else End(int(state.end[row])),
+                deal_price=price(state.deal_price[row]),
                 interventions=int(state.interventions[row]),
-                reward=float(rewards_B[row]),
+                reward=0.0 if failed else float(reward_B[row]),
+                incomplete=failed,
                 **common,
             )
         )
+        seen[product] += 1
     return found
 
 
-def _price(cents: np.ndarray) -> int | None:
+@functools.partial(jax.jit, static_argnames="seller")
+def _paid(seller: sellers.Seller | None, state: GameState, params: GameParams) -> tuple[Any, jax.Array]:
+    """The hidden types [B] of a scripted seller, and the rewards [B]."""
+    reward_B = jax.vmap(rewards.outcome, (0, None))(state, params).reward
+    if seller is None:
+        return None, reward_B
+    keyed = state.scenario.replace(key=jax.random.wrap_key_data(state.scenario.key))
+    return jax.vmap(functools.partial(sellers.hidden_type, seller))(keyed), reward_B
+
+
+def price(cents: np.ndarray) -> int | None:
+    """A price as a record holds it: None in place of `NONE`."""
     return None if cents == NONE else int(cents)
 
 
-@jax.jit
-def _rewards(state: GameState, params: GameParams) -> jax.Array:
-    return jax.vmap(rewards.outcome, (0, None))(state, params).reward
-
-
-@functools.partial(jax.jit, static_argnames="seller")
-def _hidden_types(seller: sellers.Seller, scenario: Scenario) -> Any:
-    """The sellers' hidden types [B]; the scenarios' keys are their data."""
-    keyed = scenario.replace(key=jax.random.wrap_key_data(scenario.key))
-    return jax.vmap(functools.partial(sellers.hidden_type, seller))(keyed)
-
-
-def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> tuple[Message, ...]:
+def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> list[Message]:
     state = trajectory.state
     kinds_Kx2, prices_Kx2, acts_Kx2 = state.kinds[row], state.prices[row], state.acts[row]
-    return tuple(
+    return [
         Message(
             role=role,
             turn=turn,
             kind=Kind(int(kinds_Kx2[turn, role])),
-            price=_price(prices_Kx2[turn, role]),
+            price=price(prices_Kx2[turn, role]),
             acts=int(acts_Kx2[turn, role]),
             **_said(trajectory, tables, tokenizer, row, turn, role),
         )
         for turn in range(len(kinds_Kx2))
         for role in (BUYER, SELLER)
         if kinds_Kx2[turn, role] != NONE
-    )
+    ]
 
 
 def _said(

@@ -52,9 +52,10 @@ def write(
         figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
     played = Pairing(settings.seller, 0, settings.seller, (tuple(episodes),))
     paper_figures.prices(played).savefig(directory / "prices.png")
-    page.save(directory / page.FILE, [own for own in episodes if own.buyer.kind in _ON_THE_PAGE])
-    trained = [own for own in episodes if own.buyer == TRAINED]
-    transcripts.save(directory / "transcripts.md", transcripts.pick(trained, transcribed))
+    read = page.html([own for own in episodes if own.buyer.kind in _ON_THE_PAGE])
+    (directory / page.FILE).write_text(read, encoding="utf-8")
+    picked = transcripts.pick([own for own in episodes if own.buyer == TRAINED], transcribed)
+    (directory / "transcripts.md").write_text(transcripts.markdown(picked), encoding="utf-8")
     return tables.text(summary, settings)
 
 

@@ -1,6 +1,6 @@
 """Evaluation tables: for the terminal, as Markdown and as JSON, all made from one `Summary`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -156,6 +156,13 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]]) -> list[dict[
     ]
 
 
+def tabulated(rows: Sequence[Mapping[str, str]], form: str, **options: Any) -> str:
+    """A table of texts by column header, in a form of `tabulate`; options are `tabulate`'s."""
+    if form == "github":
+        rows = [{header: cell.replace("|", r"\|") for header, cell in row.items()} for row in rows]
+    return tabulate.tabulate(rows, "keys", tablefmt=form, disable_numparse=True, **options)
+
+
 def paragraph(summary: Summary) -> str:
     """The result in three sentences: what is earned, how, and how far from the best."""
     own = summary.metrics[summary.reference]
@@ -165,19 +172,14 @@ def paragraph(summary: Summary) -> str:
         ahead = Interval(-behind.value, -behind.high, -behind.low, behind.n)
         return f"{signed(ahead)} on {row.label}"
 
-    start = [lead(row) for row in summary.metrics if row.kind == "start"]
-    told = [
-        f"The {summary.reference.label} buyer earns a mean reward of {plain(own['reward'])}"
-        + "".join(f", {ahead}" for ahead in start)
-        + "."
-    ]
+    start = "".join(f", {lead(row)}" for row in summary.metrics if row.kind == "start")
     ratio = "" if own["bargained_ratio"] is None else f" at {plain(own['bargained_ratio'])} of the surplus"
-    told.append(
+    told = [
+        f"The {summary.reference.label} buyer earns a mean reward of {plain(own['reward'])}{start}.",
         f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
-        f"end above its budget and {percent(own['format_error'])} % in a format error."
-    )
-    others = [row for row in summary.metrics if row != summary.reference]
-    scripted = [row for row in others if row.kind in ("scripted", "tuned")]
+        f"end above its budget and {percent(own['format_error'])} % in a format error.",
+    ]
+    scripted = [row for row in summary.differences if row.kind in ("scripted", "tuned")]
     if summary.reference in summary.gaps:
         share = summary.headroom.get(summary.reference)
         told.append(
@@ -223,16 +225,11 @@ def text(summary: Summary, settings: Settings) -> str:
     """Returns the tables for a terminal of `WIDTH` columns; the rows' names are wrapped where they must be."""
 
     def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [list(row.values()) for row in cells(summary, columns)]
-        numbers = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
-        return tabulate.tabulate(
-            rows,
-            ["buyer", *(header.replace(" ", "\n", 1) for header in columns)],
-            tablefmt="simple",
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * len(columns),
-            maxcolwidths=[max(WIDTH - numbers, 10)] + [None] * len(columns),
-        )
+        rows = cells(summary, columns)
+        numbers = sum(2 + max(len(row[header]) for row in rows) for header in columns)
+        widths = [max(WIDTH - numbers, 10)] + [None] * len(columns)
+        rows = [{header.replace(" ", "\n", 1): cell for header, cell in row.items()} for row in rows]
+        return tabulated(rows, "simple", maxcolwidths=widths, colalign=("left", *["right"] * len(columns)))
 
     parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
     told = [textwrap.fill(paragraph(summary), WIDTH), *parts, textwrap.fill(caption(summary, settings), WIDTH)]
@@ -242,17 +239,10 @@ def text(summary: Summary, settings: Settings) -> str:
 def markdown(summary: Summary, settings: Settings) -> str:
     """Returns the tables as GitHub Markdown."""
 
-    def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [[cell.replace("|", r"\|") for cell in row.values()] for row in cells(summary, columns)]
-        return tabulate.tabulate(
-            rows,
-            ["buyer", *columns],
-            tablefmt="github",
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * len(columns),
-        )
-
-    parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
+    parts = [
+        f"## {title}\n\n{tabulated(cells(summary, columns), 'github', colalign=('left', *['right'] * len(columns)))}"
+        for title, columns in shown(summary).items()
+    ]
     return "\n\n".join([paragraph(summary), *parts, caption(summary, settings), f"`{settings.command}`"]) + "\n"
 
 

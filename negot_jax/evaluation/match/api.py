@@ -158,7 +158,6 @@ class ServedPlayer:
                 {"role": "assistant", "content": answer.text or "(nothing)"},
                 {"role": "user", "content": _REPROMPT.format(why=why)},
             ]
-        raise AssertionError("the second reply is the last")
 
     async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, dialogue: list, where: tuple) -> Answer:
         """The kept answer to a request, or the server's."""
@@ -193,7 +192,6 @@ class ServedPlayer:
                 self.counts["retries"] += 1
                 backoff = min(_WAITS[0] * 2**tried, _WAITS[1]) * random.uniform(0.5, 1.0)
                 await asyncio.sleep(max(backoff, failure.wait))
-        raise AssertionError("the last try returns or raises")
 
     async def _request(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
         """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
@@ -284,15 +282,11 @@ def _count(used: Any, name: str) -> int:
 
 def retry_after(header: str | None) -> float:
     """Seconds to wait by a Retry-After header, a number or a date; 0 without one that can be read."""
-    if not header:
-        return 0.0
     try:
-        seconds = float(header)
-        return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
+        seconds = float(header or 0)
     except ValueError:
-        pass
-    try:
-        now = datetime.datetime.now(datetime.UTC)
-        return max((email.utils.parsedate_to_datetime(header) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return 0.0
+        try:
+            seconds = (email.utils.parsedate_to_datetime(header) - datetime.datetime.now(datetime.UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
