@@ -41,7 +41,7 @@ def show(argv: Sequence[str], config: type | None = None, describe: Callable[[ty
 
 def _groups(config: Any, path: str) -> Iterator[str]:
     """One entry per group: its name, then each field with its default; of a long tuple the first item."""
-    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    values = vars(config)
     groups = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
     short = lambda value: f"{value[0]}, ..." if isinstance(value, tuple) and len(str(value)) > 40 else value
     if own := [f"{name}={short(value)}" for name, value in values.items() if name not in groups]:

@@ -268,16 +268,12 @@ def parse(text: str, body: Mapping[str, Any]) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _Failed("no completion", f"{type(error).__name__}: {text[:200]!r}") from None
     said = (content or refusal or "").encode(errors="replace").decode()  # JSON can spell half a surrogate pair.
-    used = response.get("usage") or {}
+    used = response["usage"] if isinstance(response.get("usage"), dict) else {}
+    counted = lambda name: used.get(name) if isinstance(used.get(name), int) and used[name] > 0 else None
     estimates = {"prompt_tokens": json.dumps(body["messages"]), "completion_tokens": said}
-    tokens = tuple(_count(used, name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
+    tokens = tuple(counted(name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
     finish = choice.get("finish_reason") or ""
     return Answer(said, finish, tokens, refused=bool(refusal) or finish == "content_filter")
-
-
-def _count(used: Any, name: str) -> int:
-    value = used.get(name) if isinstance(used, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def retry_after(header: str | None) -> float:
