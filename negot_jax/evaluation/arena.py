@@ -1,4 +1,4 @@
-"""Buyers on held-out products, all on the same scenario draws (common random numbers)."""
+"""Plays buyers on held-out products, all on the same scenario draws (common random numbers)."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

@@ -1,4 +1,4 @@
-"""From what was played on the device to episodes: tokens become text, arrays become records."""
+"""Turns what was played on the device into episodes: tokens into text, arrays into records."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row:
 def _said(
     trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int, turn: int, role: int
 ) -> dict[str, Any]:
-    """The fields of a message that are about its words: its own, or as far as the other side read them."""
+    """The fields about a message's words: its own tokens or, without them, what the other side read."""
     own, other = trajectory.dialogue(role), trajectory.dialogue(1 - role)
     told: dict[str, Any] = {}
     if own is not None:

@@ -56,7 +56,7 @@ class Tokenizer:
         return len(self.token_bytes)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of the tokens' bytes; bytes that are no UTF-8 become the replacement character."""
+        """The text of the tokens' bytes; bytes that are not UTF-8 become the replacement character."""
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:

@@ -28,13 +28,13 @@ AXES = {"query": (1, 2), "key": (1, 2), "value": (1, 2), "out": (2, 1), "gate": 
 
 
 def split(weights: dict) -> tuple[dict, dict]:
-    """What is trained, the adapters and whatever heads there are, and the base, which is not. No array is copied."""
+    """The trained part, adapters and any heads, and the frozen base. No array is copied."""
     trained = {name: part for name, part in weights.items() if name not in _BASE}
     return trained, {name: weights[name] for name in _BASE}
 
 
 def join(trained: dict, base: dict) -> dict:
-    """Undoes `split`."""
+    """The inverse of `split`."""
     return {**base, **trained}
 
 

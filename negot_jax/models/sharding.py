@@ -25,9 +25,9 @@ from negot_jax.models.presets import ModelConfig
 AXES = DATA, FSDP, TENSOR, EXPERT = "data", "fsdp", "tensor", "expert"
 ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are cut over all of these.
 
-# How a layer's own array is cut. Norms, the router and the critic are not here: every device has a copy. In front come
-# the layers, whole everywhere, and then the experts, if it has them, over `expert`. The optimizer's state of a weight,
-# whose path ends in its name, lies like it.
+# The spec of one layer's array. Norms, the router and the critic are absent: they are replicated. In front stand the
+# layers, never sharded, and then the experts, if there are any, over `expert`. An optimizer's moment, whose path ends
+# in its weight's name, is sharded like the weight.
 SPECS = {
     "ends.embedding": P(TENSOR, FSDP),
     "ends.unembedding": P(TENSOR, FSDP),
