@@ -23,8 +23,8 @@ from etils import epath
 from ml_collections import config_flags
 
 from experiments import usage
+from negot_jax import cache, progress
 from negot_jax import config as door
-from negot_jax import progress
 from negot_jax.run import config as configs
 from negot_jax.run.folder import MARKER, FolderError
 from negot_jax.training import distributed, preemption
@@ -34,11 +34,10 @@ from negot_jax.training.loop import NotFiniteError
 # EX_TEMPFAIL of sysexits.h, 75: "try again later". Not 143, which a process that saved nothing ends with as well.
 PREEMPTED = os.EX_TEMPFAIL
 
-CACHE_HELP = (
+_CACHE_HELP = (
     "Folder, or gs://bucket/folder, of compiled programs, for the next start; by default in the user's cache folder, "
     "and with --compilation_cache= nowhere."
 )
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,13 +45,23 @@ class InputError(Exception):
     """Something that a command was given is wrong; the message names it and the way out."""
 
 
-def run(main: Callable[[], None], config: type | None = None) -> None:
-    """Runs a command: its whole `if __name__ == "__main__"`.
+def run(main: Callable[[], None], config: type | None = None, compiles: bool = False) -> None:
+    """Runs a command, whose flags its `if __name__ == "__main__"` has defined: as a module it defines none.
 
     Args:
       main: reads the flags, checks its input within `checking_input`, then works.
       config: the class of the `--config` flag, where there is one.
+      compiles: whether the command has --compilation_cache.
     """
+    if compiles:
+        flags.DEFINE_string("compilation_cache", None, _CACHE_HELP)
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["compilation_cache"])
+
+    def work() -> None:
+        if compiles:
+            cache.keep_compiled(flags.FLAGS.compilation_cache)
+        main()
+
     sys.unraisablehook = _unraisable
     # A standard stream that was closed, `2>&-`, leaves its number to the next file, and libraries write there.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -60,7 +69,7 @@ def run(main: Callable[[], None], config: type | None = None) -> None:
     os.close(number)
     try:
         parse = functools.partial(_parse, config)
-        app.run(lambda argv: guard(main), flags_parser=parse)
+        app.run(lambda argv: guard(work), flags_parser=parse)
     except BaseException as error:
         distributed.leave(error)
         raise
@@ -133,6 +142,7 @@ def define_overrides(config: type, help: str) -> Callable[[], dict[str, Any]]:
     except InputError as error:
         _fail(error)
     config_flags.DEFINE_config_dict("config", door.to_config_dict(config()), help)
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
     flags.FLAGS["config"].default_as_str = "the run's"
     return lambda: config_flags.get_override_values(flags.FLAGS["config"])
 

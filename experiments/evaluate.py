@@ -11,22 +11,10 @@ learning curves.
 from absl import flags
 
 from experiments import cli
-from negot_jax import cache, run
-
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
-    flags.declare_key_flag("config")
-    _SELLERS = flags.DEFINE_multi_string(
-        "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
-    )
-    _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
-    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
-    _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report, with one seller at most.")
+from negot_jax import run
 
 
 def main() -> None:
-    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         if _OUTPUT.value is not None and len(_SELLERS.value) > 1:
             raise ValueError(
@@ -44,4 +32,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
+    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
+    _SELLERS = flags.DEFINE_multi_string(
+        "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
+    )
+    _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report, with one seller at most.")
+    cli.run(main, compiles=True)

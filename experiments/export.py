@@ -11,12 +11,6 @@ from absl import flags
 from experiments import cli
 from negot_jax import run
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _overrides = cli.define_overrides(run.Config, "The mesh, or where the checkpoint is now: --config.x.y=v.")
-    flags.declare_key_flag("config")
-    _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
-
 
 def main() -> None:
     with cli.checking_input():
@@ -26,4 +20,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
+    _overrides = cli.define_overrides(run.Config, "The mesh, or where the checkpoint is now: --config.x.y=v.")
+    _OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the checkpoint.", required=True)
     cli.run(main)

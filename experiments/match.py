@@ -17,34 +17,13 @@ import shlex
 from absl import flags
 
 from experiments import cli
-from negot_jax import cache, run
+from negot_jax import run
 from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer, StopMatch
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.run import folder, match
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _PLAYERS = "run:DIR, checkpoint:FOLDER, api:MODEL[@URL], person, or a scripted one"
-    _BUYER = flags.DEFINE_string("buyer", None, f"{_PLAYERS}, or best_response.", required=True)
-    _SELLER = flags.DEFINE_string("seller", "", f"{_PLAYERS}; by default the run's own.")
-    _overrides = cli.define_overrides(run.Config, "Fields to set: --config.x.y=v.")
-    flags.declare_key_flag("config")
-    _OUTPUT = flags.DEFINE_string("output", None, "Folder of the match.", required=True)
-    _PRODUCTS = flags.DEFINE_integer("products", None, "Play the first so many held-out products; by default all.")
-    _URL = flags.DEFINE_string("base_url", "https://api.openai.com/v1", "Of an api player without a URL of its own.")
-    _KEY = flags.DEFINE_string("key_variable", "OPENAI_API_KEY", "The environment variable that holds the key.")
-    _REQUEST = flags.DEFINE_string("request", '{"max_tokens": 512}', "Further fields of every request, as JSON.")
-    _TIMEOUT = flags.DEFINE_float("timeout", 120.0, "Seconds for a whole answer.", lower_bound=0.01)
-    _RETRIES = flags.DEFINE_integer("retries", 5, "Further tries of a request that failed.", lower_bound=0)
-    _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Requests at once.", lower_bound=1)
-    _REPROMPT = flags.DEFINE_bool("reprompt", True, "Ask once more for a message that cannot be read.")
-    _TOKENS = flags.DEFINE_integer("max_tokens", None, "Stop asking once so many tokens are used.", lower_bound=0)
-    _DOLLARS = flags.DEFINE_float("max_dollars", None, "Stop asking once so much is spent.", lower_bound=0)
-    _PRICES = flags.DEFINE_list("dollars_per_million", [], "Prices of a million tokens of prompt and of answer.")
-    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
-
 
 def main() -> None:
-    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         output = folder.local_folder(_OUTPUT.value, "--output")
         specs, served, budget = [_BUYER.value, _SELLER.value], {}, _budget()
@@ -115,4 +94,20 @@ def _budget() -> Budget:
 
 
 if __name__ == "__main__":
-    cli.run(main, run.Config)
+    _PLAYERS = "run:DIR, checkpoint:FOLDER, api:MODEL[@URL], person, or a scripted one"
+    _BUYER = flags.DEFINE_string("buyer", None, f"{_PLAYERS}, or best_response.", required=True)
+    _SELLER = flags.DEFINE_string("seller", "", f"{_PLAYERS}; by default the run's own.")
+    _overrides = cli.define_overrides(run.Config, "Fields to set: --config.x.y=v.")
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder of the match.", required=True)
+    _PRODUCTS = flags.DEFINE_integer("products", None, "Play the first so many held-out products; by default all.")
+    _URL = flags.DEFINE_string("base_url", "https://api.openai.com/v1", "Of an api player without a URL of its own.")
+    _KEY = flags.DEFINE_string("key_variable", "OPENAI_API_KEY", "The environment variable that holds the key.")
+    _REQUEST = flags.DEFINE_string("request", '{"max_tokens": 512}', "Further fields of every request, as JSON.")
+    _TIMEOUT = flags.DEFINE_float("timeout", 120.0, "Seconds for a whole answer.", lower_bound=0.01)
+    _RETRIES = flags.DEFINE_integer("retries", 5, "Further tries of a request that failed.", lower_bound=0)
+    _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Requests at once.", lower_bound=1)
+    _REPROMPT = flags.DEFINE_bool("reprompt", True, "Ask once more for a message that cannot be read.")
+    _TOKENS = flags.DEFINE_integer("max_tokens", None, "Stop asking once so many tokens are used.", lower_bound=0)
+    _DOLLARS = flags.DEFINE_float("max_dollars", None, "Stop asking once so much is spent.", lower_bound=0)
+    _PRICES = flags.DEFINE_list("dollars_per_million", [], "Prices of a million tokens of prompt and of answer.")
+    cli.run(main, run.Config, compiles=True)

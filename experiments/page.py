@@ -13,10 +13,6 @@ from experiments import cli
 from negot_jax.evaluation import episodes, page
 from negot_jax.run import folder
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _EPISODES = flags.DEFINE_list("episodes", None, "Files of episodes, separated by commas.", required=True)
-    _OUTPUT = flags.DEFINE_string("output", None, "The page to write.", required=True)
-
 
 def main() -> None:
     with cli.checking_input():
@@ -26,9 +22,11 @@ def main() -> None:
         if not found:
             raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    page.save(output, found)
+    output.write_text(page.html(found), encoding="utf-8")
     print(f"{len(found):,} episodes: {output}")
 
 
 if __name__ == "__main__":
+    _EPISODES = flags.DEFINE_list("episodes", None, "Files of episodes, separated by commas.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "The page to write.", required=True)
     cli.run(main)

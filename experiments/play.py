@@ -10,24 +10,14 @@ from absl import flags
 import rich.console
 
 from experiments import cli
-from negot_jax import cache, run
+from negot_jax import run
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.game.money import dollars
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.run import match
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
-    flags.declare_key_flag("config")
-    _SIDE = flags.DEFINE_enum("side", "buyer", ["buyer", "seller"], "Yours.")
-    _SELLER = flags.DEFINE_string("seller", "", "Where you buy: another seller, as of experiments.match.")
-    _PRODUCT = flags.DEFINE_integer("product", 1, "Which of the held-out products, from 1.")
-    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
-
 
 def main() -> None:
-    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         if _SIDE.value == "seller" and _SELLER.value:
             raise ValueError(f"--seller={_SELLER.value} does not go with --side=seller: you are the seller.")
@@ -67,4 +57,9 @@ def comparison(game: match.Match) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, run.Config)
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
+    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
+    _SIDE = flags.DEFINE_enum("side", "buyer", ["buyer", "seller"], "Yours.")
+    _SELLER = flags.DEFINE_string("seller", "", "Where you buy: another seller, as of experiments.match.")
+    _PRODUCT = flags.DEFINE_integer("product", 1, "Which of the held-out products, from 1.")
+    cli.run(main, run.Config, compiles=True)

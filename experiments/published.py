@@ -12,7 +12,6 @@ import re
 from typing import Any
 
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from experiments import cli
 from negot_jax.evaluation import figures, tables
@@ -51,21 +50,11 @@ def rendered(page: str) -> str:
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the rewards of the quickstart's buyers with their intervals, best on top, as SVG."""
-    rewards = {row[0]: row[1] for row in result["rows"]}
-    names = sorted(rewards, key=lambda name: rewards[name][0])
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    axis = figure.subplots()
-    for y, name in enumerate(names):
-        value, low, high = rewards[name]
-        color = figures.VERMILION if name == "trained" else figures.BLUE
-        axis.plot([low, high], [y, y], color=color, linewidth=3, solid_capstyle="round")
-        axis.plot(value, y, "o", color=color, markersize=8)
-        axis.text(high + 0.008, y, f"{value:.3f}", va="center", color=color)
     shown = {"trained": "trained by GRPO", "warm start": "the same model before"}
-    axis.set_yticks(range(len(names)), [shown.get(name, name) for name in names])
+    rewards = {shown.get(row[0], row[0]): Interval(*row[1], n=0) for row in result["rows"]}
+    figure, ((axis,),) = figures.sheet(1, 1, (8, 3.4))
+    figures.intervals(axis, rewards, shown["trained"])
     axis.set_xlabel("mean reward, the buyer's share of the surplus, on held-out products (95 % intervals)")
-    axis.set_xlim(0, 0.45)
-    axis.spines[["top", "right"]].set_visible(False)
     with rc_context({"svg.hashsalt": "negot_jax", "svg.fonttype": "none"}):  # The same bytes each time.
         figure.savefig(path, format="svg", metadata={"Date": None})
 

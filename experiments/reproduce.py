@@ -10,21 +10,12 @@ as PNG and PDF. docs/paper.md ties each of them to the paper.
 from absl import flags
 
 from experiments import cli
-from negot_jax import cache
 from negot_jax.config import require_known
 from negot_jax.evaluation import paper, paper_figures
 from negot_jax.run import folder, reproduction
 
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
-    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the tables and figures.", required=True)
-    _TABLE = flags.DEFINE_list("table", None, f"Tables: {', '.join(paper.NAMES)}, or all.")
-    _FIGURE = flags.DEFINE_list("figure", None, f"Figures: {', '.join(paper_figures.NAMES)}, or all.")
-    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
-
 
 def main() -> None:
-    cache.keep_compiled(_CACHE.value)
     with cli.checking_input():
         if not _WORKDIRS.value:
             raise ValueError("--workdirs names no folder. Name at least one finished run.")
@@ -44,4 +35,8 @@ def _chosen(flag: str, wanted: list[str], known: tuple[str, ...]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.", required=True)
+    _OUTPUT = flags.DEFINE_string("output", None, "Folder for the tables and figures.", required=True)
+    _TABLE = flags.DEFINE_list("table", None, f"Tables: {', '.join(paper.NAMES)}, or all.")
+    _FIGURE = flags.DEFINE_list("figure", None, f"Figures: {', '.join(paper_figures.NAMES)}, or all.")
+    cli.run(main, compiles=True)

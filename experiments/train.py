@@ -14,25 +14,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
-from negot_jax import cache, run
+from negot_jax import run
 from negot_jax.training import distributed
-
-if __name__ == "__main__":  # Flags are global: as a module, this one defines none.
-    _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "The run's configuration: a Python file with get_config()."
-    )
-    _WORKDIR = flags.DEFINE_string(
-        "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
-    )
-    _DISTRIBUTED = flags.DEFINE_bool(
-        "distributed", False, "One of several processes, which find each other: on every worker of a TPU slice."
-    )
-    _CACHE = flags.DEFINE_string("compilation_cache", None, cli.CACHE_HELP)
-    _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
-    _CHECK = flags.DEFINE_integer(
-        "check", None, "Only check flags and configuration, for a mesh of so many devices; 0 leaves out the mesh.", 0
-    )
-    flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
@@ -43,7 +26,6 @@ def main() -> None:
         distributed.start(_DISTRIBUTED.value)
         run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
-    cache.keep_compiled(_CACHE.value)
     with _only_first_prints(), cli.preemptible(workdir):
         with cli.checking_input():
             buyer = run.build(_CONFIG.value, workdir)
@@ -70,4 +52,18 @@ def _window(value: str | None) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    cli.run(main, run.Config)
+    _CONFIG = config_flags.DEFINE_config_file(
+        "config", None, "The run's configuration: a Python file with get_config()."
+    )
+    _WORKDIR = flags.DEFINE_string(
+        "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
+    )
+    _DISTRIBUTED = flags.DEFINE_bool(
+        "distributed", False, "One of several processes, which find each other: on every worker of a TPU slice."
+    )
+    _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
+    _CHECK = flags.DEFINE_integer(
+        "check", None, "Only check flags and configuration, for a mesh of so many devices; 0 leaves out the mesh.", 0
+    )
+    flags.mark_flags_as_required(["config", "workdir"])
+    cli.run(main, run.Config, compiles=True)

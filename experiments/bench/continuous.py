@@ -18,10 +18,6 @@ from negot_jax.models import sharding
 from negot_jax.rl import rollout
 from negot_jax.run import weights
 
-if __name__ == "__main__":
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.")
-
 _WAITING = 4  # Batches of episodes that are queued, where slots are given on.
 
 
@@ -77,4 +73,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.")
     cli.run(main)

@@ -19,12 +19,6 @@ from negot_jax.game import bargaining, buyers, sellers
 from negot_jax.game.play import play
 from negot_jax.game.types import GameParams
 
-if __name__ == "__main__":
-    _SELLERS = flags.DEFINE_multi_string("seller", ["floor", "neutral(tick=100)"], "Scripted sellers.")
-    _BATCHES = flags.DEFINE_multi_integer("batch", [64, 1024, 16_384, 65_536], "Episodes a call.")
-    _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.")
-    _JSON = flags.DEFINE_bool("json", False, "One line of JSON, with versions.")
-
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _draw_and_play(key: jax.Array, buyer: buyers.Buyer, seller: sellers.Seller, batch: int, params: GameParams):
@@ -53,4 +47,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _SELLERS = flags.DEFINE_multi_string("seller", ["floor", "neutral(tick=100)"], "Scripted sellers.")
+    _BATCHES = flags.DEFINE_multi_integer("batch", [64, 1024, 16_384, 65_536], "Episodes a call.")
+    _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.")
+    _JSON = flags.DEFINE_bool("json", False, "One line of JSON, with versions.")
     cli.run(main)

@@ -20,14 +20,6 @@ from negot_jax.models import sharding
 from negot_jax.rl import rollout, train_step
 from negot_jax.run.config import Config, override
 
-if __name__ == "__main__":
-    _SELLER = flags.DEFINE_enum("seller", "scripted", ["scripted", "lm"], "Who sells.")
-    _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed iterations.")
-    _PEER = flags.DEFINE_string("peer", None, "A peer's script and its arguments.")
-    _SET = flags.DEFINE_multi_string("set", [], "Fields of the configuration to set otherwise, learner.scenarios=64.")
-    _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary.")
-    _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
-
 
 def measure(config: Config, repeats: int) -> dict:
     """Seconds of compilation and of an iteration, and the work that was done; on the configuration's mesh."""
@@ -55,11 +47,10 @@ def _measure(config: Config, repeats: int) -> dict:
         state, *_ = jax.block_until_ready(iterate(state, tables, frozen))
         return time.perf_counter() - start
 
-    def only_rollout() -> float:
-        return timing.seconds(lambda: play(jax.random.key(2), state.weights, tables, frozen))
-
+    only_rollout = lambda: timing.seconds(lambda: play(jax.random.key(2), state.weights, tables, frozen))
     iteration()
-    iterations, rollouts = timing.alternate([iteration, only_rollout], repeats)
+    # In turn, so that a drift of the machine meets both alike.
+    iterations, rollouts = zip(*[(iteration(), only_rollout()) for _ in range(repeats)], strict=True)
     memory = iterate.memory_analysis()
     return {
         "iteration_s": timing.summary(iterations),
@@ -76,15 +67,14 @@ def _measure(config: Config, repeats: int) -> dict:
 
 def with_peer(measure_ours, peer: str | None) -> dict:
     """Our figures, and the peer's from before and after them."""
-    run_peer = functools.partial(timing.run_json, *(peer or "").split())
-    before = [run_peer()] if peer else []
-    figures = measure_ours()
     if not peer:
-        return figures
-    runs = [*before, run_peer()]
-    theirs = {name: timing.summary([run[name] for run in runs]) for name in ("iter_s_median", "rollout_s", "update_s")}
+        return measure_ours()
+    run_peer = functools.partial(timing.run_json, *peer.split())
+    before, figures, after = run_peer(), measure_ours(), run_peer()
+    names = ("iter_s_median", "rollout_s", "update_s")
+    theirs = {name: timing.summary([before[name], after[name]]) for name in names}
     ratio = theirs["iter_s_median"]["median"] / figures["iteration_s"]["median"]
-    return figures | {"peer": runs[0]["peer"], "peer_s": theirs, "peer_over_ours": ratio}
+    return figures | {"peer": before["peer"], "peer_s": theirs, "peer_over_ours": ratio}
 
 
 def main() -> None:
@@ -102,4 +92,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _SELLER = flags.DEFINE_enum("seller", "scripted", ["scripted", "lm"], "Who sells.")
+    _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed iterations.")
+    _PEER = flags.DEFINE_string("peer", None, "A peer's script and its arguments.")
+    _SET = flags.DEFINE_multi_string("set", [], "Fields of the configuration to set otherwise, learner.scenarios=64.")
+    _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary.")
+    _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
     cli.run(main)

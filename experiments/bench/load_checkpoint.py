@@ -7,24 +7,14 @@ process held before. On a CPU the arrays are in host memory themselves.
 """
 
 import json
-import resource
 import time
 
 from absl import flags
 import jax
 
 from experiments import cli
+from experiments.bench import timing
 from negot_jax.models import hf_checkpoint, hf_config
-
-if __name__ == "__main__":
-    _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of the checkpoint.", required=True)
-
-_GIB = 2**30
-
-
-def _peak() -> int:
-    """Bytes of memory that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:
@@ -32,21 +22,20 @@ def main() -> None:
     with cli.checking_input():
         config = hf_config.read(folder)
     jax.devices()
-    before, start = _peak(), time.perf_counter()
+    before, start = timing.peak_gib(), time.perf_counter()
     weights = jax.block_until_ready(hf_checkpoint.load(folder, config))
-    seconds = time.perf_counter() - start
-    peak = _peak()
-    leaves = jax.tree.leaves(weights)
-    arrays = sum(leaf.nbytes for leaf in leaves)
+    seconds, peak = time.perf_counter() - start, timing.peak_gib()
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(weights)) / 2**30
     figures = {
-        "arrays_gib": arrays / _GIB,
-        "largest_tensor_gib": hf_checkpoint.largest_tensor(folder) / _GIB,
-        "before_gib": before / _GIB,
-        "peak_gib": peak / _GIB,
-        "beyond_gib": (peak - before - arrays) / _GIB,
+        "arrays_gib": arrays,
+        "largest_tensor_gib": hf_checkpoint.largest_tensor(folder) / 2**30,
+        "before_gib": before,
+        "peak_gib": peak,
+        "beyond_gib": peak - before - arrays,
     }
     print(json.dumps({name: round(value, 3) for name, value in figures.items()} | {"seconds": round(seconds, 1)}))
 
 
 if __name__ == "__main__":
+    _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of the checkpoint.", required=True)
     cli.run(main)

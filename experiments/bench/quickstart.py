@@ -19,9 +19,6 @@ from negot_jax import run
 from negot_jax.run import config as configs
 from negot_jax.training.metrics import METRICS, read_csv
 
-if __name__ == "__main__":
-    _SHARE = flags.DEFINE_integer("share", 10, "Runs one in so many of the steps.")
-
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -62,7 +59,7 @@ def measure(config: run.Config, share: int) -> dict[str, float]:
         reported, report_compiled = clock.lap()
     cloning = trained - iteration * len(steps)
     parts = {
-        "catalogue, tokenizer, tables": built,
+        "catalog, tokenizer, tables": built,
         "compilation": compiled + training_compiled + report_compiled,
         "warm start": cloning * share,
         "reinforcement learning": iteration * config.training.iterations,
@@ -76,4 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _SHARE = flags.DEFINE_integer("share", 10, "Runs one in so many of the steps.")
     cli.run(main)

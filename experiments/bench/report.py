@@ -15,9 +15,6 @@ import tabulate
 from experiments import cli
 from experiments.bench import timing
 
-if __name__ == "__main__":
-    _OUTPUT = flags.DEFINE_string("output", "runs/bench", "Folder of the report.")
-
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
 # What grows, by the field that says it, all else as in `work.SMALL`.
 _GROWS = {
@@ -128,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _OUTPUT = flags.DEFINE_string("output", "runs/bench", "Folder of the report.")
     cli.run(main)

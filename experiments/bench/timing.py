@@ -20,12 +20,6 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(calls: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """`repeats` measurements of each call, taken in turn, so that a drift of the machine meets all alike."""
-    rounds = [[call() for call in calls] for _ in range(repeats)]
-    return [list(measured) for measured in zip(*rounds, strict=True)]
-
-
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Median, least and most."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -50,7 +50,7 @@ def build(config: Config) -> tuple[Program, TrainState, Tables, Frozen]:
 def full_length(tables: Tables) -> Tables:
     """Tables of a language in which no token ends a message and every message rejects."""
     steps = tables.grammar.steps_SxK
-    rejecting = steps.replace(tag=jnp.full_like(steps.tag, Tag.REJECT))
+    rejecting = steps._replace(tag=jnp.full_like(steps.tag, Tag.REJECT))
     never = -1
     return tables.replace(grammar=tables.grammar.replace(steps_SxK=rejecting), buyer=_filled(tables.buyer), end=never)
 

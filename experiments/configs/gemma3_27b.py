@@ -7,10 +7,8 @@
 run at its size yet.
 """
 
-from ml_collections import config_dict
+import functools
 
 from experiments.configs import published
 
-
-def get_config(method: str = "lora") -> config_dict.ConfigDict:
-    return published.make("gemma3-27b", method)
+get_config = functools.partial(published.make, "gemma3-27b")

@@ -9,10 +9,8 @@ On a v5p-128, 64 chips, add --config.mesh.expert=16 (docs/pods.md): experts are 
 run at its size yet.
 """
 
-from ml_collections import config_dict
+import functools
 
 from experiments.configs import published
 
-
-def get_config(method: str = "lora") -> config_dict.ConfigDict:
-    return published.make("qwen3-30b-a3b-instruct-2507", method, experts=True)
+get_config = functools.partial(published.make, "qwen3-30b-a3b-instruct-2507", experts=True)

@@ -11,7 +11,7 @@ from negot_jax.run import Config
 _ATTENTION = ("query", "key", "value", "out")
 
 
-def make(preset: str, method: str, experts: bool = False) -> config_dict.ConfigDict:
+def make(preset: str, method: str = "lora", experts: bool = False) -> config_dict.ConfigDict:
     """A run on a published model.
 
     Args:

@@ -7,10 +7,8 @@
 run at its size yet.
 """
 
-from ml_collections import config_dict
+import functools
 
 from experiments.configs import published
 
-
-def get_config(method: str = "lora") -> config_dict.ConfigDict:
-    return published.make("qwen3-4b-instruct-2507", method)
+get_config = functools.partial(published.make, "qwen3-4b-instruct-2507")

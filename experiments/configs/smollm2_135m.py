@@ -5,7 +5,7 @@
 
 The buyer trains adapters; the seller is the same model without them, with a persona, and its moves are regulated.
 `smollm2_135m.py:scripted` trains the same buyer against the scripted seller of that persona, `:full` all weights.
-Prices are dollars of the generated catalogue; --config.catalog.name=amazon_history_price takes real products.
+Prices are dollars of the generated catalog; --config.catalog.name=amazon_history_price takes real products.
 
 A budget of two cores and 12 GiB decides the sizes: short prompts, constrained messages barely longer than the form
 needs, and four turns, so that 64 episodes fit into an iteration of some minutes. Every second iteration is saved, so

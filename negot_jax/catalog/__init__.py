@@ -1,7 +1,5 @@
 """Products to bargain over: where they come from, their private numbers, and their split."""
 
-from collections.abc import Callable
-import functools
 import os
 
 from negot_jax.catalog import synthetic, user_file
@@ -10,9 +8,12 @@ from negot_jax.config import require_known
 
 __all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "one_budget", "products", "split"]
 
+GENERATED = {"generated": synthetic.load, "uniform": synthetic.uniform}
+CATALOGS = (*GENERATED, "amazon_history_price", "file")
+
 
 def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None) -> Catalog:
-    """Returns the catalog called `name`, a key of `CATALOGS`.
+    """Returns the catalog called `name`, one of `CATALOGS`.
 
     Args:
       data_dir: for 'file', the user's own product file; for 'amazon_history_price', the folder of the benchmark's
@@ -24,30 +25,14 @@ def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | 
       FileNotFoundError: there is nothing to read at `data_dir`.
       ConnectionError: the download failed.
     """
-    return CATALOGS[require_known("catalog", name, CATALOGS)](data_dir, cache_dir)
-
-
-def _generated(make: Callable[[], Catalog], data_dir, cache_dir) -> Catalog:
-    if data_dir is not None:
-        raise ValueError(f"a generated catalog reads no files: leave out data_dir, got {str(data_dir)!r}")
-    return make()
-
-
-def _amazon_history_price(data_dir, cache_dir) -> Catalog:
+    if require_known("catalog", name, CATALOGS) in GENERATED:
+        if data_dir is not None:
+            raise ValueError(f"catalog {name!r} reads no files: leave out data_dir, got {str(data_dir)!r}")
+        return GENERATED[name]()
+    if name == "file":
+        if data_dir is None:
+            raise ValueError("catalog 'file' needs data_dir: the path of your products, a .csv, .json or .jsonl file")
+        return user_file.load(data_dir)
     from negot_jax.catalog import amazon_history_price  # Imported late: TensorFlow Datasets takes seconds.
 
     return amazon_history_price.load(data_dir, cache_dir)
-
-
-def _file(data_dir, cache_dir) -> Catalog:
-    if data_dir is None:
-        raise ValueError("catalog 'file' needs data_dir: the path of your products, a .csv, .json or .jsonl file")
-    return user_file.load(data_dir)
-
-
-CATALOGS: dict[str, Callable[..., Catalog]] = {
-    "generated": functools.partial(_generated, synthetic.load),
-    "uniform": functools.partial(_generated, synthetic.uniform),
-    "amazon_history_price": _amazon_history_price,
-    "file": _file,
-}

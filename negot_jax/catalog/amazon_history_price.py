@@ -31,16 +31,7 @@ _DIGEST = "9977127821e0fb66"  # Of the catalog that these files make.
 
 
 def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None = None) -> Catalog:
-    """Returns the catalog of the JSON files in `data_dir`, or of the pinned download where it is None.
-
-    Args:
-      cache_dir: where the download is kept; by default in the user's cache.
-
-    Raises:
-      FileNotFoundError: there is no folder `data_dir`, or no JSON file in it.
-      ConnectionError: the download failed.
-      ValueError: an invalid row (see `rows.parse_row`), or no product at all.
-    """
+    """The catalog of the JSON files in `data_dir`, or of the pinned download without one; raises as `catalog.load`."""
     if data_dir is None:
         return _downloaded(Path(cache_dir).expanduser() if cache_dir else cache.folder("tfds"))
     return from_rows(_read(_json_files(Path(data_dir).expanduser().resolve())))

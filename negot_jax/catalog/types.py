@@ -43,7 +43,7 @@ class Catalog:
     scale: np.ndarray
 
     def __post_init__(self):
-        lengths = {field.name: len(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        lengths = {name: len(column) for name, column in vars(self).items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"every field of a catalog needs one entry per product, got lengths {lengths}")
         if not len(self):
@@ -57,10 +57,6 @@ class Catalog:
         """bool[N]: mutual interest (MI), B > C: some price is good for both sides."""
         return self.budget > self.cost
 
-    def columns(self) -> dict[str, tuple[str, ...] | np.ndarray]:
-        """The fields by name, in order."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
     def take(self, indices: Iterable[int]) -> "Catalog":
         """The products at `indices`, in that order."""
         indices = np.asarray(list(indices), dtype=np.int64)
@@ -68,7 +64,7 @@ class Catalog:
         def pick(column):
             return column[indices] if isinstance(column, np.ndarray) else tuple(column[i] for i in indices)
 
-        return Catalog(**{name: pick(column) for name, column in self.columns().items()})
+        return Catalog(**{name: pick(column) for name, column in vars(self).items()})
 
 
 def budget_of(price: np.ndarray) -> np.ndarray:
@@ -92,7 +88,7 @@ def from_rows(rows: Iterable[Mapping]) -> Catalog:
 
 def digest(catalog: Catalog) -> str:
     """Names a catalog by its content: 16 hexadecimal digits of the SHA-256 of all columns, in order."""
-    columns = json.dumps(catalog.columns(), default=np.ndarray.tolist)
+    columns = json.dumps(vars(catalog), default=np.ndarray.tolist)
     return hashlib.sha256(columns.encode()).hexdigest()[:16]
 
 

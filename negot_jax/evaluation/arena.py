@@ -1,8 +1,9 @@
-"""Buyers, or sellers, on held-out products, all on the same scenario draws (common random numbers)."""
+"""Plays buyers, or sellers, on held-out products, all on the same scenario draws (common random numbers)."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -181,7 +182,7 @@ class Arena:
         """A language model on all scenarios, as in `Played`."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
         played = [jax.device_get(_play(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
-        return _joined(played, drawn.product.size)
+        return joined(played, drawn.product.size)
 
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
         """The best rising linear schedule on the training products.
@@ -204,7 +205,7 @@ class Arena:
         """Scripted buyers against a seller that is a language model: [scenarios, policies], on the host."""
         fixed = (tuple(policies), self.program, self.frozen, tables)
         parts = batches(drawn, max(self.config.batch // len(policies), 1), key)
-        return _joined([jax.device_get(_play_policies(*fixed, *part)) for part in parts], drawn.product.size)
+        return joined([jax.device_get(_play_policies(*fixed, *part)) for part in parts], drawn.product.size)
 
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
@@ -216,14 +217,12 @@ def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
 def batches(drawn: Scenario, size: int, key: jax.Array) -> list[tuple[jax.Array, Scenario]]:
     """A key and `size` scenarios each; the last batch is filled up with earlier ones, so that one program fits all."""
     count = drawn.product.size
-
-    def rows_from(start: int) -> Scenario:
-        return jax.tree.map(lambda x: x[(start + jnp.arange(size)) % count], drawn)
-
+    rows_from = lambda start: jax.tree.map(lambda x: x[(start + jnp.arange(size)) % count], drawn)
     return [(jax.random.fold_in(key, start), rows_from(start)) for start in range(0, count, size)]
 
 
-def _joined(parts: Sequence[rollout.Trajectory], count: int) -> rollout.Trajectory:
+def joined(parts: Sequence[Any], count: int) -> Any:
+    """The first `count` rows of several batches' arrays, numpy."""
     return jax.tree.map(lambda *own: np.concatenate(own)[:count], *parts)
 
 

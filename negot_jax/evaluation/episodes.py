@@ -126,13 +126,12 @@ class Episode:
 
     def to_json(self) -> dict[str, Any]:
         """As data that `json` writes; what has its default value is left out of the messages."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             "version": VERSION,
-            **fields,
+            **vars(self),
             "buyer": self.buyer.to_json(),
             "selling": self.selling and self.selling.to_json(),
-            "rules": dataclasses.asdict(self.rules),
+            "rules": vars(self.rules),
             "messages": [_message_to_json(message) for message in self.messages],
             "end": self.end.name.lower(),
             "complete": self.complete,

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 import numpy as np
 
-from negot_jax.evaluation.statistics import Summary
+from negot_jax.evaluation import phases
+from negot_jax.evaluation.statistics import Interval, Summary
 
 # Okabe and Ito's palette, told apart by color-blind readers; line styles tell the levels apart once more.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -42,11 +43,13 @@ def learning_curves(
     levels, held_out = levels or {}, held_out or {}
     if len(levels) > len(_LEVELS):
         raise ValueError(f"at most {len(_LEVELS)} levels can be told apart, got {list(levels)}")
-    figure = Figure(figsize=(10, 7.4), dpi=150, layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True)
-    handles = {}
-    for axis, (metric, label) in zip(grid.flat, _PANELS.items(), strict=True):
-        _curve(axis, curves["iteration"], curves.get(metric))
+    figure, panels = sheet(2, 2, (10, 7.4), sharex=True)
+    for axis, (metric, label) in zip(panels.flat, _PANELS.items(), strict=True):
+        if (values := curves.get(metric)) is not None:
+            faint = {"alpha": 0.3, "linewidth": 1, "label": "training products, an iteration's batch"}
+            axis.plot(curves["iteration"], values, color=BLUE, **faint)
+            mean = phases.smooth(values, len(values) // 40)
+            axis.plot(curves["iteration"], mean, color=BLUE, linewidth=2, label="training products, running mean")
         if points := [(n, own[metric]) for n, own in held_out.items() if own.get(metric) is not None]:
             style = {"color": VERMILION, "linewidth": 1.2, "markersize": 5, "label": "held-out products"}
             axis.plot(*zip(*points, strict=True), "D-", **style)
@@ -57,40 +60,25 @@ def learning_curves(
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
         axis.set_ylabel(label)
         tidy(axis)
-        handles.update({line.get_label(): line for line in axis.get_legend_handles_labels()[0]})
-    for axis in grid[1]:
+    for axis in panels[1]:
         axis.set_xlabel("iterations trained")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # One legend for all panels, of whatever any of them shows.
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=2, frameon=False)
+    legend(figure, panels, "outside upper center", 2)
     figure.savefig(path)
 
 
 def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
     """Draws each row's mean reward with its 95 % interval, the best on top, as PNG."""
-    rewards = {row: metrics["reward"] for row, metrics in summary.metrics.items()}
-    rows = sorted(rewards, key=lambda row: rewards[row].value)
-    figure = Figure(figsize=(8, 1.2 + 0.36 * len(rows)), dpi=150, layout="constrained")
-    axis = figure.subplots()
-    for y, row in enumerate(rows):
-        reward = rewards[row]
-        own = row == summary.reference
-        axis.plot([reward.low, reward.high], [y, y], color=VERMILION if own else BLUE, linewidth=2.5)
-        axis.plot(reward.value, y, "D" if own else "o", color=VERMILION if own else BLUE, markersize=7)
-        axis.text(1.02, y, f"{reward.value:.3f}", transform=axis.get_yaxis_transform(), va="center")
-    axis.axvline(rewards[summary.reference].value, color=VERMILION, linewidth=0.8, linestyle="--")
-    axis.set_yticks(range(len(rows)), [row.label for row in rows])
-    axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
-    tidy(axis)
+    rewards = {row.label: metrics["reward"] for row, metrics in summary.metrics.items()}
+    figure, panels = sheet(1, 1, (8, 1.2 + 0.36 * len(rewards)))
+    intervals(panels[0, 0], rewards, summary.reference.label)
     figure.savefig(path)
 
 
 def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: str, path: str | os.PathLike) -> None:
     """Draws (value, half-width of its interval) for 1, 2, ... turns as one line per name, at most six, as PNG."""
     colors = (BLUE, VERMILION, "#009E73", "#56B4E9", "#CC79A7", "#E69F00")
-    figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
-    axis = figure.subplots()
+    figure, ((axis,),) = sheet(1, 1, (7, 4.6))
     for (name, points), color, marker in zip(values.items(), colors, "osDP^v", strict=False):
         heights, errors = zip(*points, strict=True)
         turns = range(1, len(points) + 1)
@@ -103,24 +91,30 @@ def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: 
     figure.savefig(path)
 
 
-def _curve(axis: Axes, iteration: np.ndarray, values: np.ndarray | None) -> None:
-    if values is not None:
-        axis.plot(
-            iteration, values, color=BLUE, alpha=0.3, linewidth=1, label="training products, an iteration's batch"
-        )
-        axis.plot(iteration, smooth(values), color=BLUE, linewidth=2, label="training products, running mean")
+def sheet(rows: int, columns: int, size: tuple[float, float], **shared: bool) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches, and its panels [rows, columns]."""
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def smooth(values: np.ndarray) -> np.ndarray:
-    """The centered running mean over a twentieth of the curve, of the finite values alone."""
-    window = np.ones(2 * (len(values) // 40) + 1)
-    finite = np.isfinite(values)
+def legend(figure: Figure, panels: np.ndarray, place: str = "outside lower center", columns: int = 4) -> None:
+    """Draws one legend for all panels, of whatever any of them shows, each name once."""
+    handles = {line.get_label(): line for axis in panels.flat for line in axis.get_legend_handles_labels()[0]}
+    figure.legend(handles.values(), handles, loc=place, ncols=columns, frameon=False, fontsize=9)
 
-    def total(x: np.ndarray) -> np.ndarray:
-        return np.convolve(x, window)[len(window) // 2 :][: len(values)]
 
-    count = total(finite.astype(float))
-    return np.divide(total(np.where(finite, values, 0)), count, out=np.full(len(values), np.nan), where=count > 0)
+def intervals(axis: Axes, rewards: Mapping[str, Interval], own: str) -> None:
+    """Draws each name's mean reward with its 95 % interval, the best on top, `own` marked."""
+    for y, (name, reward) in enumerate(sorted(rewards.items(), key=lambda item: item[1].value)):
+        color = VERMILION if name == own else BLUE
+        axis.plot([reward.low, reward.high], [y, y], color=color, linewidth=2.5)
+        axis.plot(reward.value, y, "D" if name == own else "o", color=color, markersize=7)
+        axis.text(1.02, y, f"{reward.value:.3f}", transform=axis.get_yaxis_transform(), va="center")
+    axis.axvline(rewards[own].value, color=VERMILION, linewidth=0.8, linestyle="--")
+    axis.set_yticks(range(len(rewards)), sorted(rewards, key=lambda name: rewards[name].value))
+    axis.set_ylim(-0.6, len(rewards) - 0.4)
+    axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
+    tidy(axis)
 
 
 def tidy(axis: Axes) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from importlib import resources
 import json
-import os
-import pathlib
 
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.evaluation.transcripts import ENDS
@@ -21,8 +19,3 @@ def html(episodes: Sequence[Episode]) -> str:
         told = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
         template = template.replace(mark, told, 1)
     return template
-
-
-def save(path: str | os.PathLike, episodes: Sequence[Episode]) -> None:
-    """Writes `html` to a file."""
-    pathlib.Path(path).write_text(html(episodes), encoding="utf-8")

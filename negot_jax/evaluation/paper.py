@@ -8,7 +8,6 @@ import pathlib
 from typing import Literal
 
 import numpy as np
-import tabulate
 
 from negot_jax.evaluation import statistics, tables
 from negot_jax.evaluation.episodes import Episode, Rules
@@ -92,11 +91,12 @@ class Table:
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes NAME.md, NAME.csv and NAME.tex."""
-        head, cells = list(self.lines[0]), [list(line.values()) for line in self.lines]
-        told = f"## {_TITLES[self.name]}\n\n{_tabulated(head, cells, 'github')}\n\n{_BRACKETS} {self.note}".rstrip()
-        (folder / f"{self.name}.md").write_text(told + "\n", encoding="utf-8")
-        plain = [[cell.replace(MISSING, "--").replace("†", "*") for cell in line] for line in [head, *cells]]
-        (folder / f"{self.name}.tex").write_text(_tabulated(plain[0], plain[1:], "latex_booktabs") + "\n", "utf-8")
+        note = f"{_BRACKETS} {_NOTES.get(self.name, '')}".rstrip()
+        told = f"## {_TITLES[self.name]}\n\n{tables.tabulated(self.lines, 'github')}\n\n{note}\n"
+        (folder / f"{self.name}.md").write_text(told, encoding="utf-8")
+        plain = lambda text: text.replace(MISSING, "--").replace("†", "*")
+        cells = [{plain(header): plain(cell) for header, cell in line.items()} for line in self.lines]
+        (folder / f"{self.name}.tex").write_text(tables.tabulated(cells, "latex_booktabs") + "\n", encoding="utf-8")
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.data[0]), lineterminator="\n")
         writer.writeheader()
@@ -105,18 +105,8 @@ class Table:
 
     def text(self) -> str:
         """The most telling columns, for a terminal."""
-        kept = [header for header in self.lines[0] if header not in _WIDE]
-        cells = [[line[header] for header in kept] for line in self.lines]
-        return f"{_TITLES[self.name]}\n\n{_tabulated(kept, cells, 'simple')}\n"
-
-    @property
-    def note(self) -> str:
-        return _NOTES.get(self.name, "")
-
-
-def _tabulated(head: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> str:
-    escaped = [[cell.replace("|", r"\|") if form == "github" else cell for cell in line] for line in cells]
-    return tabulate.tabulate(escaped, head, tablefmt=form, disable_numparse=True)
+        kept = [{name: cell for name, cell in line.items() if name not in _WIDE} for line in self.lines]
+        return f"{_TITLES[self.name]}\n\n{tables.tabulated(kept, 'simple')}\n"
 
 
 def make(name: str, played: Sequence[Pairing]) -> Table:
@@ -132,7 +122,7 @@ def make(name: str, played: Sequence[Pairing]) -> Table:
         for part in ("MI", "CI") if name == "mi_ci" else ("all",):
             if (summary := _summary(own, part)) is None:
                 continue
-            shown = [row for row in summary.metrics if name in ("main", "mi_ci") or row.kind not in ("checkpoint",)]
+            shown = [row for row in summary.metrics if name in ("main", "mi_ci") or row.kind != "checkpoint"]
             shown = [row for row in shown if name != "scale" or row.kind in ("start", "trained")]
             lines += _lines(name, own, part, summary, shown)
             data += _data(own, part, summary, shown)
@@ -200,14 +190,13 @@ def _data(own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Ite
 
 
 def _matrix(played: Sequence[Pairing]) -> Table:
-    summaries = [(own, _summary(own, "all")) for own in played]
-    cells: dict[str, dict[str, str]] = {}
-    for own, summary in summaries:
-        line = cells.setdefault(own.trained, {"trained against": own.trained})
+    sellers = dict.fromkeys((own.seller for own in played), MISSING)
+    lines: dict[str, dict[str, str]] = {}
+    data = []
+    for own in played:
+        summary = _summary(own, "all")
+        line = lines.setdefault(own.trained, {"trained against": own.trained, **sellers, "seeds": ""})
         line[own.seller] = tables.plain(summary.metrics[summary.reference]["reward"])
         line["seeds"] = ", ".join(map(str, own.seeds))
-    sellers = list(dict.fromkeys(own.seller for own in played))
-    head = ["trained against", *sellers, "seeds"]
-    lines = [{header: line.get(header, MISSING) for header in head} for line in cells.values()]
-    data = [line for own, found in summaries for line in _data(own, "all", found, [found.reference])]
-    return Table("matrix", lines, data)
+        data += _data(own, "all", summary, [summary.reference])
+    return Table("matrix", list(lines.values()), data)

@@ -10,7 +10,7 @@ import numpy as np
 
 from negot_jax.evaluation import phases, statistics
 from negot_jax.evaluation.episodes import Episode
-from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, smooth, tidy
+from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, legend, sheet, tidy
 from negot_jax.evaluation.paper import Pairing
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 
@@ -46,12 +46,11 @@ def _save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def _figure(own: Pairing | None, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    if own is not None:
-        seeds = ", ".join(map(str, own.seeds))
-        figure.suptitle(f"trained against {own.trained}, seed{'s' * (len(own.seeds) > 1)} {seeds}", fontsize=10)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+def _figure(own: Pairing, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    figure, panels = sheet(rows, columns, size)
+    seeds = ", ".join(map(str, own.seeds))
+    figure.suptitle(f"trained against {own.trained}, seed{'s' * (len(own.seeds) > 1)} {seeds}", fontsize=10)
+    return figure, panels
 
 
 # --- Phases of training ---
@@ -79,10 +78,10 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
     iterations = runs[0]["iteration"][:length]
     means = {}
     for axis, (label, read) in zip(grid.flat, _PANELS.items(), strict=True):
-        each_RxT = np.stack([smooth(read(curves)[:length]) for curves in runs])
-        for values in [read(curves)[:length] for curves in runs]:
-            axis.plot(iterations, values, color=BLUE, alpha=0.25, linewidth=0.8, label="a seed")
-        means[label] = np.stack([read(curves)[:length] for curves in runs]).mean(axis=0)
+        values_RxT = np.stack([read(curves)[:length] for curves in runs])
+        each_RxT = np.stack([phases.smooth(values, length // 40) for values in values_RxT])
+        axis.plot(iterations, values_RxT.T, color=BLUE, alpha=0.25, linewidth=0.8, label="a seed")
+        means[label] = values_RxT.mean(axis=0)
         if len(runs) > 1:
             band = (each_RxT.min(axis=0), each_RxT.max(axis=0))
             axis.fill_between(iterations, *band, color=BLUE, alpha=0.15, linewidth=0, label="lowest to highest seed")
@@ -98,14 +97,8 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
             axis.axvline(iterations[phase.start], color=_COLORS[number + 1], linestyle="--", label=label)
     for axis in grid[1]:
         axis.set_xlabel("iteration" if found else "iteration (no phase is marked: the opening price does not fall)")
-    _legend(figure, grid)
+    legend(figure, grid)
     return figure
-
-
-def _legend(figure: Figure, grid: np.ndarray, columns: int = 4) -> None:
-    """One for all panels, of whatever any of them shows, each name once."""
-    handles = {line.get_label(): line for axis in grid.flat for line in axis.get_legend_handles_labels()[0]}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 # --- Figures of episodes ---
@@ -141,7 +134,7 @@ def _reward_gap(own: Pairing) -> Figure:
         tidy(axis)
     if not best:
         grid[0, 1].text(0.5, 0.5, "no best response was solved for", transform=grid[0, 1].transAxes, ha="center")
-    _legend(figure, grid)
+    legend(figure, grid)
     return figure
 
 
@@ -173,7 +166,7 @@ def prices(own: Pairing) -> Figure:
     grid[1, 0].set_ylabel("episodes, %")
     for axis in grid[1]:
         axis.set_xlabel("turn")
-    _legend(figure, grid, 6)
+    legend(figure, grid, columns=6)
     return figure
 
 
@@ -244,7 +237,7 @@ def _frontier(own: Pairing) -> Figure:
     axis.set_xlabel("deal rate, % (thin lines: equal reward, if no episode fails)")
     axis.set_ylabel("bargained ratio, share of the surplus in deals")
     tidy(axis)
-    _legend(figure, grid, 2)
+    legend(figure, grid, columns=2)
     return figure
 
 
@@ -278,8 +271,7 @@ def _heat_map(played: Sequence[Pairing]) -> Figure:
     for own in played:
         summary = statistics.summarize([statistics.totals(run) for run in own.runs], resamples=2)
         rewards[trained.index(own.trained), met.index(own.seller)] = summary.metrics[summary.reference]["reward"].value
-    figure, grid = _figure(None, 1, 1, (2.2 + 1.3 * len(met), 2.6 + 0.6 * len(trained)))
-    axis = grid[0, 0]
+    figure, ((axis,),) = sheet(1, 1, (2.2 + 1.3 * len(met), 2.6 + 0.6 * len(trained)))
     image = axis.imshow(rewards, cmap="cividis", aspect="auto")
     middle = np.nanmean([np.nanmin(rewards), np.nanmax(rewards)])
     for (row, column), value in np.ndenumerate(rewards):

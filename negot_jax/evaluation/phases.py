@@ -58,16 +58,19 @@ def _first(holds_T: np.ndarray, after: int) -> int:
 
 
 def _smoothed(values_T: np.ndarray) -> tuple[np.ndarray, float]:
-    """The centered running mean over about a tenth of the curve, and the move that stands out from its noise.
+    """The running mean over about a tenth of the curve, and the move that stands out from its noise.
 
     The noise is taken from differences of neighbors, which a slow curve hardly moves.
     """
-    width = 2 * (len(values_T) // 20) + 1
-    padded = np.pad(values_T, width // 2, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, width)
-    finite = np.isfinite(windows)
-    with np.errstate(invalid="ignore"):
-        smooth = np.where(finite, windows, 0).sum(axis=1) / finite.sum(axis=1)
-    steps = np.diff(values_T)
+    reach, steps = len(values_T) // 20, np.diff(values_T)
     noise = np.std(steps[np.isfinite(steps)]) / np.sqrt(2) if np.isfinite(steps).any() else 0.0
-    return smooth, max(LEAST, _ERRORS * noise / np.sqrt(width))
+    padded = np.pad(values_T, reach, mode="edge")
+    return smooth(padded, reach)[reach : len(padded) - reach], max(LEAST, _ERRORS * noise / np.sqrt(2 * reach + 1))
+
+
+def smooth(values_T: np.ndarray, reach: int) -> np.ndarray:
+    """The mean of the finite values from `reach` before to `reach` after each one; nan where there are none."""
+    finite = np.isfinite(values_T)
+    total = lambda x: np.convolve(x, np.ones(2 * reach + 1))[reach:][: len(x)]
+    count = total(finite.astype(float))
+    return np.divide(total(np.where(finite, values_T, 0)), count, out=np.full(len(count), np.nan), where=count > 0)

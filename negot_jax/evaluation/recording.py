@@ -1,6 +1,7 @@
-"""From what was played on the device to episodes: tokens become text, arrays become records."""
+"""Turns what was played on the device into episodes: tokens into text, arrays into records."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from negot_jax.catalog.types import Catalog
 from negot_jax.evaluation.episodes import Episode, Message
 from negot_jax.game import rewards, sellers
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind, Scenario
+from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind
 from negot_jax.language import tokenizer as tokens
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl.rollout import Trajectory
@@ -26,77 +27,92 @@ def record(
 
     Args:
       trajectory: as `rollout.readable` gives it, on the host.
+      catalog, common: as for `episodes`.
+    """
+    rows = range(len(trajectory.state.end))
+    messages = [_messages(trajectory, tables, tokenizer, row) for row in rows]
+    return episodes(trajectory.state, messages, [""] * len(messages), tables, catalog, common)
+
+
+def episodes(
+    state: GameState,
+    messages: Sequence[Sequence[Message]],
+    failures: Sequence[str],
+    tables: Tables,
+    catalog: Catalog,
+    common: Mapping[str, Any],
+) -> list[Episode]:
+    """The episodes of these final states [B], on the host; the scenarios' keys are their data.
+
+    Args:
+      messages, failures: of each episode; why it has no result, "" if it has one.
       catalog: the products that `tables` was built from.
       common: the fields of all these episodes alike: who played, by which rules, in which run.
     """
-    state = trajectory.state
+    scenario, seen = state.scenario, collections.Counter()
+    scripted = tables.seller is None
     role = SELLER if common.get("selling") else BUYER
-    scenario, rewards_B = state.scenario, np.asarray(_rewards(state, tables.params, role))
-    # Of the scripted sellers that are rows, `tables` knows but one.
-    unknown = trajectory.seller is not None or role == SELLER
-    hidden_B = None if unknown else jax.device_get(_hidden_types(tables.script, scenario))
-    seen: dict[int, int] = {}
+    hidden_B, reward_B = jax.device_get(_paid(tables.script if scripted else None, state, tables.params, role))
     found = []
-    for row, product in enumerate(scenario.product.tolist()):
-        seen[product] = seen.get(product, -1) + 1
-        hidden = {} if hidden_B is None else tables.script.describe(jax.tree.map(lambda x, row=row: x[row], hidden_B))
+    for row, (product, said, failed) in enumerate(zip(scenario.product.tolist(), messages, failures, strict=True)):
         found.append(
             Episode(
                 product=product,
                 episode=seen[product],
                 **{name: getattr(catalog, column)[product] for name, column in _TEXTS.items()},
                 **{name: int(getattr(scenario, name)[row]) for name in ("price", "budget", "cost", "scale")},
-                hidden=hidden,
+                hidden=tables.script.describe(jax.tree.map(lambda x, row=row: x[row], hidden_B)) if scripted else {},
                 key=tuple(scenario.key[row].tolist()),
-                messages=_messages(trajectory, tables, tokenizer, row),
-                end=End(int(state.end[row])),
-                deal_price=_price(state.deal_price[row]),
+                messages=tuple(said),
+                end=End.ONGOING if failed else End(int(state.end[row])),
+                deal_price=price(state.deal_price[row]),
                 interventions=int(state.interventions[row]),
-                reward=float(rewards_B[row]),
+                reward=0.0 if failed else float(reward_B[row]),
+                incomplete=failed,
                 **common,
             )
         )
+        seen[product] += 1
     return found
 
 
-def _price(cents: np.ndarray) -> int | None:
+@functools.partial(jax.jit, static_argnames=("seller", "role"))
+def _paid(seller: sellers.Seller | None, state: GameState, params: GameParams, role: int) -> tuple[Any, jax.Array]:
+    """The hidden types [B] of a scripted seller, and the rewards [B] of a side."""
+    reward_B = jax.vmap(lambda own: rewards.outcome(own, params, role))(state).reward
+    if seller is None:
+        return None, reward_B
+    keyed = state.scenario.replace(key=jax.random.wrap_key_data(state.scenario.key))
+    return jax.vmap(functools.partial(sellers.hidden_type, seller))(keyed), reward_B
+
+
+def price(cents: np.ndarray) -> int | None:
+    """A price as a record holds it: None in place of `NONE`."""
     return None if cents == NONE else int(cents)
 
 
-@functools.partial(jax.jit, static_argnames="role")
-def _rewards(state: GameState, params: GameParams, role: int) -> jax.Array:
-    return jax.vmap(lambda own: rewards.outcome(own, params, role))(state).reward
-
-
-@functools.partial(jax.jit, static_argnames="seller")
-def _hidden_types(seller: sellers.Seller, scenario: Scenario) -> Any:
-    """The sellers' hidden types [B]; the scenarios' keys are their data."""
-    keyed = scenario.replace(key=jax.random.wrap_key_data(scenario.key))
-    return jax.vmap(functools.partial(sellers.hidden_type, seller))(keyed)
-
-
-def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> tuple[Message, ...]:
+def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> list[Message]:
     state = trajectory.state
     kinds_Kx2, prices_Kx2, acts_Kx2 = state.kinds[row], state.prices[row], state.acts[row]
-    return tuple(
+    return [
         Message(
             role=role,
             turn=turn,
             kind=Kind(int(kinds_Kx2[turn, role])),
-            price=_price(prices_Kx2[turn, role]),
+            price=price(prices_Kx2[turn, role]),
             acts=int(acts_Kx2[turn, role]),
             **_said(trajectory, tables, tokenizer, row, turn, role),
         )
         for turn in range(len(kinds_Kx2))
         for role in (BUYER, SELLER)
         if kinds_Kx2[turn, role] != NONE
-    )
+    ]
 
 
 def _said(
     trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int, turn: int, role: int
 ) -> dict[str, Any]:
-    """The fields of a message that are about its words: its own, or as far as the other side read them."""
+    """The fields about a message's words: its own tokens or, without them, what the other side read."""
     own, other = trajectory.dialogue(role), trajectory.dialogue(1 - role)
     told: dict[str, Any] = {}
     if own is not None:

@@ -53,9 +53,10 @@ def write(
     met = settings.buyer or settings.seller
     played = Pairing(met, 0, met, (tuple(episodes),))
     paper_figures.prices(played).savefig(directory / "prices.png")
-    page.save(directory / page.FILE, [own for own in episodes if own.row.kind in _ON_THE_PAGE])
-    trained = [own for own in episodes if own.row == TRAINED]
-    transcripts.save(directory / "transcripts.md", transcripts.pick(trained, transcribed))
+    read = page.html([own for own in episodes if own.row.kind in _ON_THE_PAGE])
+    (directory / page.FILE).write_text(read, encoding="utf-8")
+    picked = transcripts.pick([own for own in episodes if own.row == TRAINED], transcribed)
+    (directory / "transcripts.md").write_text(transcripts.markdown(picked), encoding="utf-8")
     return tables.text(summary, settings)
 
 

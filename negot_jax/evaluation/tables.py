@@ -1,6 +1,6 @@
 """Evaluation tables: for the terminal, as Markdown and as JSON, all made from one `Summary`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -163,6 +163,13 @@ def cells(summary: Summary, columns: dict[str, tuple[str, Style]], side: str = "
     ]
 
 
+def tabulated(rows: Sequence[Mapping[str, str]], form: str, **options: Any) -> str:
+    """A table of texts by column header, in a form of `tabulate`; options are `tabulate`'s."""
+    if form == "github":
+        rows = [{header: cell.replace("|", r"\|") for header, cell in row.items()} for row in rows]
+    return tabulate.tabulate(rows, "keys", tablefmt=form, disable_numparse=True, **options)
+
+
 def paragraph(summary: Summary, side: str = "buyer") -> str:
     """The result in three sentences: what is earned, how, and how far from the best."""
     own = summary.metrics[summary.reference]
@@ -172,20 +179,15 @@ def paragraph(summary: Summary, side: str = "buyer") -> str:
         ahead = Interval(-behind.value, -behind.high, -behind.low, behind.n)
         return f"{signed(ahead)} on {row.label}"
 
-    start = [lead(row) for row in summary.metrics if row.kind == "start"]
-    told = [
-        f"The {summary.reference.label} {side} earns a mean reward of {plain(own['reward'])}"
-        + "".join(f", {ahead}" for ahead in start)
-        + "."
-    ]
+    start = "".join(f", {lead(row)}" for row in summary.metrics if row.kind == "start")
     ratio = "" if own["bargained_ratio"] is None else f" at {plain(own['bargained_ratio'])} of the surplus"
     failed = "its budget" if side == "buyer" else "the buyer's budget"
-    told.append(
+    told = [
+        f"The {summary.reference.label} {side} earns a mean reward of {plain(own['reward'])}{start}.",
         f"It closes {percent(own['deal_rate'])} % of its episodes with a deal{ratio}; {percent(own['overshoot'])} % "
-        f"end above {failed} and {percent(own['format_error'])} % in a format error."
-    )
-    others = [row for row in summary.metrics if row != summary.reference]
-    scripted = [row for row in others if row.kind in ("scripted", "tuned")]
+        f"end above {failed} and {percent(own['format_error'])} % in a format error.",
+    ]
+    scripted = [row for row in summary.differences if row.kind in ("scripted", "tuned")]
     if summary.reference in summary.gaps:
         share = summary.headroom.get(summary.reference)
         told.append(
@@ -241,16 +243,11 @@ def text(summary: Summary, settings: Settings) -> str:
     """Returns the tables for a terminal of `WIDTH` columns; the rows' names are wrapped where they must be."""
 
     def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [list(row.values()) for row in cells(summary, columns, settings.side)]
-        numbers = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
-        return tabulate.tabulate(
-            rows,
-            [settings.side, *(header.replace(" ", "\n", 1) for header in columns)],
-            tablefmt="simple",
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * len(columns),
-            maxcolwidths=[max(WIDTH - numbers, 10)] + [None] * len(columns),
-        )
+        rows = cells(summary, columns, settings.side)
+        numbers = sum(2 + max(len(row[header]) for row in rows) for header in columns)
+        widths = [max(WIDTH - numbers, 10)] + [None] * len(columns)
+        rows = [{header.replace(" ", "\n", 1): cell for header, cell in row.items()} for row in rows]
+        return tabulated(rows, "simple", maxcolwidths=widths, colalign=("left", *["right"] * len(columns)))
 
     parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
     told = [
@@ -265,20 +262,12 @@ def markdown(summary: Summary, settings: Settings) -> str:
     """Returns the tables as GitHub Markdown."""
 
     def table(columns: dict[str, tuple[str, Style]]) -> str:
-        rows = [[cell.replace("|", r"\|") for cell in row.values()] for row in cells(summary, columns, settings.side)]
-        return tabulate.tabulate(
-            rows,
-            [settings.side, *columns],
-            tablefmt="github",
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * len(columns),
-        )
+        aligned = ("left", *["right"] * len(columns))
+        return tabulated(cells(summary, columns, settings.side), "github", colalign=aligned)
 
     parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    return (
-        "\n\n".join([paragraph(summary, settings.side), *parts, caption(summary, settings), f"`{settings.command}`"])
-        + "\n"
-    )
+    told = [paragraph(summary, settings.side), *parts, caption(summary, settings), f"`{settings.command}`"]
+    return "\n\n".join(told) + "\n"
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 import itertools
-import os
-import pathlib
 import re
 
 from negot_jax.evaluation.episodes import Episode, Message
@@ -39,11 +37,6 @@ def pick(episodes: Sequence[Episode], count: int) -> list[Episode]:
 def markdown(episodes: Sequence[Episode]) -> str:
     """Returns all episodes as one Markdown text."""
     return "# Transcripts\n\n" + "\n".join(_section(i, own) for i, own in enumerate(episodes, 1))
-
-
-def save(path: str | os.PathLike, episodes: Sequence[Episode]) -> None:
-    """Writes `markdown` to a file."""
-    pathlib.Path(path).write_text(markdown(episodes), encoding="utf-8")
 
 
 def escape(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Constrained decoding: a message that cannot break the form.
+"""Constrained decoding: every message keeps to the form.
 
 The form is a small automaton over tokens. Literal parts have one spelling (the tokenizer's own), talk is any text of
 one line, prices are single digits; the codename, and a deal's price where it is forced to the standing offer, are

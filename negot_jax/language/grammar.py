@@ -5,6 +5,7 @@ action of them, and `parse` does a whole message and marks what the other side m
 text. What the bytes mean is in `automaton`. All functions but `build` are for one message; batch them with `jax.vmap`.
 """
 
+import collections
 from collections.abc import Sequence
 
 from flax import struct
@@ -17,20 +18,8 @@ from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Action, Kind
 from negot_jax.language import acts, automaton, vocabulary
 from negot_jax.language.automaton import CAP, KEEP, Content, Tag, Verdict
 
-
-@struct.dataclass
-class Steps:
-    """What tokens do; the fields of `automaton.STEP`, in the tables all of shape [S, K]."""
-
-    next: Array
-    content: Array
-    verdict: Array
-    tag: Array
-    done: Array
-    reset: Array
-    scale: Array
-    add: Array
-    extend: Array
+Steps = collections.namedtuple("Steps", automaton.STEP.names)
+"""What tokens do, in the tables all of shape [S, K]."""
 
 
 @struct.dataclass

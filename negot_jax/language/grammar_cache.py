@@ -27,7 +27,7 @@ def load(token_bytes: Sequence[bytes], folder: pathlib.Path) -> grammar.Grammar:
         tables = grammar.build(token_bytes)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = vars(tables.steps_SxK) | {name: getattr(tables, name) for name in _VOCABULARY}
+        arrays = tables.steps_SxK._asdict() | {name: getattr(tables, name) for name in _VOCABULARY}
         arrays |= {f"acts.{name}": array for name, array in vars(tables.acts).items()}
         with cache.replacing(path) as part, part.open("xb") as file:
             np.savez(file, **arrays)

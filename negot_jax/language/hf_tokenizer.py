@@ -27,6 +27,12 @@ _PROBE = (
 )
 
 
+# The byte of each character: visible Latin-1 characters stand for themselves, the rest start at U+0100.
+_VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
+_ALPHABET = {chr(byte): byte for byte in _VISIBLE} | {chr(256 + i): byte for i, byte in enumerate(_HIDDEN)}
+
+
 def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """The tokenizer in a checkpoint's folder: `tokenizer.json`, or else `tokenizer.model`.
 
@@ -159,10 +165,13 @@ def _plain(settings: dict, added: list[dict], bytes_of: Callable[[str], bytes]) 
         return not (token.get("lstrip") or token.get("rstrip")) and (SPACE in own or bytes_of(own) == own.encode())
 
     def without_prefix(step):
+        """The step of a normalizer or pre-tokenizer; None if all that it does is to put something before a text."""
         if isinstance(step, list):
-            return [without_prefix(part) for part in step if not _is_prefix(part)]
+            return [part for part in map(without_prefix, step) if part is not None]
         if not isinstance(step, dict):
             return step
+        if step.get("type") == "Prepend":
+            return None
         step = {name: without_prefix(value) for name, value in step.items()}
         if step.get("type") in ("ByteLevel", "Metaspace") and "add_prefix_space" in step:
             step["add_prefix_space"] = False
@@ -170,19 +179,15 @@ def _plain(settings: dict, added: list[dict], bytes_of: Callable[[str], bytes]) 
             step["prepend_scheme"] = "never"
         return step
 
-    normalizer, cutter, model = (settings.get(name) for name in ("normalizer", "pre_tokenizer", "model"))
+    model = settings.get("model")
     return settings | {
         "added_tokens": [token | {"special": token["special"] or not encodes(token)} for token in added],
-        "normalizer": None if _is_prefix(normalizer) else without_prefix(normalizer),
-        "pre_tokenizer": without_prefix(cutter),
+        "normalizer": without_prefix(settings.get("normalizer")),
+        "pre_tokenizer": without_prefix(settings.get("pre_tokenizer")),
         "model": model | {"dropout": None} if isinstance(model, dict) and model.get("dropout") else model,
         "truncation": None,
         "padding": None,
     }
-
-
-def _is_prefix(step: Any) -> bool:
-    return isinstance(step, dict) and step.get("type") == "Prepend"
 
 
 def _decoder(settings: Any, path: pathlib.Path) -> Callable[[str], bytes]:
@@ -200,16 +205,6 @@ def _decoder(settings: Any, path: pathlib.Path) -> Callable[[str], bytes]:
         f"{path}: a decoder of {', '.join(map(str, kinds))} is not supported. Known: ByteLevel; and Replace (of "
         f"{SPACE!r} by a space), ByteFallback, Fuse, with or without Strip. {_OWN}"
     )
-
-
-def _alphabet() -> dict[str, int]:
-    """The byte of each character: visible Latin-1 characters stand for themselves, the rest start at U+0100."""
-    visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-
-
-_ALPHABET = _alphabet()
 
 
 def _byte_level(piece: str) -> bytes:

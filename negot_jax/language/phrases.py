@@ -133,7 +133,7 @@ assert tuple(PHRASES) == tuple(Argument)
 
 GAP = b" \t\r\n-"
 WORD = b"abcdefghijklmnopqrstuvwxyz0123456789"
-APOSTROPHES = (b"'", "\u2019".encode())
+APOSTROPHES = "'\u2019"
 
 
 class _Net:
@@ -153,29 +153,23 @@ class _Net:
                 self.arrows[source].setdefault(symbol, set()).add(target)
 
     def add(self, sources: set[int], pattern: str) -> set[int]:
-        """Adds a pattern after some nodes; returns the nodes where it ends."""
+        """Adds a pattern of `_spelled` after some nodes; returns the nodes where it ends."""
         while pattern:
             if pattern[0] == "{":
                 choices, pattern = _choices(pattern)
                 sources = set().union(*(self.add(sources, choice) for choice in choices))
                 continue
-            character, pattern = pattern[0], pattern[1:]
-            target = self.node()
-            if character == "'":
-                for spelling in APOSTROPHES:
-                    at = sources
-                    for byte in spelling[:-1]:
-                        onward = self.node()
-                        self.link(at, bytes([byte]), onward)
-                        at = {onward}
-                    self.link(at, spelling[-1:], target)
-                sources = sources | {target}
-            else:
-                self.link(sources, GAP if character == " " else character.encode(), target)
-                if character == " ":
-                    self.link({target}, GAP, target)
-                sources = {target}
+            character, target, pattern = pattern[0], self.node(), pattern[1:]
+            self.link(sources, GAP if character == " " else character.encode("latin-1"), target)
+            if character == " ":
+                self.link({target}, GAP, target)
+            sources = {target}
         return sources
+
+
+def _spelled(pattern: str) -> str:
+    """The pattern with a character for each byte, and its apostrophes as choices."""
+    return pattern.replace("'", f"{{{'|'.join(APOSTROPHES)}|}}").encode().decode("latin-1")
 
 
 def _choices(pattern: str) -> tuple[list[str], str]:
@@ -203,13 +197,13 @@ def automaton() -> tuple[np.ndarray, np.ndarray]:
     root, negation = net.node(), net.node()
     for argument, patterns in PHRASES.items():
         for pattern in patterns:
-            for end in net.add({root}, pattern):
+            for end in net.add({root}, _spelled(pattern)):
                 net.acts[end] = 1 << argument
-    (negated,) = net.add({negation}, NEGATION)
+    (negated,) = net.add({negation}, _spelled(NEGATION))
 
     lower = np.array([*range(256)])
     lower[[*WORD.upper()]] = [*WORD]
-    symbols = [*WORD, *GAP, *b"".join(APOSTROPHES), 0]  # 0 stands for all other bytes, which are alike.
+    symbols = [*WORD, *GAP, *APOSTROPHES.encode(), 0]  # 0 stands for all other bytes, which are alike.
     column = np.array([symbols.index(byte) if byte in symbols else len(symbols) - 1 for byte in lower])
     dead = [(frozenset(), symbol not in WORD) for symbol in symbols]
     states, table = {(frozenset(), True): 0}, []  # The nodes reached, and whether a word may start here.

@@ -68,21 +68,6 @@ def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind,
     return (Kind.DEAL if tag == b"DEAL" else Kind.OFFER, price) if price <= MAX_PRICE else (failure, NONE)
 
 
-def visible(tokens: list[bytes]) -> tuple[list[bool], list[bool]]:
-    """For each token of a message: whether all of it is content of talk, and of an action line."""
-    message = b"".join(tokens)
-    kinds = bytearray(b"-" * len(message))
-    for kind, pattern in ((b"t", _TALK), (b"a", _ACTION)):
-        for match in pattern.finditer(message):
-            kinds[match.start(1) : match.end(1)] = kind * len(match.group(1))
-    talk, acts, end = [], [], 0
-    for token in tokens:
-        start, end = end, end + len(token)
-        talk.append(start < end and set(kinds[start:end]) == {ord("t")})
-        acts.append(start < end and set(kinds[start:end]) == {ord("a")})
-    return talk, acts
-
-
 def heard(message: str) -> str:
     """What the other side reads of a message: as `relay`, its talk and then its action lines, each under one header."""
     said = message.encode()

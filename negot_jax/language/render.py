@@ -4,7 +4,6 @@ A template is a row of token ids in which negative marks stand for a price and t
 each mark to its tokens with one gather per column; nothing leaves the device.
 """
 
-from collections.abc import Sequence
 from types import MappingProxyType
 
 from flax import struct
@@ -75,25 +74,19 @@ def phrasebook(
     """
     encode = tokenizer.encode
     line = lambda said: [*encode("Talk:"), *encode(" " + said), *encode("\n")]
-    actions = [[*_action(kind, role, tokenizer), end] for kind in SPOKEN]
+    actions = {kind: [*_action(kind, role, tokenizer), end] for kind in SPOKEN}
+    topics = [None, *Argument] if arguments else [None]
     variants = range(len(talk[Kind.OFFER]))
-
-    def topics(kind: Kind) -> list[Sequence[str]]:
-        return [talk[kind], *(arguments.get(argument, talk[kind]) for argument in Argument if arguments)]
-
-    lines = [[[line(said[i % len(said)]) for i in variants] for said in topics(kind)] for kind in SPOKEN]
-    rows = [
-        [[said + action for said in topic] for topic in of_kind] for of_kind, action in zip(lines, actions, strict=True)
-    ]
-    length = max(len(template) for of_kind in rows for topic in of_kind for template in topic)
-    pad = lambda template: template + [_PAD] * (length - len(template))
+    texts = [(kind, arguments.get(topic, talk[kind])) for kind in SPOKEN for topic in topics]
+    lines = [(kind, line(said[i % len(said)])) for kind, said in texts for i in variants]
+    rows = tokens.pad([said + actions[kind] for kind, said in lines], _PAD)
     extra = {_PRICE: digits + DECIMALS - 1, _CODE: code_tokens - 1}
+    longest = max(len(action) + sum(extra.get(token, 0) for token in action) for action in actions.values())
     return Phrasebook(
-        templates=jnp.array([[list(map(pad, topic)) for topic in of_kind] for of_kind in rows], jnp.int32),
+        templates=jnp.array(rows.reshape(len(SPOKEN), len(topics), len(variants), -1)),
         digits=jnp.array(tokenizer.single_bytes("0123456789")),
         point=jnp.array(tokenizer.single_bytes(".")[0]),
-        width=max(len(said) for of_kind in lines for topic in of_kind for said in topic)
-        + max(len(action) + sum(extra.get(token, 0) for token in action) for action in actions),
+        width=max(len(said) for _, said in lines) + longest,
     )
 
 

@@ -56,7 +56,7 @@ class Tokenizer:
         return len(self.token_bytes)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of the tokens' bytes; bytes that are no UTF-8 become the replacement character."""
+        """The text of the tokens' bytes; bytes that are not UTF-8 become the replacement character."""
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
@@ -147,9 +147,9 @@ def widened(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     return dataclasses.replace(tokenizer, token_bytes=(*tokenizer.token_bytes, *unused))
 
 
-def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+def pad(rows: Sequence[Sequence[int]], fill: int = PAD) -> np.ndarray:
     """Stacks rows of token ids into int32[rows, L], padded on the right to the longest."""
-    padded = np.full((len(rows), max(map(len, rows))), PAD, np.int32)
+    padded = np.full((len(rows), max(map(len, rows))), fill, np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids
     return padded

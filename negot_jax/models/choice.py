@@ -39,8 +39,8 @@ class ModelChoice:
           ValueError: an unknown preset, sizes that do not fit each other, a checkpoint that cannot be read, or a size
             that is not the checkpoint's.
         """
-        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        own = {name: value for name, value in own.items() if name not in ("preset", "checkpoint") and value is not None}
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        own = {name: value for name, value in given.items() if name not in ("preset", "checkpoint")}
         if self.checkpoint is None:
             return preset(self.preset, **{"vocab_size": None} | own)
         published = hf_config.read(self.checkpoint)

@@ -24,17 +24,17 @@ Adapters = dict[str, dict[str, jax.Array]]
 _BASE = ("ends", "blocks")  # The entries of a model's weights that a base has.
 
 # How many axes of a target are contracted with its input, and how many its output has.
-_AXES = {"query": (1, 2), "key": (1, 2), "value": (1, 2), "out": (2, 1), "gate": (1, 1), "up": (1, 1), "down": (1, 1)}
+AXES = {"query": (1, 2), "key": (1, 2), "value": (1, 2), "out": (2, 1), "gate": (1, 1), "up": (1, 1), "down": (1, 1)}
 
 
 def split(weights: dict) -> tuple[dict, dict]:
-    """What is trained, the adapters and whatever heads there are, and the base, which is not. No array is copied."""
+    """The trained part, adapters and any heads, and the frozen base. No array is copied."""
     trained = {name: part for name, part in weights.items() if name not in _BASE}
     return trained, {name: weights[name] for name in _BASE}
 
 
 def join(trained: dict, base: dict) -> dict:
-    """Undoes `split`."""
+    """The inverse of `split`."""
     return {**base, **trained}
 
 
@@ -43,7 +43,7 @@ def init(key: jax.Array, config: LoraConfig, base: dict, active_experts: int = 1
     adapters = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(base["blocks"]):
         if (target := _name(path)) in config.targets:
-            inputs, outputs = _AXES[target]
+            inputs, outputs = AXES[target]
             stack = leaf.shape[: leaf.ndim - inputs - outputs]
             shape_in, shape_out = leaf.shape[len(stack) : leaf.ndim - outputs], leaf.shape[leaf.ndim - outputs :]
             rank = config.rank if len(stack) == 1 else max(config.rank // active_experts, 1)
@@ -71,7 +71,7 @@ def merge(config: LoraConfig, weights: dict) -> dict:
 
         def layer(inputs):
             matrix, a, b = inputs
-            experts = matrix.shape[: matrix.ndim - sum(_AXES[_name(path)])]
+            experts = matrix.shape[: matrix.ndim - sum(AXES[_name(path)])]
             rank = a.shape[-1]
             product = a.reshape(*experts, -1, rank) @ b.reshape(*experts, rank, -1)
             added = (config.alpha / rank) * product.reshape(matrix.shape)

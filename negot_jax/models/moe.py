@@ -49,10 +49,10 @@ def mix(
 
     On a mesh the experts stay where they are, and the tokens come to them: each device reads the tokens of all devices
     along `expert`, adds up what its own experts make of them, and gets back the sum of its own tokens. Of a 30B-A3B
-    model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. What `fsdp` cuts has to be
-    whole. Of many tokens some are read at a time, since each is held once for every expert that it passes through.
+    model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. Weights that `fsdp` shards
+    are gathered. Large batches are read in pieces, since a token is held once for each of its active experts.
     """
-    adapters = {name: adapters[name] for name in experts if name in adapters}
+    adapters = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return apply_experts(x_NxD, route(x_NxD, router_DxE, active, normalized), experts, adapters)

@@ -46,7 +46,6 @@ class RopeConfig:
     high_freq_factor: float = 4.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
-    truncate: bool = True
     attention_factor: float = 1.0  # Sine and cosine are multiplied by it.
 
 

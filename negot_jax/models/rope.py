@@ -36,10 +36,7 @@ def _frequencies(head_dim: int, rope: RopeConfig) -> jax.Array:
         index = lambda turns: (
             head_dim * math.log(rope.original_length / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
         )
-        low, high = index(rope.beta_fast), index(rope.beta_slow)
-        if rope.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, head_dim - 1)
+        low, high = max(math.floor(index(rope.beta_fast)), 0), min(math.ceil(index(rope.beta_slow)), head_dim - 1)
         span = high - low or 0.001
         kept = 1 - (jnp.arange(head_dim // 2) - low) / span
     kept = jnp.clip(kept, 0, 1)

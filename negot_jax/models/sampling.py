@@ -59,7 +59,7 @@ def sample(uniform_2xB: jax.Array, log_probs_BxV: jax.Array, config: SamplingCon
 
 
 def _draw(uniform_2xB: jax.Array, weights_BxV: jax.Array) -> jax.Array:
-    """A token a row, as likely as its share of the weights, int32[B]; one of weight 0 never.
+    """Samples one token per row in proportion to the weights, int32[B]; never one of weight 0.
 
     Two random numbers a row in place of the Gumbel trick's V, and sums over blocks of about sqrt(V) tokens in place of
     one over V: on a CPU with V = 1024 that is a tenth of `jax.random.categorical`'s time.

@@ -19,23 +19,18 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from negot_jax.config import field
+from negot_jax.models import lora
 from negot_jax.models.presets import ModelConfig
 
 AXES = DATA, FSDP, TENSOR, EXPERT = "data", "fsdp", "tensor", "expert"
 ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are cut over all of these.
 
-# How a layer's own array is cut, weights and adapters. In front of it come the layers, whole everywhere, and then the
-# experts, if it has them, over `expert`. The optimizer's state of a weight, whose path ends in its name, lies like it.
+# The spec of one layer's array. Norms, the router and the critic are absent: they are replicated. In front stand the
+# layers, never sharded, and then the experts, if there are any, over `expert`. An optimizer's moment, whose path ends
+# in its weight's name, is sharded like the weight.
 SPECS = {
     "ends.embedding": P(TENSOR, FSDP),
     "ends.unembedding": P(TENSOR, FSDP),
-    "ends.norm.scale": P(None),
-    "blocks.attention_norm.scale": P(None),
-    "blocks.attention_out_norm.scale": P(None),
-    "blocks.mlp_norm.scale": P(None),
-    "blocks.mlp_out_norm.scale": P(None),
-    "blocks.attention.query_norm.scale": P(None),
-    "blocks.attention.key_norm.scale": P(None),
     "blocks.attention.query": P(FSDP, TENSOR, None),
     "blocks.attention.key": P(FSDP, TENSOR, None),
     "blocks.attention.value": P(FSDP, TENSOR, None),
@@ -43,27 +38,15 @@ SPECS = {
     "blocks.attention.query_bias": P(TENSOR, None),
     "blocks.attention.key_bias": P(TENSOR, None),
     "blocks.attention.value_bias": P(TENSOR, None),
-    "blocks.mlp.router": P(None, None),
     "blocks.mlp.gate": P(FSDP, TENSOR),
     "blocks.mlp.up": P(FSDP, TENSOR),
     "blocks.mlp.down": P(TENSOR, FSDP),
-    "lora.query.a": P(FSDP, None),
-    "lora.query.b": P(None, TENSOR, None),
-    "lora.key.a": P(FSDP, None),
-    "lora.key.b": P(None, TENSOR, None),
-    "lora.value.a": P(FSDP, None),
-    "lora.value.b": P(None, TENSOR, None),
-    "lora.out.a": P(TENSOR, None, None),
-    "lora.out.b": P(None, FSDP),
-    "lora.gate.a": P(FSDP, None),
-    "lora.gate.b": P(None, TENSOR),
-    "lora.up.a": P(FSDP, None),
-    "lora.up.b": P(None, TENSOR),
-    "lora.down.a": P(TENSOR, None),
-    "lora.down.b": P(None, FSDP),
-    "value.kernel": P(None),
-    "value.bias": P(),
 }
+for _weight, _cut in list(SPECS.items()):  # An adapter's A is cut like its target's inputs, its B like the outputs.
+    if (_target := _weight.split(".")[-1]) in lora.AXES:
+        _inputs = lora.AXES[_target][0]
+        SPECS[f"lora.{_target}.a"] = P(*_cut[:_inputs], None)
+        SPECS[f"lora.{_target}.b"] = P(None, *_cut[_inputs:])
 CACHE = P(ROWS, TENSOR, None, None)  # Keys [B, K, H, S] and values [B, K, S, H] of a layer.
 
 

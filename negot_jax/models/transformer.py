@@ -30,8 +30,8 @@ _NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
 def linear(x: jax.Array, weight: nnx.Param | jax.Array, adapter: dict[str, jax.Array] | None = None) -> jax.Array:
     """x [B, T, *in] times weight [*in, *out]: [B, T, *out]; plus what a low-rank adapter adds, if there is one.
 
-    B and T are one: kept apart, XLA's backward pass takes 2.5 times as long on a CPU. The weight keeps its shape: in
-    another one, a TPU would have to copy it.
+    B and T are merged: as two axes, XLA's backward pass takes 2.5 times as long on a CPU. The weight keeps its shape: a
+    TPU would have to copy it to reshape it.
     """
     rows = x.reshape(-1, *x.shape[2:])
     product = jnp.tensordot(rows, weight[...].astype(x.dtype), axes=x.ndim - 2)
@@ -137,8 +137,7 @@ class Experts(nnx.Module):
     def __call__(self, x, adapters):
         x_NxD = x.reshape(-1, x.shape[-1])
         experts = {"gate": self.gate[...], "up": self.up[...], "down": self.down[...]}
-        own = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
-        return moe.mix(x_NxD, self.router[...], self.active, experts, own, self.normalized).reshape(x.shape)
+        return moe.mix(x_NxD, self.router[...], self.active, experts, adapters, self.normalized).reshape(x.shape)
 
 
 class Block(nnx.Module):

@@ -65,14 +65,11 @@ def search(key: Array, problem: Problem, *, draws: int = 2, step: int = 200) -> 
     best = Persuader(rising, np.zeros((2, turns), np.int32), unit)
     found = {}
     for way in WAYS:
-        if way == WAYS[2]:  # A second start: to follow every hint is many single steps away from a script.
-            follows = best.replace(words_2xT=np.stack([best.words_2xT[0], np.full(turns, HINTED)]))
-            best = max(
-                (_ascend(key, buyer, problem, way, draws, step) for buyer in (best, follows)), key=lambda x: x[0]
-            )[1]
-        else:
-            best = _ascend(key, best, problem, way, draws, step)[1]
-        found[way] = best
+        starts = [best]
+        if way == WAYS[2]:  # To follow every hint is many single steps away from a script.
+            starts.append(best.replace(words_2xT=np.stack([best.words_2xT[0], np.full(turns, HINTED)])))
+        climbed = [_ascend(key, start, problem, way, draws, step) for start in starts]
+        found[way] = best = max(climbed, key=lambda scored: scored[0])[1]
     return found
 
 

@@ -79,7 +79,7 @@ def test_the_digest_names_the_content():
     catalog = _catalog([(10_000, 5_000), (20_000, 9_000), (30_000, 7_000)])
     assert cat.digest(catalog) == cat.digest(catalog.take(range(3))) and len(cat.digest(catalog)) == 16
     others = [catalog.take([1, 0, 2]), catalog.take([0, 1])]
-    for name, column in catalog.columns().items():
+    for name, column in vars(catalog).items():
         changed = column + np.array([0, 0, 1]) if isinstance(column, np.ndarray) else (*column[:2], column[2] + "\0")
         others.append(dataclasses.replace(catalog, **{name: changed}))
     moved = ('1", "2', *catalog.descriptions[1:])  # Punctuation in a text is not taken for the end of it.

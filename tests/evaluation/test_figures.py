@@ -7,7 +7,7 @@ from matplotlib import colors, image
 import numpy as np
 import pytest
 
-from negot_jax.evaluation import figures
+from negot_jax.evaluation import figures, phases
 from negot_jax.evaluation.rows import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 
@@ -55,7 +55,7 @@ def test_reward_intervals_mark_the_reference_and_grow_with_the_rows(tmp_path):
 @given(hnp.arrays(float, st.integers(1, 130), elements=st.floats(-9, 9) | st.just(np.nan)))
 def test_smoothing_is_the_mean_of_the_finite_values_around(values):
     reach = len(values) // 40
-    for i, smooth in enumerate(figures.smooth(values)):
+    for i, smooth in enumerate(phases.smooth(values, reach)):
         around = values[max(0, i - reach) : i + reach + 1]
         finite = around[np.isfinite(around)]
         if finite.size:

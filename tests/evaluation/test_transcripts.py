@@ -126,10 +126,9 @@ def test_escaped_lines_read_as_the_plain_text(text):
     assert all(token.type in ("paragraph_open", "inline", "paragraph_close") for token in tokens)
 
 
-def test_odd_titles_and_facts_stay_in_their_place(tmp_path):
+def test_odd_titles_and_facts_stay_in_their_place():
     odd = transcript(title="\n".join(HOSTILE), hidden={"*mood*": HOSTILE[0]}, seller=HOSTILE[2], messages=())
-    transcripts.save(tmp_path / "t.md", [odd, odd])
-    tokens = PARSER.parse((tmp_path / "t.md").read_text())
+    tokens = PARSER.parse(transcripts.markdown([odd, odd]))
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", "h2", "h2"]
     assert sum(token.type == "list_item_open" for token in tokens) == 10
     assert not any(token.type in ("html_block", "fence", "code_block", "hr", "table_open") for token in tokens)

@@ -103,6 +103,21 @@ def _vocabularies():
 _parse = jax.jit(jax.vmap(grammar.parse, (None, 0, 0, 0, 0, 0)))
 
 
+def _visible(tokens: list[bytes]) -> tuple[list[bool], list[bool]]:
+    """For each token of a message: whether all of it is content of talk, and of an action line."""
+    message = b"".join(tokens)
+    kinds = bytearray(b"-" * len(message))
+    for kind, pattern in ((b"t", plain._TALK), (b"a", plain._ACTION)):
+        for match in pattern.finditer(message):
+            kinds[match.start(1) : match.end(1)] = kind * len(match.group(1))
+    talk, acts, end = [], [], 0
+    for token in tokens:
+        start, end = end, end + len(token)
+        talk.append(start < end and set(kinds[start:end]) == {ord("t")})
+        acts.append(start < end and set(kinds[start:end]) == {ord("a")})
+    return talk, acts
+
+
 def _check_against_oracle(vocabulary, rows):
     """Asserts equality for (token ids, cut, codename, role) rows and returns how often each kind came up."""
     tokens_BxL = np.random.default_rng(0).integers(len(vocabulary.tokens), size=(len(rows), LENGTH), dtype=np.int32)
@@ -115,7 +130,7 @@ def _check_against_oracle(vocabulary, rows):
     for (ids, cut, codename, role), *read in zip(rows, *(x.tolist() for x in fields), strict=True):
         kind, price, argued, talk, acts = read
         tokens = [vocabulary.tokens[token] for token in ids]
-        expected_talk, expected_acts = plain.visible(tokens)
+        expected_talk, expected_acts = _visible(tokens)
         padding = [False] * (LENGTH - len(tokens))
         assert (kind, price) == plain.action(b"".join(tokens), cut, codename, role), (tokens, cut, codename, role)
         assert talk == expected_talk + padding, tokens
@@ -198,7 +213,7 @@ def _hindsight_vocabulary():
 @pytest.mark.parametrize(("tokens", "talk"), HINDSIGHT)
 def test_hindsight_tells_talk_from_headers(tokens, talk):
     tokens = [token.encode() for token in tokens]
-    assert plain.visible(tokens)[0] == [bool(seen) for seen in talk]
+    assert _visible(tokens)[0] == [bool(seen) for seen in talk]
     vocabulary = _hindsight_vocabulary()
     ids = [vocabulary.ids[token] for token in tokens]
     _check_against_oracle(vocabulary, [(ids, False, b"A", BUYER)])

@@ -158,7 +158,6 @@ class ServedPlayer:
                 {"role": "assistant", "content": answer.text or "(nothing)"},
                 {"role": "user", "content": _REPROMPT.format(why=why)},
             ]
-        raise AssertionError("the second reply is the last")
 
     async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, dialogue: list, where: tuple) -> Answer:
         """The kept answer to a request, or the server's."""
@@ -193,7 +192,6 @@ class ServedPlayer:
                 self.counts["retries"] += 1
                 backoff = min(_WAITS[0] * 2**tried, _WAITS[1]) * random.uniform(0.5, 1.0)
                 await asyncio.sleep(max(backoff, failure.wait))
-        raise AssertionError("the last try returns or raises")
 
     async def _request(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
         """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
@@ -270,29 +268,21 @@ def parse(text: str, body: Mapping[str, Any]) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _Failed("no completion", f"{type(error).__name__}: {text[:200]!r}") from None
     said = (content or refusal or "").encode(errors="replace").decode()  # JSON can spell half a surrogate pair.
-    used = response.get("usage") or {}
+    used = response["usage"] if isinstance(response.get("usage"), dict) else {}
+    counted = lambda name: used.get(name) if isinstance(used.get(name), int) and used[name] > 0 else None
     estimates = {"prompt_tokens": json.dumps(body["messages"]), "completion_tokens": said}
-    tokens = tuple(_count(used, name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
+    tokens = tuple(counted(name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
     finish = choice.get("finish_reason") or ""
     return Answer(said, finish, tokens, refused=bool(refusal) or finish == "content_filter")
 
 
-def _count(used: Any, name: str) -> int:
-    value = used.get(name) if isinstance(used, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def retry_after(header: str | None) -> float:
     """Seconds to wait by a Retry-After header, a number or a date; 0 without one that can be read."""
-    if not header:
-        return 0.0
     try:
-        seconds = float(header)
-        return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
+        seconds = float(header or 0)
     except ValueError:
-        pass
-    try:
-        now = datetime.datetime.now(datetime.UTC)
-        return max((email.utils.parsedate_to_datetime(header) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return 0.0
+        try:
+            seconds = (email.utils.parsedate_to_datetime(header) - datetime.datetime.now(datetime.UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0

@@ -18,10 +18,10 @@ import numpy as np
 
 from negot_jax import progress
 from negot_jax.catalog import Catalog
-from negot_jax.evaluation import arena
+from negot_jax.evaluation import arena, recording
 from negot_jax.evaluation.episodes import Episode, Message
 from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, Reader, Reply, ScriptedBuyer, Spoke, TextSeat, View
-from negot_jax.game import bargaining, rewards, sellers
+from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, GameState, Kind, Scenario
 from negot_jax.language import plain, prompts
 from negot_jax.language.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[
     Args:
       key: of what a device's player draws, as the arena's `key_buyers`.
     """
-    count, found = drawn.product.size, []
+    count, played = drawn.product.size, []
     keys = jax.random.split(key, count)
     order = np.asarray(drawn.product)
     numbers = np.arange(count) - np.searchsorted(order, order)  # Which of its product's episodes each row is.
@@ -74,8 +74,12 @@ def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[
     with progress.Bar("messages", total=2 * table.tables.params.turns * len(parts)) as bar:
         for first, (key_batch, rows) in zip(range(0, count, table.batch), parts, strict=True):
             own_keys = keys[(first + jnp.arange(table.batch)) % count]
-            found += _Game(table, seated, own_keys, rows, numbers[first : first + table.batch]).play(key_batch, bar)
-    return found
+            game = _Game(table, seated, own_keys, rows, numbers[first : first + table.batch])
+            played.append((game.play(key_batch, bar), game.messages, game.failures))
+    states, messages, failures = zip(*played, strict=True)
+    said, state = (sum(messages, []), sum(failures, [])), arena.joined(states, count)
+    facts = {"persona": table.tables.script.persona.name, **table.facts}
+    return recording.episodes(state, *said, table.tables, table.catalog, facts)
 
 
 class _Game:
@@ -95,7 +99,8 @@ class _Game:
         self.messages: list[list[Message]] = [[] for _ in range(count)]
         self.failures = [""] * count
 
-    def play(self, key: jax.Array, bar: progress.Bar) -> list[Episode]:
+    def play(self, key: jax.Array, bar: progress.Bar) -> GameState:
+        """Plays to the end. Returns the final states on the host, their keys as data."""
         tables = self.table.tables
         turns = tables.params.turns
         for stage in stages(turns, max(side.layout.columns for side in (tables.buyer, tables.seller) if side)):
@@ -105,8 +110,9 @@ class _Game:
                 bar.update()
                 self._message(jax.random.fold_in(key, turns + turn), SELLER, turn)
                 bar.update()
-        state = jax.device_get(self.board.state.replace(scenario=None))
-        return [self._episode(row, state) for row in range(len(self.numbers))]
+        scenario = self.board.state.scenario
+        scenario = scenario.replace(key=jax.random.key_data(scenario.key))
+        return jax.device_get(self.board.state.replace(scenario=scenario))
 
     def _message(self, key: jax.Array, role: int, turn: int) -> None:
         """One message of every episode: asked for where it is text, played, and noted."""
@@ -145,13 +151,12 @@ class _Game:
             shown = words if replaced else text
             self.lines[role][row].append(Line(True, shown))
             self.lines[1 - role][row].append(Line(False, plain.heard(shown)))
-            price = int(prices[row])
             self.messages[row].append(
                 Message(
                     role=role,
                     turn=turn,
                     kind=Kind(int(kinds[row])),
-                    price=None if price == NONE else price,
+                    price=recording.price(prices[row]),
                     text=shown,
                     tokens=used,
                     acts=int(acts[row]),
@@ -170,7 +175,7 @@ class _Game:
 
     def _view(self, row: int, role: int, turn: int, standing: int) -> View:
         table, catalog, params = self.table, self.table.catalog, self.table.tables.params
-        product = self._product(row)
+        product = int(self.board.state.scenario.product[row])
         tokenizer, persona = table.tokenizer, table.tables.script.persona
         return View(
             role=role,
@@ -203,40 +208,6 @@ class _Game:
                 tokens[row, : len(ids)], valid[row, : len(ids)] = ids, True
         action = Action(kind=jnp.asarray(kinds), price=jnp.asarray(prices), acts=jnp.asarray(acts))
         return Spoken(action, Chunk(jnp.asarray(tokens), jnp.asarray(valid)))
-
-    def _product(self, row: int) -> int:
-        return int(self.board.state.scenario.product[row])
-
-    def _episode(self, row: int, state: GameState) -> Episode:
-        tables, catalog = self.table.tables, self.table.catalog
-        product, failure = self._product(row), self.failures[row]
-        scenario = jax.tree.map(lambda x: x[row], self.board.state.scenario)
-        hidden = {}
-        if tables.seller is None:
-            hidden = tables.script.describe(sellers.hidden_type(tables.script, scenario))
-        final = jax.tree.map(lambda x: x[row], state).replace(scenario=scenario)
-        deal = int(final.deal_price)
-        return Episode(
-            product=product,
-            episode=int(self.numbers[row]),
-            title=catalog.titles[product],
-            price=int(catalog.price[product]),
-            budget=int(catalog.budget[product]),
-            cost=int(catalog.cost[product]),
-            scale=int(catalog.scale[product]),
-            messages=tuple(self.messages[row]),
-            end=End.ONGOING if failure else End(int(final.end)),
-            reward=0.0 if failure else float(rewards.outcome(final, tables.params).reward),
-            deal_price=None if deal == NONE else deal,
-            interventions=int(final.interventions),
-            category=catalog.categories[product],
-            codename=catalog.codenames[product],
-            persona=tables.script.persona.name,
-            hidden=hidden,
-            key=tuple(int(x) for x in jax.random.key_data(scenario.key)),
-            incomplete=failure,
-            **self.table.facts,
-        )
 
 
 def _players(seats: Sequence[DeviceSeat], data: Sequence[Any], tables: Tables) -> list:

@@ -31,7 +31,7 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records.write(folder / records.FILE, episodes)
-    page.save(folder / page.FILE, episodes)
+    (folder / page.FILE).write_text(page.html(episodes), encoding="utf-8")
     if counts:
         (folder / SERVERS).write_text(json.dumps(counts, indent=2, sort_keys=True), encoding="utf-8")
     text = _played(episodes, counts)

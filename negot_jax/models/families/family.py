@@ -81,7 +81,7 @@ class Settings:
         self._read: set[str] = {"model_type", "architectures"}
 
     def refuse(self, name: str, value: Any, way_out: str) -> NoReturn:
-        raise ValueError(f"{self.path}: {name}={_shown(value)} is not supported. {way_out}")
+        raise ValueError(f"{self.path}: {name}={value!r:.120} is not supported. {way_out}")
 
     def get(self, name: str, default: Any = _NO_DEFAULT) -> Any:
         self._read.add(name)
@@ -244,34 +244,15 @@ def rope_of(settings: Settings, where: str, given: Any, theta_name: str, theta: 
         settings.refuse(f"{where}.rope_theta", fields["theta"], "It must be above 1.")
     if kind in ("llama3", "yarn"):
         own = settings.whole("original_max_position_embeddings", None)
-        if own is None and "original_max_position_embeddings" not in given:
-            own = settings.whole("max_position_embeddings")
-        given.setdefault("original_max_position_embeddings", own)
-        fields["original_length"] = number("original_max_position_embeddings") if own is None else float(own)
-        given.pop("original_max_position_embeddings", None)
+        length = own or given.pop("original_max_position_embeddings", None)
+        length = settings.whole("max_position_embeddings") if length is None else length
+        fields["original_length"] = settings.positive(f"{where}.original_max_position_embeddings", length)
     if kind == "yarn":
         fields |= {name: number(name) for name in ("beta_fast", "beta_slow") if given.get(name)}
-        truncate = given.pop("truncate", True)
-        if not isinstance(truncate, bool):
-            settings.refuse(f"{where}.truncate", truncate, "It must be true or false.")
-        fields["truncate"] = truncate
-        fields["attention_factor"] = _attention_factor(fields["factor"], given, number)
+        grown = 0.1 * math.log(max(fields["factor"], 1.0)) + 1.0  # Peng et al. 2023, arXiv 2309.00071.
+        fields["attention_factor"] = number("attention_factor") if "attention_factor" in given else grown
     for name, value in given.items():
-        neutral = name in ("factor", "partial_rotary_factor", "attention_factor") and value == 1
+        neutral = name in ("factor", "partial_rotary_factor", "attention_factor", "truncate") and value == 1
         if value and not neutral and name != "original_max_position_embeddings":
             settings.refuse(f"{where}.{name}", value, f"{kind!r} has no such setting here.")
     return RopeConfig(**fields)
-
-
-def _attention_factor(factor: float, given: dict[str, Any], number: Callable[[str], float]) -> float:
-    """What YaRN multiplies sine and cosine by (Peng et al. 2023, arXiv 2309.00071; mscale is DeepSeek's)."""
-    grown = lambda scale: 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
-    scales = [number(name) if given.get(name) else given.pop(name, None) for name in ("mscale", "mscale_all_dim")]
-    if "attention_factor" in given:
-        return number("attention_factor")
-    return grown(scales[0]) / grown(scales[1]) if all(scales) else grown(1.0)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
