@@ -84,10 +84,10 @@ class Arena:
     program: Program
     frozen: Frozen
     config: EvaluationConfig
-    seller: str
     test: Tables
     train: Tables
     prior: Products
+    seller: str = "neutral"
 
     def evaluate(self, weights: Mapping[Row, Weights], key: jax.Array) -> Played:
         """Every row of the table: the language models, the scripted players, the best response; among buyers, the tuned
@@ -166,7 +166,7 @@ class Arena:
         for policy in policies:
             fixed = (self.program, self.frozen, self.test.replace(script=policy))
             parts = [jax.device_get(_play_seller(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
-            played.append(_joined(parts, drawn.product.size))
+            played.append(joined(parts, drawn.product.size))
         return played
 
     def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:

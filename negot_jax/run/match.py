@@ -102,6 +102,8 @@ class Match:
 
     def unsolvable(self) -> str | None:
         """Why there is no best response to the seller, in one line; None if there is one."""
+        if self.names[SELLER].kind != "scripted" and BUYER not in self.parts.programs:
+            return "the seller is a language model"
         return arena(self.parts).unsolvable()
 
     def play(self, served: Mapping[int, ServedPlayer], key: jax.Array | None = None) -> "Played":
@@ -217,7 +219,7 @@ def arena(parts: Parts) -> Arena:
     """Where the best response is found: against the scripted seller, on the training products."""
     prior = products(normalize(parts.train))
     tables = (parts.test_tables, parts.train_tables)
-    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, parts.config.game.seller, *tables, prior)
+    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, *tables, prior, parts.config.game.seller)
 
 
 def prepare(
@@ -250,12 +252,13 @@ def prepare(
         run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
     if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
         raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")
-    if names[BUYER].kind == "best_response" and (reason := arena(parts).unsolvable()):
-        raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
     total = len(parts.test)
     if count is not None and not 0 < count <= total:
         raise ValueError(f"--products={count}: there are {total} held-out products. Give a number from 1 to {total}.")
-    return Match(names, parts, run, parts.config.evaluation.episodes, count or total)
+    match = Match(names, parts, run, parts.config.evaluation.episodes, count or total)
+    if names[BUYER].kind == "best_response" and (reason := match.unsolvable()):
+        raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
+    return match
 
 
 def _fields(names: tuple[Name, Name], given: Mapping[str, Any]) -> dict[str, Any]:

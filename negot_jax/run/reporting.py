@@ -216,7 +216,7 @@ def _episodes(evaluation: Evaluation, played: Played, role: int, iterations: Map
 def _arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
     config, prior = parts.config, products(normalize(parts.train))
     tables = (parts.test_tables, parts.train_tables)
-    return Arena(parts.programs[role], frozen, config.evaluation, config.game.seller, *tables, prior)
+    return Arena(parts.programs[role], frozen, config.evaluation, *tables, prior, config.game.seller)
 
 
 def _require_evaluated(name: str, config: Config) -> None:
