@@ -158,6 +158,7 @@ def test_prompt_prefill_is_shared_without_a_trace(world):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), shared, alone)
 
 
+@pytest.mark.slow
 def test_stages_of_a_long_context_change_nothing(world, monkeypatch):
     """Four turns, two a stage or all at once: the same messages, whatever columns are not filled yet."""
     game = dataclasses.replace(small.GAME, turns=4)
