@@ -48,7 +48,7 @@ def episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws
     rows = jnp.tile(jnp.arange(params.products.price.shape[0]), draws)
     key_buyer, key_seller = jax.random.split(key)
     scenarios = bargaining.scenarios(params.products, rows, key_seller)
-    return play.episodes(jnp.broadcast_to(key_buyer, rows.shape), buyer, seller, scenarios, params)
+    return play.episodes(jax.random.split(key_buyer, rows.size), buyer, seller, scenarios, params)
 
 
 def utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:

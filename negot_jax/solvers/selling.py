@@ -21,7 +21,7 @@ from negot_jax.game.types import BUYER, NONE, SELLER, Action, GameParams, GameSt
 from negot_jax.solvers import ladders
 from negot_jax.solvers.schedules import PERCENT
 
-_CLASSES = 6  # Of costs, and of first offers.
+_CLASSES = 3  # Of costs, and of first offers.
 
 
 @functools.partial(
@@ -60,7 +60,7 @@ def _share(cents: Array, price: Array) -> Array:
 
 
 def best_seller(
-    key: Array, buyers: Sequence[Buyer], params: GameParams, *, draws: int = 1, step: int = 2, tick: int = 1
+    key: Array, buyers: Sequence[Buyer], params: GameParams, *, draws: int = 4, step: int = 4, tick: int = 1
 ) -> AskLadders:
     """The best ladders found against these buyers, equally likely.
 
