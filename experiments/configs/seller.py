@@ -3,7 +3,8 @@
   python -m experiments.train --config=experiments/configs/seller.py --workdir=DIR
 
 It is paid the seller's share of the surplus and meets scripted buyers, one of them for each scenario. `seller.py:model`
-meets a frozen language model instead, which the warm start has taught to buy. docs/self_play.md has what was measured.
+meets a frozen language model instead, which the warm start has taught to buy. Held-out reward 0.441 [.393, .488], seed
+0, against 0.337 of the default scripted seller: docs/self_play.md.
 """
 
 from ml_collections import config_dict

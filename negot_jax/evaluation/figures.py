@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import os
+import textwrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from negot_jax.evaluation.statistics import Interval, Summary
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _LEVELS = (("#009E73", "--"), ("#CC79A7", ":"), ("#E69F00", "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
 GRAY = "#666666"
+_WIDTH = 52  # Characters of a row's name, which may be a long spec.
 _REWARD = "reward, surplus over |budget − cost|"
 
 _PANELS = {
@@ -111,7 +113,8 @@ def intervals(axis: Axes, rewards: Mapping[str, Interval], own: str) -> None:
         axis.plot(reward.value, y, "D" if name == own else "o", color=color, markersize=7)
         axis.text(1.02, y, f"{reward.value:.3f}", transform=axis.get_yaxis_transform(), va="center")
     axis.axvline(rewards[own].value, color=VERMILION, linewidth=0.8, linestyle="--")
-    axis.set_yticks(range(len(rewards)), sorted(rewards, key=lambda name: rewards[name].value))
+    names = sorted(rewards, key=lambda name: rewards[name].value)
+    axis.set_yticks(range(len(names)), [textwrap.fill(name, _WIDTH, max_lines=3, placeholder=" …") for name in names])
     axis.set_ylim(-0.6, len(rewards) - 0.4)
     axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
     tidy(axis)

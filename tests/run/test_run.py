@@ -123,7 +123,7 @@ def test_the_command_under_a_report_on_other_terms_makes_it_again(finished):
     [
         ({"language.vocab_size": 600}, "language.vocab_size .* tokenizer"),
         ({"sampling.temperature": 0.5}, "evaluation.sampling"),
-        ({"model.layers": 2}, "config.model.layers .* the buyer is the run's"),
+        ({"model.layers": 2}, "config.model.layers .* the learner is the run's"),
         ({"seed": 3}, "config.seed .* only matters in training"),
         ({"training.iterations": 9}, "config.training.iterations .* only matters in training"),
         ({"seller.model": "own"}, "seller.checkpoint"),
