@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-_WIDTH, _INDENT = 110, 26  # Columns.
+_WIDTH, _INDENT = 118, 26  # Columns.
 _SHORT, _FULL = {"--help", "-help", "-h", "--helpshort"}, {"--helpfull"}
 
 

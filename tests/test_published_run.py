@@ -98,12 +98,12 @@ def test_trained_here_and_greedy_there(name, tmp_path):
     assert there.export(tmp_path / "exported") == 3
     saved = weights.restore(there.parts, there.workdir, there.run_id, every_checkpoint=True)
     assert saved.start_name == "untrained" and list(saved.states) == [2, 3]
-    began, ended = map(jax.tree.leaves, (saved.start, saved.states[3].weights))
+    began, ended = map(jax.tree.leaves, (saved.starts[BUYER], saved.trained(BUYER)))
     assert all(bool(jnp.any(a != b)) for a, b in zip(began, ended, strict=True))
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     assert loaded.dtype == torch.float32 and (tmp_path / "exported/tokenizer.json").exists()
 
-    context, ours = _greedy_message(parts, parts.program.whole(saved.states[3].weights, saved.frozen))
+    context, ours = _greedy_message(parts, parts.program.whole(saved.trained(BUYER), saved.frozen))
     generated = loaded.generate(
         torch.tensor([context]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=parts.dialect.end, pad_token_id=0
     )
@@ -135,7 +135,7 @@ def test_a_configuration_can_be_cut_down_without_a_checkpoint(method, tmp_path):
     sizes = dict(layers=2, width=32, heads=4, kv_heads=2, head_dim=8, mlp=16, experts=8, active_experts=2)
     parts = assemble(_config(paper_30b, method, **{f"model.{name}": size for name, size in sizes.items()}))
     assert parts.program.model.vocab_size == parts.dialect.tokenizer.vocab_size
-    whole = weights.init_buyer(parts)
+    whole = weights.init_learner(parts)
     trained, base = parts.program.trained(whole), weights.base(parts, whole)
     assert trained.keys() == ({"lora"} if method == "lora" else {"ends", "blocks"})
     # One copy: the buyer's base, the seller and the reference are the same arrays, unless all weights are trained.

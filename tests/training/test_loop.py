@@ -53,7 +53,7 @@ class Small:
             return step(*args)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(preemption.Preempted):
-            patch.setattr(loop.train_step, "train_step", stepped)
+            patch.setattr("negot_jax.rl.train_step.train_step", stepped)
             self.train(workdir)
 
     def assert_same(self, workdir: pathlib.Path) -> None:
@@ -115,7 +115,7 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
         stepped[0] += 1
         return step(*args)
 
-    monkeypatch.setattr(loop.train_step, "train_step", counting)
+    monkeypatch.setattr("negot_jax.rl.train_step.train_step", counting)
     small.train(tmp_path, watched=loop.Watched((1, 2)))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
@@ -126,7 +126,7 @@ def test_groups_that_earned_the_same_are_told_of_once(small, tmp_path, capsys, m
         state, metrics, sample = step(*args)
         return state, metrics | {"grad_norm": (jnp.float32(0), jnp.float32(1))}, sample
 
-    monkeypatch.setattr(loop.train_step, "train_step", flat)
+    monkeypatch.setattr("negot_jax.rl.train_step.train_step", flat)
     small.train(tmp_path)
     assert capsys.readouterr().out.count("iteration 0: no gradient") == 1
 
@@ -146,7 +146,7 @@ def test_what_died_between_two_checkpoints_is_played_again(small, tmp_path):
         return step(*args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
-        patch.setattr(loop.train_step, "train_step", dies)
+        patch.setattr("negot_jax.rl.train_step.train_step", dies)
         small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([2], {})
     small.train(tmp_path)
@@ -239,13 +239,13 @@ def _spoiled(spoilt: int, step=train_step):
 
 
 def test_a_state_whose_metrics_are_not_finite_is_not_saved(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.train_step, "train_step", _spoiled(1))
+    monkeypatch.setattr("negot_jax.rl.train_step.train_step", _spoiled(1))
     small.train(tmp_path)
     assert checkpoint.survey(tmp_path / "checkpoints") == ([LAST], {})
 
 
 def test_a_last_iteration_that_is_not_finite_is_an_error(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.train_step, "train_step", _spoiled(LAST - 1))
+    monkeypatch.setattr("negot_jax.rl.train_step.train_step", _spoiled(LAST - 1))
     message = "iteration 3, the last, is not saved. First quantity that is not finite: loss. .* latest checkpoint is 2;"
     for _ in range(2):
         with pytest.raises(loop.NotFiniteError, match=message):
