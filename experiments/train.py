@@ -1,4 +1,4 @@
-"""Trains a buyer: warm start, reinforcement learning, report. Give the same command again to resume.
+"""Trains a buyer, a seller or both: warm start, reinforcement learning, report. The same command again resumes.
 
   python -m experiments.train --config=experiments/configs/quickstart.py --workdir=DIR [--config.x.y=v]
 

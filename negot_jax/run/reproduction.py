@@ -52,13 +52,17 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
     """The runs of these folders, grouped by what they learn from but for the seed.
 
     Raises:
-      ValueError: a folder holds no run or no checkpoint, or two hold the same run.
+      ValueError: a folder holds no run, no checkpoint or no buyer, or two hold the same run.
     """
     found: dict[str, list[Run]] = {}
     for workdir in workdirs:
         own = runs.open(workdir)
         if not checkpoint.survey(own.workdir / weights.CHECKPOINTS)[0]:
             raise ValueError(f"--workdirs: {workdir} holds no checkpoint yet. Train it first.")
+        if own.config.learner.role == "seller":
+            raise ValueError(
+                f"--workdirs: {workdir} has trained a seller, and these tables are of buyers. Leave it out."
+            )
         told = {name: value for name, value in identity(own.config).items() if name != "seed"} | own.saved["inputs"]
         alike = found.setdefault(json.dumps(told, sort_keys=True), [])
         if any(own.run_id == other.run_id for other in alike):

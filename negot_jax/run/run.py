@@ -69,7 +69,7 @@ class Run:
         output: str | os.PathLike | None = None,
         every_checkpoint: bool = False,
     ) -> reporting.Report:
-        """Plays the latest buyer and others on held-out products, and writes a report; see `reporting`.
+        """Plays what was trained last, and others, on held-out products, and writes a report; see `reporting`.
 
         Args:
           overrides: configuration fields by dotted name, such as {"game.seller": "insulting"}; see `config.EVALUATED`.
@@ -89,7 +89,7 @@ class Run:
         return reporting.prepare(self, overrides or {}, output, every_checkpoint)
 
     def export(self, output: str | os.PathLike) -> int:
-        """Writes the latest buyer as a Hugging Face checkpoint; returns the iteration that it is of."""
+        """Writes what was trained last (in self-play, the buyer) as a Hugging Face checkpoint; returns the iteration that it is of."""
         return self.prepare_export(output)()
 
     def prepare_export(self, output: str | os.PathLike) -> Callable[[], int]:

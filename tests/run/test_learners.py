@@ -10,7 +10,7 @@ from negot_jax import run
 from negot_jax.evaluation import episodes, rows
 from negot_jax.game.types import BUYER, SELLER, End
 from negot_jax.run import match as matches
-from negot_jax.run import reporting, weights
+from negot_jax.run import reporting, reproduction, weights
 from negot_jax.training.metrics import read_csv
 from tests import tiny_run
 
@@ -48,6 +48,11 @@ def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller)
     assert str(report).splitlines()[0].startswith("The trained seller earns") and "buyer concession, linear" in str(
         report
     )
+
+
+def test_the_tables_of_the_paper_are_of_buyers(seller):
+    with pytest.raises(ValueError, match="has trained a seller, and these tables are of buyers"):
+        reproduction.groups([str(seller.workdir)])
 
 
 def test_a_seller_meets_other_buyers_than_it_was_trained_with(seller):
