@@ -89,7 +89,7 @@ class Run:
         return reporting.prepare(self, overrides or {}, output, every_checkpoint)
 
     def export(self, output: str | os.PathLike) -> int:
-        """Writes what was trained last (in self-play, the buyer) as a Hugging Face checkpoint; returns its iteration."""
+        """Writes the latest learner (in self-play, the buyer) as a Hugging Face checkpoint. Returns its iteration."""
         return self.prepare_export(output)()
 
     def prepare_export(self, output: str | os.PathLike) -> Callable[[], int]:
