@@ -136,6 +136,8 @@ def assemble(
         known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build(train, token_grammar=known)
     test_tables = build(test, token_grammar=train_tables.grammar)
+    # Where the sides take turns, each has half of the iterations, over which its learning rate decays.
+    iterations = -(-config.training.iterations // (2 if config.self_play.alternate else 1))
     programs = {
         role: Program(
             model,
@@ -143,7 +145,7 @@ def assemble(
             config.algorithm,
             config.sampling,
             config.optimizer,
-            config.training.iterations,
+            iterations,
             opponent,
         )
         for role, opponent in met.items()
