@@ -12,7 +12,7 @@ from negot_jax.evaluation import phases, statistics
 from negot_jax.evaluation.episodes import Episode
 from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, legend, sheet, tidy
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.game.types import BUYER, SELLER, End, Kind
+from negot_jax.game.types import BUYER, SELLER, Argument, End, Kind
 
 NAMES = ("phases", "reward_gap", "prices", "frontier")
 GREEN, PINK, ORANGE, SKY = "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -72,12 +72,20 @@ _PANELS = {
 
 
 def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
-    """Each seed thin, their mean thick within the band from the lowest to the highest, on training products."""
-    figure, grid = _figure(own, 2, 2, (10, 6.6))
+    """Each seed thin, their mean thick within the band from the lowest to the highest, on training products.
+
+    Where the buyer argues, two more panels: how often an episode, and with what.
+    """
+    kinds = [kind for kind in Argument if any((_column(curves, _argued(kind)) > 0).any() for curves in runs)]
+    shown = _PANELS | (
+        {"messages that argue, an episode": lambda curves: _column(curves, "arguments")} if kinds else {}
+    )
+    figure, grid = _figure(own, 2, 3 if kinds else 2, (14 if kinds else 10, 6.6))
+    panels = [*grid[:, :2].flat, *grid[:, 2:].flat]
     length = min(len(curves["iteration"]) for curves in runs)
     iterations = runs[0]["iteration"][:length]
     means = {}
-    for axis, (label, read) in zip(grid.flat, _PANELS.items(), strict=True):
+    for axis, (label, read) in zip(panels, shown.items(), strict=False):
         values_RxT = np.stack([read(curves)[:length] for curves in runs])
         each_RxT = np.stack([phases.smooth(values, length // 40) for values in values_RxT])
         axis.plot(iterations, values_RxT.T, color=BLUE, alpha=0.25, linewidth=0.8, label="a seed")
@@ -95,10 +103,31 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
         for number, phase in enumerate(found):
             label = f"{phase.name} begins"
             axis.axvline(iterations[phase.start], color=_COLORS[number + 1], linestyle="--", label=label)
+    legend(figure, np.array(panels[: len(shown)]))
+    if kinds:
+        _arguments(
+            panels[-1], iterations, {kind: [_column(own, _argued(kind))[:length] for own in runs] for kind in kinds}
+        )
     for axis in grid[1]:
-        axis.set_xlabel("iteration" if found else "iteration (no phase is marked: the opening price does not fall)")
-    legend(figure, grid)
+        axis.set_xlabel("iteration" if found else "iteration (no phase: the opening does not fall)")
     return figure
+
+
+def _argued(kind: Argument) -> str:
+    return f"arguments/{kind.name.lower()}"
+
+
+def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[Argument, Sequence[np.ndarray]]) -> None:
+    """Running means over the seeds, a line a kind; the most used in the end first."""
+    means = {kind: phases.smooth(np.mean(runs, axis=0), len(iterations) // 40) for kind, runs in by_kind.items()}
+    lines = []
+    for place, kind in enumerate(sorted(means, key=lambda kind: -means[kind][-1])):
+        style = ("-", "--")[place // len(_COLORS)]
+        lines += axis.plot(iterations, means[kind], style, color=_COLORS[place % len(_COLORS)], label=kind.name.lower())
+    axis.set_ylabel("messages by argument, an episode")
+    axis.set_ylim(top=1.5 * axis.get_ylim()[1])  # Room for the names.
+    axis.legend(handles=lines, frameon=False, fontsize=8, ncols=2)
+    tidy(axis)
 
 
 # --- Figures of episodes ---

@@ -100,6 +100,7 @@ def test_every_form_is_written(tmp_path):
 def test_every_figure_is_drawn(name, several, tmp_path):
     iterations = np.arange(30.0)
     metrics = ("first_offer_ratio", "deal_rate", *(["bargained_ratio"] if several else []))  # A run without deals.
+    metrics += ("arguments", "arguments/loyalty") if several else ()
     curves = {"iteration": iterations} | dict.fromkeys(metrics, np.where(iterations == 3, np.nan, iterations / 30))
     own = [played(), played("boulware", trained="boulware")] if several else [played(seeds=(0,))]
     paths = paper_figures.draw(name, own, {"neutral": [curves, curves], "boulware": [curves]}, tmp_path)
