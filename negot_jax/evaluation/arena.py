@@ -141,7 +141,7 @@ class Arena:
 
     def solve_seller(self, key: jax.Array) -> sellers.Seller:
         """The best seller found against the scripted buyers; it rounds asks as the scripted seller does."""
-        tick = getattr(self.train.script, "tick", 1)
+        tick = getattr(self.train.script, "tick", 1)  # Not every seller rounds.
         return selling.best_seller(key, self.program.opponent, self.train.params, tick=tick)
 
     def play_policies(

@@ -25,24 +25,21 @@ TOKENIZER = "tokenizer.model"  # In the workdir, where the model brings none.
 def require_seats(config: Config) -> None:
     """Raises ValueError for a run whose learners are not in their seats, or a section that nobody would read."""
     role, learns = config.learner.role, {"buyer": config.buyer, "seller": config.seller}
-    if role == "buyer":
-        if config.buyer != BuyerConfig():
-            raise ValueError("config.buyer says whom a seller meets, but learner.role='buyer'. Leave config.buyer out.")
-        return _require_self_play(config)
-    for side in ("buyer", "seller") if role == "both" else ("seller",):
+    if role == "buyer" and config.buyer != BuyerConfig():
+        raise ValueError("config.buyer says whom a seller meets, but learner.role='buyer'. Leave config.buyer out.")
+    if role != "both" and config.self_play != SelfPlayConfig():
+        raise ValueError(f"config.self_play is read where both sides learn, but learner.role={role!r}. Leave it out.")
+    if role == "both" and config.algorithm.kl != "none":
+        raise ValueError(
+            f"algorithm.kl={config.algorithm.kl!r} with learner.role='both': there is one reference policy, and two "
+            "sides learn. Set algorithm.kl='none'."
+        )
+    for side in {"buyer": (), "seller": ("seller",), "both": ("buyer", "seller")}[role]:
         if (own := learns[side]).model != "own" or own.checkpoint:
             raise ValueError(
                 f"learner.role={role!r} with {side}.model={own.model!r}, {side}.checkpoint={own.checkpoint!r}: the "
                 f"{side} learns. Set {side}.model='own' without a checkpoint; config.model is its language model."
             )
-    return _require_self_play(config)
-
-
-def _require_self_play(config: Config) -> None:
-    if config.learner.role != "both" and config.self_play != SelfPlayConfig():
-        raise ValueError(
-            f"config.self_play is read where both sides learn, but learner.role={config.learner.role!r}. Leave it out."
-        )
 
 
 def make(config: Config, role: int, model: ModelConfig, dialect: Dialect) -> FrozenModel | tuple[Buyer, ...] | None:

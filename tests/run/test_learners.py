@@ -124,6 +124,7 @@ def test_a_pair_beyond_every_equilibrium_is_a_warning(warned, deals):
         ({**SELLING, "learner.role": "both"}, "buyer.model='scripted'.*Set buyer.model='own'"),
         ({**SELLER_LEARNS, "seller.checkpoint": "x"}, "seller.checkpoint='.*x'.*the seller learns"),
         ({**SELLER_LEARNS, "buyer.policies": ()}, "buyer.policies is empty"),
+        ({**BOTH_LEARN, "algorithm.kl": "k3", "algorithm.kl_coefficient": 0.1}, "algorithm.kl='k3'.*one reference"),
     ],
 )
 def test_who_learns_and_who_does_not_must_fit(settings, told, tmp_path):
