@@ -96,8 +96,8 @@ class Attention(nnx.Module):
             query = query_BxKxTxGxH[:, :, start:end].reshape(*heads, -1, H)
             scores = jnp.matmul(query, keys[..., :span], preferred_element_type=jnp.float32) * self.scale
             scores = scores.reshape(B, K, -1, N // K, scores.shape[-1])
-            visible = mask_BxTxS[:, None, start:end, None, :span]
-            weights = jax.nn.softmax(jnp.where(visible, scores, _NEVER)).astype(query.dtype)
+            bias = jnp.where(mask_BxTxS[:, None, start:end, None, :span], 0.0, _NEVER)
+            weights = jax.nn.softmax(scores + bias).astype(query.dtype)  # A CPU fuses a sum, not a selection.
             mixed = jnp.matmul(weights.reshape(*heads, -1, scores.shape[-1]), values[..., :span, :])
             return jnp.moveaxis(mixed.reshape(B, K, -1, N // K, H), 2, 1)
 
