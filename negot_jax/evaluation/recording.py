@@ -116,12 +116,11 @@ def _said(
     own, other = trajectory.dialogue(role), trajectory.dialogue(1 - role)
     told: dict[str, Any] = {}
     if own is not None:
-        layout, sampled_W = tables.side(role).layout, own.sampled_BxKxW[row, turn]
-        slot_W = own.tokens_BxT[row, layout.start(turn) : layout.end(turn)]
+        said_W, sampled_W = own.said_BxKxW[row, turn], own.sampled_BxKxW[row, turn]
         if sampled_W.any():
-            return {"text": tokenizer.decode(slot_W[sampled_W]), "tokens": int(sampled_W.sum())}
+            return {"text": tokenizer.decode(said_W[sampled_W]), "tokens": int(sampled_W.sum())}
         # A regulated seller's, which does not count as said.
-        withdrawn = tokenizer.decode(_until(slot_W, tables.end))
+        withdrawn = tokenizer.decode(_until(said_W, tables.end))
         if tables.params.regulation == "end":
             return {"text": withdrawn}
         told = {"replaced": True, "withdrawn": withdrawn}

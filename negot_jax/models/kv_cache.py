@@ -60,6 +60,30 @@ def widen(cache: Cache, columns: int, group: int = 1) -> Cache:
     )
 
 
+def forget(cache: Cache, rows_B: jax.Array, start: jax.Array, width: int) -> Cache:
+    """Makes `width` columns of some rows padding."""
+    columns_S = jnp.arange(cache.valid_BxS.shape[1])
+    forgotten_BxS = rows_B[:, None] & (columns_S >= start) & (columns_S < start + width)
+    return cache.replace(valid_BxS=cache.valid_BxS & ~forgotten_BxS)
+
+
+def choose(rows_B: jax.Array, cache: Cache, other: Cache, start: jax.Array, width: int) -> Cache:
+    """The cache with the rows that are not chosen as in the other one, which differs from it in `width` columns only."""
+
+    def chosen(x, y, axis):
+        chosen_B = rows_B if x.ndim == 5 else jnp.repeat(rows_B, x.shape[0] // rows_B.size)
+        x_columns, y_columns = (jax.lax.dynamic_slice_in_dim(part, start, width, axis) for part in (x, y))
+        columns = jnp.where(jnp.expand_dims(chosen_B, range(1, x.ndim - (x.ndim == 5))), x_columns, y_columns)
+        return sharding.shard_cache(jax.lax.dynamic_update_slice_in_dim(x, columns, start, axis))
+
+    pick = lambda xs, ys, axis: tuple(chosen(x, y, x.ndim + axis) for x, y in zip(xs, ys, strict=True))
+    return cache.replace(
+        keys=pick(cache.keys, other.keys, -1),
+        values=pick(cache.values, other.values, -2),
+        valid_BxS=jnp.where(rows_B[:, None], cache.valid_BxS, other.valid_BxS),
+    )
+
+
 def apart(config: ModelConfig) -> bool:
     """Whether layers run one after another, each with a cache of its own, and not in a loop over stacked ones.
 

@@ -79,8 +79,10 @@ class Player(Protocol):
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
         """Reads what precedes its message of a turn; where no episode goes on, it does nothing."""
 
-    def withdraw(self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array) -> object:
-        """Forgets its message of a turn where regulation withdrew it."""
+    def withdraw(
+        self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array, stand_in: Chunk
+    ) -> object:
+        """Reads a stand-in, `Layout.stand_in` columns, in place of its message of a turn, where that was withdrawn."""
 
 
 class ScriptedPlayer(NamedTuple):
@@ -201,14 +203,20 @@ class LanguageModelPlayer(NamedTuple):
 
         return jax.lax.cond(heard.valid.any(), read, lambda memory: memory, memory)
 
-    def withdraw(self, tables, memory, turn, withdrawn_B):
-        layout, cache = tables.side(self.role).layout, memory.cache
+    def withdraw(self, tables, memory, turn, withdrawn_B, stand_in):
+        layout = tables.side(self.role).layout
         start = layout.start(turn)
-        slot_BxW = jax.lax.dynamic_slice_in_dim(cache.valid_BxS, start, layout.message, axis=1)
-        kept_BxW = slot_BxW & ~withdrawn_B[:, None]
-        valid_BxS = jax.lax.dynamic_update_slice_in_dim(cache.valid_BxS, kept_BxW, start, axis=1)
-        seen_B = memory.seen_B - slot_BxW.sum(axis=1) + kept_BxW.sum(axis=1)
-        return memory.replace(cache=cache.replace(valid_BxS=valid_BxS), seen_B=seen_B)
+
+        def replace(memory):
+            cache = kv_cache.forget(memory.cache, withdrawn_B, start, layout.message)
+            seen_B = cache.valid_BxS.sum(axis=1)
+            positions = seen_B[:, None] + jnp.cumsum(stand_in.valid, axis=1) - 1
+            read = (stand_in.tokens, positions, stand_in.valid, cache.at(start))
+            _, replaced = transformer.forward(self.config, self.weights, *read)
+            cache = kv_cache.choose(withdrawn_B, replaced, cache, start, layout.stand_in)
+            return memory.replace(cache=cache, seen_B=cache.valid_BxS.sum(axis=1))
+
+        return jax.lax.cond(withdrawn_B.any(), replace, lambda memory: memory, memory)
 
     def _uniforms(self, key, turn, state):
         """The two uniforms per row that draw the token of a column: column -> [2, B]."""

@@ -25,7 +25,8 @@ class Dialogue:
 
     tokens_BxT: int32. valid_BxT: bool, False for padding and for what the model does not read. A buyer's dialogue ends
     with the last reply, which nobody reads. sampled_BxKxW: bool, the seat's own tokens.
-    log_probs_BxKxW, choices_BxKxW: as in `Message`.
+    log_probs_BxKxW, choices_BxKxW: as in `Message`. said_BxKxW: int32, the messages as they were said, those that
+    regulation withdrew among them.
     """
 
     tokens_BxT: jax.Array
@@ -33,6 +34,7 @@ class Dialogue:
     sampled_BxKxW: jax.Array
     log_probs_BxKxW: jax.Array
     choices_BxKxW: jax.Array
+    said_BxKxW: jax.Array
 
 
 @struct.dataclass
@@ -59,14 +61,12 @@ class Trajectory:
 class Seat(NamedTuple):
     """A player, and what it carries from turn to turn; None where it keeps no dialogue.
 
-    memory: the player's own. cut_B: bool, whether the cap ended its last message. stand_in: what the seat reads in
-    place of its last message, where regulation withdrew that.
+    memory: the player's own. cut_B: bool, whether the cap ended its last message.
     """
 
     player: Player
     memory: object = None
     cut_B: jax.Array | None = None
-    stand_in: Chunk | None = None
 
 
 def sample_scenarios(key: jax.Array, tables: Tables, count: int) -> Scenario:
@@ -106,26 +106,29 @@ def rollout(
         seats = [Seat(player, *own) for player, own in zip(players, carried, strict=True)]
         history.append(exchanged)
     exchanged = jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
-    (bids, heard_by_seller), (asks, heard_by_buyer) = exchanged
-    said, heard = (bids, asks), (heard_by_buyer, heard_by_seller)
+    (*bids, heard_by_seller), (*asks, heard_by_buyer) = exchanged
     dialogues = [
-        opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *own)
-        for player, opening, *own in zip(players, openings, said, heard, strict=True)
+        opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *said, heard)
+        for player, opening, said, heard in zip(
+            players, openings, (bids, asks), (heard_by_buyer, heard_by_seller), strict=True
+        )
     ]
     return Trajectory(*dialogues, state)
 
 
 def move(
     key: jax.Array, tables: Tables, turn: jax.Array, seat: Seat, other: Seat, state: GameState
-) -> tuple[Seat, Seat, GameState, tuple[Message | None, Chunk | None]]:
+) -> tuple[Seat, Seat, GameState, tuple[Message | None, Chunk | None, Chunk | None]]:
     """One message of every episode: a seat speaks, its action is played under regulation, the other seat hears it.
 
     Returns:
-      both seats, the new states, and (what was said, what the other seat heard), None for a seat without a dialogue.
+      both seats, the new states, and (what was said, what stands in where that was withdrawn, what the other seat
+      heard), None for a seat without a dialogue; no stand-in for a side that is not regulated.
     """
     player, role, listens = seat.player, seat.player.role, other.player.keeps_dialogue
     width = tables.side(1 - role).layout.reply if listens else 0
     memory, said = player.speak(key, tables, seat.memory, turn, state)
+    stand_in = None
 
     if isinstance(said, Action):  # A script's message is written from its action as played, and needs no parsing.
         stepped, played, _ = _step(tables, state, said)
@@ -143,22 +146,21 @@ def move(
         stepped, played, replaced_B = _step(tables, state, parsed.action)
         relayed = _relay(tables, said, parsed, width) if listens else None
         if role == SELLER:  # The one that is regulated. Both sides read what was played in place of what was said.
-            withdrawn = tables.side(role).layout.withdrawn
-            written = write(tables, role, played, state, max(width, withdrawn))
-            memory = player.withdraw(tables, memory, turn, replaced_B)
+            columns = tables.side(role).layout.stand_in
+            written = write(tables, role, played, state, max(width, columns))
+            stand_in = Chunk(written.tokens[:, :columns], written.valid[:, :columns] & replaced_B[:, None])
+            memory = player.withdraw(tables, memory, turn, replaced_B, stand_in)
             said = said.replace(lengths_B=jnp.where(replaced_B, 0, said.lengths_B), cut_B=said.cut_B & ~replaced_B)
-            stand_in = Chunk(written.tokens[:, :withdrawn], written.valid[:, :withdrawn] & replaced_B[:, None])
-            seat = seat._replace(stand_in=stand_in)
             if listens:
                 relayed = Chunk(*(jnp.where(replaced_B[:, None], *pair) for pair in zip(written, relayed, strict=True)))
     if player.keeps_dialogue:
         seat = seat._replace(memory=memory, cut_B=said.cut_B)
     if not listens:
-        return seat, other, stepped, (said, None)
+        return seat, other, stepped, (said, stand_in, None)
     own_turn = turn + 1 if role == SELLER else turn  # The listener's next one.
     heard = _between(tables, own_turn, other, relayed, stepped)
     other = other._replace(memory=other.player.hear(tables, other.memory, own_turn, heard))
-    return seat, other, stepped, (said, heard)
+    return seat, other, stepped, (said, stand_in, heard)
 
 
 def read(tables: Tables, role: int, message: Message, state: GameState) -> grammar.Parsed:
@@ -188,9 +190,7 @@ def sit(tables: Tables, player: Player, product_P: jax.Array, group: int) -> tup
     opening = Chunk(side.prompts_NxL[product_P], valid)
     if player.role == BUYER:
         opening = _join(opening, _header(side.own_KxH, 0, product_P.size))
-    nothing = jnp.zeros((B, side.layout.withdrawn), jnp.int32)
-    stand_in = Chunk(nothing, nothing > 0)
-    return Seat(player, player.begin(tables, opening, group), jnp.zeros(B, bool), stand_in), opening
+    return Seat(player, player.begin(tables, opening, group), jnp.zeros(B, bool)), opening
 
 
 def _between(tables: Tables, turn: jax.Array, seat: Seat, relayed: Chunk, state: GameState) -> Chunk:
@@ -199,7 +199,7 @@ def _between(tables: Tables, turn: jax.Array, seat: Seat, relayed: Chunk, state:
     cut = jnp.repeat(seat.cut_B[:, None], side.layout.closing, axis=1)
     closing = Chunk(jnp.full(cut.shape, tables.end), cut)
     other, own = (_header(table, turn, B) for table in (side.other_KxJ, side.own_KxH))
-    heard = functools.reduce(_join, [closing, seat.stand_in, other, relayed, own])
+    heard = functools.reduce(_join, [closing, other, relayed, own])
     return heard._replace(valid=heard.valid & (state.end == End.ONGOING)[:, None])
 
 
@@ -232,22 +232,27 @@ def _join(first: Chunk, second: Chunk) -> Chunk:
     return Chunk(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
 
 
-def _dialogue(role: int, prompt: Chunk, said: Message, heard: Chunk) -> Dialogue:
+def _dialogue(role: int, prompt: Chunk, said: Message, stand_in: Chunk | None, heard: Chunk) -> Dialogue:
     """All columns of one seat, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
-    said, heard = (jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), by_turn) for by_turn in (said, heard))
-    spoken_BxKxW = jnp.arange(said.tokens_BxW.shape[-1]) < said.lengths_B[..., None]
-    B = spoken_BxKxW.shape[0]
+    said, stand_in, heard = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (said, stand_in, heard))
+    B, K, W = said.tokens_BxW.shape
+    spoken_BxKxW = jnp.arange(W) < said.lengths_B[..., None]
+    slot = Chunk(said.tokens_BxW, spoken_BxKxW)
+    if stand_in is not None:
+        tokens, valid = (jnp.pad(x, ((0, 0), (0, 0), (0, W - x.shape[-1]))) for x in stand_in)
+        slot = Chunk(jnp.where(valid.any(axis=2, keepdims=True), tokens, slot.tokens), slot.valid | valid)
 
     def columns(first, own, other):
         turn = [own, other] if role == BUYER else [other, own]
         return jnp.concatenate([first, jnp.concatenate(turn, axis=2).reshape(B, -1)], axis=1)
 
     return Dialogue(
-        tokens_BxT=columns(prompt.tokens, said.tokens_BxW, heard.tokens),
-        valid_BxT=columns(prompt.valid, spoken_BxKxW, heard.valid),
+        tokens_BxT=columns(prompt.tokens, slot.tokens, heard.tokens),
+        valid_BxT=columns(prompt.valid, slot.valid, heard.valid),
         sampled_BxKxW=spoken_BxKxW,
         log_probs_BxKxW=said.log_probs_BxW,
         choices_BxKxW=said.choices_BxW,
+        said_BxKxW=said.tokens_BxW,
     )
 
 

@@ -97,7 +97,7 @@ def build_tables(
     }
     copied = relay.build(tokenizer, dialect.end)
 
-    def side(role: int, name: str, message: int, decoding: Decoding, withdrawn: int, reply: int) -> Side:
+    def side(role: int, name: str, message: int, decoding: Decoding, stand_in: int, reply: int) -> Side:
         form, shortest = None, book[role].width
         if decoding == "constrained":
             forced = language.force_deal_price
@@ -123,9 +123,9 @@ def build_tables(
                 own=own.shape[1],
                 message=message,
                 closing=int(dialect.closes),
-                withdrawn=withdrawn,
                 other=other.shape[1],
                 reply=reply,
+                stand_in=stand_in,
                 turns=game.turns,
             ),
         )

@@ -14,13 +14,13 @@ from tests.rl import small
 
 
 def test_columns_follow_one_another():
-    buyer = Layout(role=BUYER, prompt=10, own=2, message=5, closing=0, withdrawn=0, other=1, reply=4, turns=3)
+    buyer = Layout(role=BUYER, prompt=10, own=2, message=5, closing=0, other=1, reply=4, stand_in=0, turns=3)
     assert buyer.start(0) == 12  # Prompt, then the buyer's header.
     assert [buyer.start(k + 1) - buyer.end(k) for k in range(2)] == [7, 7]  # Seller's header, reply, buyer's header.
     assert buyer.columns == buyer.end(2) == 12 + 3 * 5 + 2 * 7
-    seller = dataclasses.replace(buyer, role=SELLER, closing=1, withdrawn=3)
-    assert seller.start(0) == 10 + 11  # Prompt, then what the buyer says, which it always hears first.
-    assert seller.columns == 10 + 3 * (11 + 5)
+    seller = dataclasses.replace(buyer, role=SELLER, closing=1)
+    assert seller.start(0) == 10 + 8  # Prompt, then what the buyer says, which it always hears first.
+    assert seller.columns == 10 + 3 * (8 + 5)
 
 
 def test_prompts_and_codes_are_the_catalogs(world):
