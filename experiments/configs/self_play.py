@@ -16,6 +16,6 @@ def get_config() -> config_dict.ConfigDict:
     config.learner.role = "both"
     config.buyer.model = "own"
     config.seller.update(model="own", message_tokens=24, decoding="constrained")
-    config.learner.update(scenarios=16)
+    config.learner.update(scenarios=16, micro_batches=4)
     config.training.update(iterations=60, checkpoint_every=20)
     return config
