@@ -68,7 +68,7 @@ def forget(cache: Cache, rows_B: jax.Array, start: jax.Array, width: int) -> Cac
 
 
 def choose(rows_B: jax.Array, cache: Cache, other: Cache, start: jax.Array, width: int) -> Cache:
-    """The cache with the rows that are not chosen as in the other one, which differs from it in `width` columns only."""
+    """The cache, but the rows not chosen as in another one, which differs from it in `width` columns only."""
 
     def chosen(x, y, axis):
         chosen_B = rows_B if x.ndim == 5 else jnp.repeat(rows_B, x.shape[0] // rows_B.size)

@@ -236,7 +236,7 @@ def _move(who, data, tables, turn, key, board):
     """The board after one message; its tokens and lengths, None unless a model spoke; and the words of its action."""
     seats, role = who
     sat = [Seat(player, *own) for player, own in zip(_players(seats, data, tables), board.carried, strict=True)]
-    seat, other, state, (said, _) = rollout.move(key, tables, turn, sat[role], sat[1 - role], board.state)
+    seat, other, state, (said, *_) = rollout.move(key, tables, turn, sat[role], sat[1 - role], board.state)
     played = Action(*(history[:, turn, role] for history in (state.kinds, state.prices, state.acts)))
     book = tables.buyer_book if role == BUYER else tables.seller_book
     written = write(tables, role, played, board.state, book.width)
