@@ -1,12 +1,10 @@
 """From a published checkpoint to a training run and back: trained here, exported, and loaded by `transformers`."""
 
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tokenizers
 
 from experiments.configs import gemma3_27b, paper_30b, qwen3_4b, smollm2_135m
 from negot_jax import run
@@ -52,14 +50,6 @@ CASES = {
 }
 
 
-def _checkpoint(case: str, tokenizer, folder: pathlib.Path) -> pathlib.Path:
-    """A random checkpoint with the tokenizer of its family; its vocabulary is padded, as published ones are."""
-    path = tokenizer(folder)
-    size = tokenizers.Tokenizer.from_file(str(path)).get_vocab_size() + 5
-    family, settings = published.CASES[case]
-    return published.save(published.make(published.Case(family, settings | {"vocab_size": size})), folder)
-
-
 def _config(module, method: str, **overrides) -> Config:
     return override(load(module.get_config(method)), OVERRIDES | overrides)
 
@@ -84,7 +74,7 @@ def test_trained_here_and_greedy_there(name, tmp_path):
     case, tokenizer, module, method = CASES[name]
     folder = tmp_path / "model"
     folder.mkdir()
-    checkpoint = str(_checkpoint(case, tokenizer, folder))
+    checkpoint = str(published.with_tokenizer(case, tokenizer, folder))
     buyer = run.build(_config(module, method, **{"model.checkpoint": checkpoint}), tmp_path / "run")
     parts = buyer.parts
     assert parts.dialect.form.end == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
@@ -122,7 +112,7 @@ def test_a_seller_of_another_tokenizer_is_refused(tmp_path):
     folders = {name: tmp_path / name for name in ("buyer", "seller")}
     for (name, folder), make in zip(folders.items(), (vocabularies.qwen3, vocabularies.gemma3), strict=True):
         folder.mkdir()
-        _checkpoint("qwen3-tied-6-heads" if name == "buyer" else "gemma3-7-layers", make, folder)
+        published.with_tokenizer("qwen3-tied-6-heads" if name == "buyer" else "gemma3-7-layers", make, folder)
     seller = {"seller.model": "own", "seller.checkpoint": str(folders["seller"])}
     config = _config(qwen3_4b, "lora", **seller, **{"model.checkpoint": str(folders["buyer"])})
     with pytest.raises(ValueError, match="seller.checkpoint=.* another tokenizer"):

@@ -190,9 +190,10 @@ def paragraph(summary: Summary, side: str = "buyer") -> str:
     scripted = [row for row in summary.differences if row.kind in ("scripted", "tuned")]
     if summary.reference in summary.gaps:
         share = summary.headroom.get(summary.reference)
+        baseline = "the tuned schedule" if side == "buyer" else "the first scripted seller"
         told.append(
             f"The best response found earns {plain(summary.gaps[summary.reference])} more"
-            + ("." if share is None else f"; of its headroom over the tuned schedule {percent(share)} % is recovered.")
+            + ("." if share is None else f"; of its headroom over {baseline} {percent(share)} % is recovered.")
         )
     elif scripted:
         best = max(scripted, key=lambda row: summary.metrics[row]["reward"].value)
@@ -214,7 +215,7 @@ def caption(summary: Summary, settings: Settings) -> str:
         f"prices {prices}, decoding {decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
-        "MI / CI: products whose budget is above / below the cost." + _bounds(settings)
+        "MI / CI: products whose budget is above / below the cost." + _bounds(summary, settings)
     )
 
 
@@ -223,8 +224,8 @@ def _other(settings: Settings) -> str:
     return f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
 
 
-def _bounds(settings: Settings) -> str:
-    if settings.buyer:
+def _bounds(summary: Summary, settings: Settings) -> str:
+    if settings.buyer and summary.gaps:
         return (
             " Best response: the best ladders of asks found against these buyers, on the training products. Headroom: "
             "what it earns more than the first scripted seller."

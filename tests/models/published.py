@@ -4,6 +4,7 @@ import pathlib
 from typing import NamedTuple
 
 import pytest
+import tokenizers
 
 torch = pytest.importorskip("torch", reason="install '.[test]': torch and transformers are the reference")
 transformers = pytest.importorskip("transformers", reason="install '.[test]': torch and transformers are the reference")
@@ -82,3 +83,11 @@ def save(model: "transformers.PreTrainedModel", folder: pathlib.Path, **options)
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder, **options)
     return folder
+
+
+def with_tokenizer(name: str, tokenizer, folder: pathlib.Path) -> pathlib.Path:
+    """A random checkpoint of a case, with a tokenizer that `tokenizer` writes; its vocabulary is padded, as published
+    ones are."""
+    size = tokenizers.Tokenizer.from_file(str(tokenizer(folder))).get_vocab_size() + 5
+    case = CASES[name]
+    return save(make(case._replace(settings=case.settings | {"vocab_size": size})), folder)
