@@ -1,6 +1,5 @@
 """From a published checkpoint to a training run and back: trained here, exported, and loaded by `transformers`."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
