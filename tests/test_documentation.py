@@ -26,6 +26,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_json(page):
     assert page.read_text() == published.rendered(page.read_text())
+    assert not re.search(r"^\|.*\|\n[^|\n]", page.read_text(), re.MULTILINE), "no blank line after a table"
 
 
 def test_every_result_is_shown_and_says_how_it_was_measured():
