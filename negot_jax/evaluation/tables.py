@@ -54,16 +54,16 @@ class Settings:
 
 
 def plain(interval: Interval) -> str:
-    return f"{interval.value:.3f} [{_short(f'{interval.low:.3f}')}, {_short(f'{interval.high:.3f}')}]"
+    return f"{interval.value:z.3f} [{_short(f'{interval.low:z.3f}')}, {_short(f'{interval.high:z.3f}')}]"
 
 
 def signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{_short(f'{interval.low:+.3f}')}, {_short(f'{interval.high:+.3f}')}]"
+    return f"{interval.value:+z.3f} [{_short(f'{interval.low:+z.3f}')}, {_short(f'{interval.high:+z.3f}')}]"
 
 
 def percent(interval: Interval) -> str:
-    low, high = (f"{100 * bound:.{0 if 0.1 <= bound <= 0.99 else 1}f}" for bound in (interval.low, interval.high))
-    return f"{100 * interval.value:.1f} [{low}, {high}]"
+    low, high = (f"{100 * bound:z.{0 if 0.1 <= bound <= 0.99 else 1}f}" for bound in (interval.low, interval.high))
+    return f"{100 * interval.value:z.1f} [{low}, {high}]"
 
 
 def hits(interval: Interval) -> str:

@@ -57,6 +57,7 @@ def test_every_column_is_a_metric_of_the_game():
         (tables.plain, Interval(0.7664, 0.741, 1.0, 9), "0.766 [.741, 1.000]"),
         (tables.plain, Interval(-0.113, -0.2, 10.0, 9), "-0.113 [-.200, 10.000]"),
         (tables.signed, Interval(0.1, -0.05, 0.25, 9), "+0.100 [-.050, +.250]"),
+        (tables.signed, Interval(-0.0001, -0.0002, 0.0001, 9), "+0.000 [+.000, +.000]"),
         (tables.percent, Interval(0.9199, 0.901, 0.996, 9), "92.0 [90, 99.6]"),
         (tables.percent, Interval(0.001, 0.0, 0.003, 9), "0.1 [0.0, 0.3]"),
         (tables.percent, Interval(1.0, 1.0, 1.0, 9), "100.0 [100.0, 100.0]"),
