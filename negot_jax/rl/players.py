@@ -79,10 +79,8 @@ class Player(Protocol):
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
         """Reads what precedes its message of a turn; where no episode goes on, it does nothing."""
 
-    def withdraw(
-        self, tables: Tables, memory: object, turn: jax.Array, withdrawn_B: jax.Array, stand_in: Chunk
-    ) -> object:
-        """Reads a stand-in, `Layout.stand_in` columns, in place of its message of a turn, where that was withdrawn."""
+    def withdraw(self, tables: Tables, memory: object, turn: jax.Array, stand_in: Chunk) -> object:
+        """Reads a stand-in [B, `Layout.stand_in`] in place of its message of a turn, in rows where there is one."""
 
 
 class ScriptedPlayer(NamedTuple):
@@ -203,8 +201,8 @@ class LanguageModelPlayer(NamedTuple):
 
         return jax.lax.cond(heard.valid.any(), read, lambda memory: memory, memory)
 
-    def withdraw(self, tables, memory, turn, withdrawn_B, stand_in):
-        layout = tables.side(self.role).layout
+    def withdraw(self, tables, memory, turn, stand_in):
+        layout, withdrawn_B = tables.side(self.role).layout, stand_in.valid.any(axis=1)
         start = layout.start(turn)
 
         def replace(memory):

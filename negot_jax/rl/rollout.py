@@ -123,7 +123,7 @@ def move(
 
     Returns:
       both seats, the new states, and (what was said, what stands in where that was withdrawn, what the other seat
-      heard), None for a seat without a dialogue; no stand-in for a side that is not regulated.
+      heard), None for a seat without a dialogue; no stand-in for a side that is not regulated, or in a finished game.
     """
     player, role, listens = seat.player, seat.player.role, other.player.keeps_dialogue
     width = tables.side(1 - role).layout.reply if listens else 0
@@ -148,8 +148,9 @@ def move(
         if role == SELLER:  # The one that is regulated. Both sides read what was played in place of what was said.
             columns = tables.side(role).layout.stand_in
             written = write(tables, role, played, state, max(width, columns))
-            stand_in = Chunk(written.tokens[:, :columns], written.valid[:, :columns] & replaced_B[:, None])
-            memory = player.withdraw(tables, memory, turn, replaced_B, stand_in)
+            reads_on_B = replaced_B & (stepped.end == End.ONGOING)
+            stand_in = Chunk(written.tokens[:, :columns], written.valid[:, :columns] & reads_on_B[:, None])
+            memory = player.withdraw(tables, memory, turn, stand_in)
             said = said.replace(lengths_B=jnp.where(replaced_B, 0, said.lengths_B), cut_B=said.cut_B & ~replaced_B)
             if listens:
                 relayed = Chunk(*(jnp.where(replaced_B[:, None], *pair) for pair in zip(written, relayed, strict=True)))
@@ -235,7 +236,7 @@ def _join(first: Chunk, second: Chunk) -> Chunk:
 def _dialogue(role: int, prompt: Chunk, said: Message, stand_in: Chunk | None, heard: Chunk) -> Dialogue:
     """All columns of one seat, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
     said, stand_in, heard = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (said, stand_in, heard))
-    B, K, W = said.tokens_BxW.shape
+    B, _, W = said.tokens_BxW.shape
     spoken_BxKxW = jnp.arange(W) < said.lengths_B[..., None]
     slot = Chunk(said.tokens_BxW, spoken_BxKxW)
     if stand_in is not None:

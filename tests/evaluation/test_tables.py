@@ -109,6 +109,13 @@ def test_caption_names_what_flatters_the_numbers(summary):
         assert fact in caption
 
 
+def test_the_best_response_is_explained_only_where_it_is_shown(summary):
+    sellers = dataclasses.replace(SETTINGS, seller="", buyer="linear")
+    for gaps in ({summary.reference: Interval(0.1, 0.0, 0.2, 9)}, {}):
+        caption = tables.caption(dataclasses.replace(summary, gaps=gaps), sellers)
+        assert ("best ladders of asks" in caption) == bool(gaps)
+
+
 def test_saved_json_holds_everything_and_no_nan(summary, tmp_path):
     tables.save(tmp_path / "report", summary, SETTINGS)
     saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())

@@ -35,5 +35,5 @@ class Recital:
     def hear(self, tables, memory, turn, heard):
         return memory
 
-    def withdraw(self, tables, memory, turn, withdrawn_B, stand_in):
+    def withdraw(self, tables, memory, turn, stand_in):
         return memory
