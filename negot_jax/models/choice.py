@@ -7,7 +7,7 @@ from negot_jax.config import field
 from negot_jax.models import hf_config
 from negot_jax.models.presets import PRESETS, LoraConfig, ModelConfig, preset
 
-_OURS = ("dtype", "remat", "lora")  # How a model computes, not what it is.
+_OURS = ("dtype", "matmul", "remat", "lora")  # How a model computes, not what it is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,9 @@ class ModelChoice:
     window: int | None = field(None, "tokens that a local layer sees")
     vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, and no other will do")
     dtype: Literal["float32", "bfloat16"] | None = field(None, "type of activations and cache")
+    matmul: Literal["float32", "bfloat16"] | None = field(
+        None, "type in which activations are multiplied by weights, summed in float32; None takes dtype"
+    )
     remat: Literal["none", "dots", "full"] | None = field(
         None, "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
     )

@@ -109,7 +109,8 @@ def apply_experts(
     experts and the same tokens, and the results add up to the whole: `jax.lax.psum(..., axis)`.
 
     Args:
-      experts: gate [E, D, F], up [E, D, F], down [E, F, D] of the experts first, ..., first + E - 1.
+      experts: gate [E, D, F], up [E, D, F], down [E, F, D] of the experts first, ..., first + E - 1; in their type
+      products are computed.
       adapters: by the same names, low-rank adapters {"a": [E, in, r], "b": [E, r, out], "scale": []}.
       first: the number of the first expert given.
     """
@@ -121,12 +122,13 @@ def apply_experts(
     sizes_E = jnp.sum(expert_R == jnp.arange(count)[:, None], axis=1, dtype=jnp.int32)  # bincount would scatter.
 
     def product(x_RxI, name):
-        grouped = lambda x, matrices: jax.lax.ragged_dot(x, matrices.astype(x.dtype), sizes_E)
-        y_RxO = grouped(x_RxI, experts[name])
+        matrices = experts[name]
+        grouped = lambda x, y: jax.lax.ragged_dot(x.astype(matrices.dtype), y.astype(matrices.dtype), sizes_E)
+        y_RxO = grouped(x_RxI, matrices)
         if name in adapters:
             low = grouped(x_RxI, adapters[name]["a"]) * adapters[name]["scale"]
-            y_RxO += grouped(low.astype(x_RxI.dtype), adapters[name]["b"])
-        return y_RxO
+            y_RxO += grouped(low, adapters[name]["b"])
+        return y_RxO.astype(x_RxI.dtype)
 
     back_R = jnp.argsort(order_R)
     sorted_RxD = permute(jnp.repeat(x_NxD, active, axis=0), order_R, back_R)

@@ -83,6 +83,9 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = field(
         "float32", "type of activations and cache; weights keep the type they were made or loaded with"
     )
+    matmul: Literal["float32", "bfloat16"] | None = field(
+        None, "type in which activations are multiplied by weights, summed in float32; None takes dtype"
+    )
     remat: Literal["none", "dots", "full"] = field(
         "none", "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
     )
@@ -110,9 +113,15 @@ class ModelConfig:
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
         for item in dataclasses.fields(self):
-            value, known = getattr(self, item.name), typing.get_args(item.type)
-            if typing.get_origin(item.type) is Literal and value not in known:
+            value, kinds = getattr(self, item.name), (item.type, *typing.get_args(item.type))
+            known = [name for kind in kinds if typing.get_origin(kind) is Literal for name in typing.get_args(kind)]
+            if known and value not in known and value != item.default:
                 raise ValueError(f"model.{item.name}={value!r}: use one of {', '.join(map(repr, known))}.")
+
+    @property
+    def products(self) -> str:
+        """The type in which activations are multiplied by weights."""
+        return self.matmul or self.dtype
 
     @property
     def is_local(self) -> tuple[bool, ...]:

@@ -139,7 +139,7 @@ class Program:
           sampling: how the learner draws its tokens; None for `self.sampling`.
         """
         frozen = self._gathered(frozen)
-        weights = self.whole(sharding.gather_weights(trained, self.model.dtype), frozen)
+        weights = self.whole(sharding.gather_weights(trained, self.model.products), frozen)
         learner = LanguageModelPlayer(self.role, self.model, weights, sampling or self.sampling)
         seated = (learner, self._opponent(frozen, tables))
         return seated if self.role == BUYER else seated[::-1]
@@ -172,8 +172,8 @@ class Program:
 
     def _gathered(self, frozen: Frozen) -> Frozen:
         """Weights for decoding, see `sharding.gather_weights`; each only once, however many players share it."""
-        base, opponent = sharding.gather_weights(frozen.base, self.model.dtype), frozen.opponent
-        return Frozen(base=base, opponent=opponent and sharding.gather_weights(opponent, self.opponent.model.dtype))
+        base, opponent = sharding.gather_weights(frozen.base, self.model.products), frozen.opponent
+        return Frozen(base=base, opponent=opponent and sharding.gather_weights(opponent, self.opponent.model.products))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -82,8 +82,10 @@ def clone_step(
     seller = players.scripted_seller(tables, keeps_dialogue=role == SELLER)
     dialogues = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller).dialogue(role)
 
+    frozen = sharding.gather_weights(base, model.products)
+
     def loss(trained: Weights, part: rollout.Dialogue):
-        weights = lora.join(trained, base)
+        weights = lora.join(trained, frozen)
         scores = scoring.score_messages(model, weights, tables.side(role).layout, part, None, 1.0)
         return losses.masked(-scores.log_probs, part.sampled_BxKxW.reshape(scores.log_probs.shape)), {}
 

@@ -51,6 +51,7 @@ def test_an_unknown_preset_names_the_nearest():
         ({"heads": 4, "kv_heads": 3}, r"model\.kv_heads=3 does not divide model\.heads=4.*divisor of 4"),
         ({"head_dim": 15}, r"model\.head_dim=15 is odd"),
         ({"dtype": "float16"}, r"model\.dtype='float16'.*'bfloat16'"),
+        ({"matmul": "float16"}, r"model\.matmul='float16'.*'bfloat16'"),
         ({"remat": "all"}, r"model\.remat='all'.*'full'"),
         ({"activation": "relu"}, r"model\.activation='relu'.*'gelu'"),
         ({"window": 4}, r"model\.window=4, model\.local_layers=\(False,\).*Set both"),

@@ -221,6 +221,29 @@ def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, who
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("name", [None, "experts"])
+def test_products_in_bfloat16_leave_activations_and_gradients_in_float32(name, batch):
+    exact = OTHERS.get(name, CONFIG)
+    weights, config = _random_weights(exact), dataclasses.replace(exact, matmul="bfloat16")
+
+    def loss(weights, config):
+        hidden, cache = transformer.forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
+        assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype("float32")}
+        return jnp.where(batch[2][..., None], transformer.logits(config, weights, hidden), 0).var()
+
+    rounded, whole = (jax.grad(loss)(weights, config) for config in (config, exact))
+    for low, high in zip(jax.tree.leaves(rounded), jax.tree.leaves(whole), strict=True):
+        assert low.dtype == high.dtype == jnp.float32
+        assert 0 < jnp.linalg.norm(low - high) < 0.1 * jnp.linalg.norm(high)
+
+
+def test_a_product_of_bfloat16_is_summed_in_float32_and_so_are_its_gradients(weights, batch):
+    config = dataclasses.replace(CONFIG, matmul="bfloat16")
+    program = jax.make_jaxpr(jax.grad(lambda x: transformer.forward(config, x, *batch)[0].sum()))(weights)
+    text = str(program)
+    assert text.count("preferred_element_type=float32") >= 12  # Seven matrices, and what comes back through them.
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_counted_and_untied_ones_used(tied):
     config = dataclasses.replace(CONFIG, tied_embedding=tied)
