@@ -30,12 +30,13 @@ OVERRIDES = {
     "language.decoding": "constrained",
     "seller.message_tokens": TOKENS,
     "model.dtype": "float32",
+    "model.matmul": "float32",
     "warm_start.steps": 0,
     "algorithm.importance_cap": 2.0,
     "learner.scenarios": 4,
     "learner.group": 2,
-    "learner.minibatches": 1,
-    "learner.micro_batches": 2,
+    "learner.minibatches": 2,
+    "learner.micro_batches": 1,
     "optimizer.learning_rate": 0.01,
     "training.iterations": 3,
     "training.checkpoint_every": 2,
@@ -69,7 +70,7 @@ def _greedy_message(parts: Parts, weights) -> tuple[list[int], list[int]]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "llama-scripted" else pytest.mark.slow) for name in CASES]
 )
-def test_trained_here_and_greedy_there(name, tmp_path):
+def test_trained_here_and_greedy_there(name, tmp_path, capsys):
     case, tokenizer, module, method = CASES[name]
     folder = tmp_path / "model"
     folder.mkdir()
@@ -78,6 +79,7 @@ def test_trained_here_and_greedy_there(name, tmp_path):
     parts = buyer.parts
     assert parts.dialect.form.end == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
     buyer.train()
+    assert ("--config.model.replay_experts prevents it" in capsys.readouterr().out) == (name == "moe-lora")
     curves = read_csv(tmp_path / "run/metrics.csv")
     assert len(curves["loss"]) == 3 and (curves["sampler_gap"] < 1e-4).all()
     assert "importance_weight" in curves and not (tmp_path / "run/warm_start").exists()

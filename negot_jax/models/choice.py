@@ -7,7 +7,7 @@ from negot_jax.config import field
 from negot_jax.models import hf_config
 from negot_jax.models.presets import PRESETS, LoraConfig, ModelConfig, preset
 
-_OURS = ("dtype", "matmul", "remat", "lora")  # How a model computes, not what it is.
+_OURS = ("dtype", "matmul", "remat", "replay_experts", "lora")  # How a model computes, not what it is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,9 @@ class ModelChoice:
     )
     remat: Literal["none", "dots", "full"] | None = field(
         None, "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
+    )
+    replay_experts: bool = field(
+        False, "whether training sends a token to the experts that it passed in sampling (R3), not to those it picks"
     )
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters; with them nothing else of the model is trained")
 

@@ -27,14 +27,26 @@ class Routes(NamedTuple):
     weights_NxK: jax.Array
 
 
-def route(x_NxD: jax.Array, router_DxE: jax.Array, active: int, normalized: bool = True) -> Routes:
+def route(
+    x_NxD: jax.Array, router_DxE: jax.Array, active: int, normalized: bool = True, given_NxK: jax.Array | None = None
+) -> tuple[Routes, jax.Array]:
     """The most likely experts of each token, in float32: rounding must not choose the expert.
 
-    normalized: whether a token's weights are scaled to sum to 1, or are the experts' probabilities.
+    Args:
+      normalized: whether a token's weights are scaled to sum to 1, or are the experts' probabilities.
+      given_NxK: experts to take in place of the most likely ones; their weights are still the router's.
+
+    Returns:
+      the routes; and the most likely experts, int32[N, K].
     """
     scores = jnp.dot(x_NxD.astype(jnp.float32), router_DxE.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
-    likely, experts = jax.lax.top_k(jax.nn.softmax(scores), active)
-    return Routes(experts, likely / likely.sum(axis=-1, keepdims=True) if normalized else likely)
+    probabilities = jax.nn.softmax(scores)
+    weights, picked_NxK = jax.lax.top_k(probabilities, active)
+    experts = picked_NxK
+    if given_NxK is not None:
+        experts = given_NxK.astype(jnp.int32)
+        weights = jnp.take_along_axis(probabilities, experts, axis=-1)
+    return Routes(experts, weights / weights.sum(axis=-1, keepdims=True) if normalized else weights), picked_NxK
 
 
 def mix(
@@ -44,8 +56,10 @@ def mix(
     experts: dict[str, jax.Array],
     adapters: dict[str, dict[str, jax.Array]],
     normalized: bool = True,
-) -> jax.Array:
-    """Sends each token through its experts, [N, D]; arguments as in `route` and `apply_experts`.
+    given_NxK: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Sends each token through its experts, [N, D], and says which are likeliest, [N, K]; arguments as in `route` and
+    `apply_experts`.
 
     On a mesh the experts stay where they are, and the tokens come to them: each device reads the tokens of all devices
     along `expert`, adds up what its own experts make of them, and gets back the sum of its own tokens. Of a 30B-A3B
@@ -55,34 +69,39 @@ def mix(
     adapters = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
-        return apply_experts(x_NxD, route(x_NxD, router_DxE, active, normalized), experts, adapters)
+        routes, picked_NxK = route(x_NxD, router_DxE, active, normalized, given_NxK)
+        return apply_experts(x_NxD, routes, experts, adapters), picked_NxK
     parts = math.prod(mesh.shape[name] for name in ROWS)
     N = x_NxD.shape[0]
-    padded = jnp.pad(x_NxD, ((0, -N % parts), (0, 0)))  # A batch whose rows the devices do not divide.
+    tokens = (x_NxD,) if given_NxK is None else (x_NxD, given_NxK)
+    padded = tuple(jnp.pad(x, ((0, -N % parts), (0, 0))) for x in tokens)  # Rows that the devices do not divide.
     of_layer = lambda name: P(*sharding.drop_axis(FSDP, sharding.spec(name, 4))[1:])
     specs = {name: of_layer(f"blocks.mlp.{name}") for name in experts}
     adapter_specs = {
         name: {part: of_layer(f"lora.{name}.{part}") for part in ("a", "b")} | {"scale": P()} for name in adapters
     }
-    in_specs = (P(ROWS), P(), specs, adapter_specs)
+    in_specs = ((P(ROWS),) * len(tokens), P(), specs, adapter_specs)
 
-    def local(x_nxD, router_DxE, experts, adapters):
-        def read(x_nxD):
-            routes = route(x_nxD, router_DxE, active, normalized)
+    def local(tokens, router_DxE, experts, adapters):
+        def read(tokens):
+            x_nxD, *given = tokens
+            routes, picked_nxK = route(x_nxD, router_DxE, active, normalized, *given)
             theirs, routes = jax.tree.map(lambda x: jax.lax.all_gather(x, EXPERT, tiled=True), (x_nxD, routes))
             first = jax.lax.axis_index(EXPERT) * experts["gate"].shape[0]
             mixed = apply_experts(theirs, routes, experts, adapters, first)
-            return jax.lax.psum_scatter(jax.lax.psum(mixed, TENSOR), EXPERT, tiled=True)
+            return jax.lax.psum_scatter(jax.lax.psum(mixed, TENSOR), EXPERT, tiled=True), picked_nxK
 
-        n, D = x_nxD.shape
+        n = tokens[0].shape[0]
         pieces = next(
             count for count in range(1, n + 1) if n % count == 0 and n * mesh.shape[EXPERT] <= count * _TOKENS
         )
         if pieces == 1:
-            return read(x_nxD)
-        return jax.lax.map(jax.checkpoint(read), x_nxD.reshape(pieces, -1, D)).reshape(n, D)
+            return read(tokens)
+        parts = jax.lax.map(jax.checkpoint(read), jax.tree.map(lambda x: x.reshape(pieces, -1, x.shape[1]), tokens))
+        return jax.tree.map(lambda x: x.reshape(n, x.shape[2]), parts)
 
-    return jax.shard_map(local, in_specs=in_specs, out_specs=P(ROWS))(padded, router_DxE, experts, adapters)[:N]
+    run = jax.shard_map(local, in_specs=in_specs, out_specs=(P(ROWS), P(ROWS)))
+    return jax.tree.map(lambda x: x[:N], run(padded, router_DxE, experts, adapters))
 
 
 @jax.custom_vjp

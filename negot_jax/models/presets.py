@@ -89,6 +89,9 @@ class ModelConfig:
     remat: Literal["none", "dots", "full"] = field(
         "none", "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
     )
+    replay_experts: bool = field(
+        False, "whether training sends a token to the experts that it passed in sampling (R3), not to those it picks"
+    )
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters")
 
     def __post_init__(self):
@@ -112,6 +115,8 @@ class ModelConfig:
                 f"model.active_experts={self.active_experts}, model.experts={self.experts}: a token passes through at "
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
+        if self.replay_experts and not self.experts:
+            raise ValueError("model.replay_experts=True, but the model has no experts. Leave it out.")
         for item in dataclasses.fields(self):
             value, kinds = getattr(self, item.name), (item.type, *typing.get_args(item.type))
             known = [name for kind in kinds if typing.get_origin(kind) is Literal for name in typing.get_args(kind)]
@@ -122,6 +127,11 @@ class ModelConfig:
     def products(self) -> str:
         """The type in which activations are multiplied by weights."""
         return self.matmul or self.dtype
+
+    @property
+    def expert_ids(self) -> str:
+        """The type that numbers experts."""
+        return "uint8" if self.experts <= 256 else "uint16"
 
     @property
     def is_local(self) -> tuple[bool, ...]:

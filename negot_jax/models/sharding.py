@@ -179,17 +179,20 @@ def replicate(tree):
     return jax.tree.map(lambda x: _constrain(x, P()), tree)
 
 
-def gather_weights(tree, dtype):
-    """Inside a program: all-gathers (and casts) weights that `fsdp` shards, once before decoding.
+def cast_weights(tree, dtype):
+    """Casts the weights that `fsdp` shards, which are the large ones; else every use would cast them again."""
+    is_large = lambda path, x: FSDP in spec(leaf_name(path), x.ndim)
+    return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if is_large(path, x) else x, tree)
 
-    Otherwise every decoding step would gather them again. Weights that `fsdp` does not shard stay as they are.
-    """
+
+def gather_weights(tree, dtype):
+    """Inside a program: casts weights and all-gathers them, once before decoding; else every step would do so again."""
 
     def gathered(path, x):
         wanted = spec(leaf_name(path), x.ndim)
-        return _constrain(x.astype(dtype), drop_axis(FSDP, wanted)) if FSDP in wanted else x
+        return _constrain(x, drop_axis(FSDP, wanted)) if FSDP in wanted else x
 
-    return jax.tree_util.tree_map_with_path(gathered, tree)
+    return jax.tree_util.tree_map_with_path(gathered, cast_weights(tree, dtype))
 
 
 def drop_axis(axis: str, wanted: P) -> P:

@@ -12,6 +12,7 @@ V vocabulary.
 
 import functools
 import math
+from typing import NamedTuple
 
 from flax import nnx
 import jax
@@ -19,12 +20,13 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.models import embedding, lora, moe, rope, sharding
-from negot_jax.models.kv_cache import Cache, apart, stacks_of
+from negot_jax.models import embedding, kv_cache, lora, moe, rope, sharding
+from negot_jax.models.kv_cache import Cache
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
 
+_SHALLOW = 8  # Layers up to which a CPU, without a cache, runs one after another, not in a loop: it compiles them all.
 _PRODUCT = "product"  # What remat="dots" saves.
 _NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
 
@@ -164,11 +166,14 @@ class Experts(nnx.Module):
         self.down = nnx.Param(down(rngs.params(), (E, F, D)))
         self.active, self.normalized, self.products = config.active_experts, config.normalized_experts, config.products
 
-    def __call__(self, x, adapters):
+    def __call__(self, x, adapters, given_BxTxk):
+        """What the experts make of x, and which the router picks, [B, T, k]; given: those to take instead, or None."""
         x_NxD = x.reshape(-1, x.shape[-1])
+        given_Nxk = None if given_BxTxk is None else given_BxTxk.reshape(-1, self.active)
         matrices = {"gate": self.gate, "up": self.up, "down": self.down}
         experts = {name: matrix[...].astype(self.products) for name, matrix in matrices.items()}
-        return moe.mix(x_NxD, self.router[...], self.active, experts, adapters, self.normalized).reshape(x.shape)
+        mixed, picked = moe.mix(x_NxD, self.router[...], self.active, experts, adapters, self.normalized, given_Nxk)
+        return mixed.reshape(x.shape), picked.reshape(*x.shape[:2], -1)
 
 
 class Block(nnx.Module):
@@ -176,7 +181,7 @@ class Block(nnx.Module):
         self.attention_norm, self.mlp_norm = Norm(config.width, config, rngs), Norm(config.width, config, rngs)
         self.attention = Attention(config, rngs)
         self.mlp = (Experts if config.experts else Mlp)(config, rngs)
-        self.sandwich = config.sandwich_norm
+        self.sandwich, self.mixture = config.sandwich_norm, config.experts > 0
         if self.sandwich:
             self.attention_out_norm = Norm(config.width, config, rngs)
             self.mlp_out_norm = Norm(config.width, config, rngs)
@@ -184,9 +189,14 @@ class Block(nnx.Module):
     def add_attention(self, x, mixed):
         return x + (self.attention_out_norm(mixed) if self.sandwich else mixed)
 
-    def add_mlp(self, x, adapters):
-        mixed = self.mlp(self.mlp_norm(x), adapters)
-        return x + (self.mlp_out_norm(mixed) if self.sandwich else mixed)
+    def add_mlp(self, x, adapters, given):
+        """The sum, and the experts picked: see `Experts`; None of a dense MLP."""
+        normed, picked = self.mlp_norm(x), None
+        if self.mixture:
+            mixed, picked = self.mlp(normed, adapters, given)
+        else:
+            mixed = self.mlp(normed, adapters)
+        return x + (self.mlp_out_norm(mixed) if self.sandwich else mixed), picked
 
 
 class Ends(nnx.Module):
@@ -227,48 +237,56 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
     return {**base, "lora": lora.init(jax.random.fold_in(key, 1), config.lora, base, config.active_experts)}
 
 
-def _views(config: ModelConfig, positions_BxT, valid_BxS, cursor):
+def _views(config: ModelConfig, valid_BxT, valid_BxS, cursor):
     """What a layer sees, by whether it is local: the rotary angles of the new tokens, and their mask [B, T, S].
 
-    Columns stand in the order of time, so causality is a comparison of columns. A window counts valid tokens: where
-    padding lies between two tokens, their columns are further apart than they are.
+    Columns stand in the order of time, so causality is a comparison of columns. Positions and windows count valid
+    tokens: where padding lies between two tokens, their columns are further apart than they are.
     """
-    T = positions_BxT.shape[1]
-    columns_T, columns_S = cursor + jnp.arange(T), jnp.arange(valid_BxS.shape[1])
+    columns_T, columns_S = cursor + jnp.arange(valid_BxT.shape[1]), jnp.arange(valid_BxS.shape[1])
+    before_Bx1 = (valid_BxS & (columns_S < cursor)).sum(axis=1, keepdims=True)
+    positions_BxT = before_Bx1 + jnp.cumsum(valid_BxT, axis=1) - 1
     mask_BxTxS = (columns_S <= columns_T[:, None]) & valid_BxS[:, None, :]
     views = {False: (rope.angles(positions_BxT, config.head_dim, config.rope), mask_BxTxS)}
     if config.window is not None:
-        count_BxS = jnp.cumsum(valid_BxS, axis=1)
-        count_BxT = jax.lax.dynamic_slice_in_dim(count_BxS, cursor, T, axis=1)
-        near_BxTxS = count_BxT[:, :, None] - count_BxS[:, None, :] < config.window
+        near_BxTxS = positions_BxT[:, :, None] - (jnp.cumsum(valid_BxS, axis=1) - 1)[:, None, :] < config.window
         local_angles = rope.angles(positions_BxT, config.head_dim, config.local_rope or config.rope)
         views[True] = (local_angles, mask_BxTxS & near_BxTxS)
     return views
+
+
+class Forward(NamedTuple):
+    """What a forward pass gives.
+
+    hidden_BxTxD: the normalized states, for `logits`. cache: with the new columns, its cursor behind them; None if none
+    was given. picked_LxBxTxk: of a mixture, the experts that the router picks for each token in each layer.
+    """
+
+    hidden_BxTxD: jax.Array
+    cache: Cache | None
+    picked_LxBxTxk: jax.Array | None
 
 
 def forward(
     config: ModelConfig,
     weights: Weights,
     tokens_BxT: jax.Array,
-    positions_BxT: jax.Array,
     valid_BxT: jax.Array,
     cache: Cache | None = None,
     blocks: tuple[int, ...] = (),
-) -> tuple[jax.Array, Cache | None]:
+    experts_LxBxTxk: jax.Array | None = None,
+) -> Forward:
     """Runs the trunk over new tokens.
 
-    A token sees the valid columns up to its own, in local layers the last `config.window` of them.
+    A token sees the valid columns up to its own, in local layers the last `config.window` of them. Its position is the
+    number of valid tokens before it.
 
     Args:
-      config: static sizes. weights: from `init`. tokens_BxT: int32 ids.
-      positions_BxT: int32, for RoPE: how many valid tokens come before each one in its row.
-      valid_BxT: bool, False for padding.
+      config: static sizes. weights: from `init`. tokens_BxT: int32 ids. valid_BxT: bool, False for padding.
       cache: the columns read before, into which the new ones go from its cursor on; None when these tokens are all.
       blocks: static ends of stretches of new tokens; each stretch attends to the columns up to its end alone, which
       without a cache spares about half of the attention, all of it masked anyway. Default: one stretch.
-    Returns:
-      The normalized hidden states [B, T, D] (for `logits`), and the cache with the new columns written, its cursor
-      behind them.
+      experts_LxBxTxk: of a mixture, the experts to send the tokens to, in place of those that the router picks.
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):
@@ -279,11 +297,11 @@ def forward(
     if cache is not None:
         cursor = cache.cursor
         valid_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
-    views = _views(config, positions_BxT, valid_BxS, cursor)
+    views = _views(config, valid_BxT, valid_BxS, cursor)
 
     def layer(carry, scanned):
         x, carried = carry
-        index, is_local, block_weights, adapters = scanned
+        index, is_local, given, block_weights, adapters = scanned
         block = nnx.merge(_graph(Block, config), block_weights)
         if len(kinds := set(config.is_local)) == 1:
             angles, mask_BxTxS = views[kinds.pop()]
@@ -304,25 +322,34 @@ def forward(
             if stacked:
                 keys, values = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False) for whole in carried)
         x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
-        return (sharding.shard_rows(block.add_mlp(sharding.shard_rows(x), adapters)), carried), None
+        x, picked = block.add_mlp(sharding.shard_rows(x), adapters, given)
+        return (sharding.shard_rows(x), carried), picked
 
     if config.remat != "none":
         policy = jax.checkpoint_policies.save_only_these_names(_PRODUCT) if config.remat == "dots" else None
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
-    stacks, filled = stacks_of(config), []
+    looped = cache is None and (config.layers > _SHALLOW or not kv_cache.apart())
+    stacks, filled, picked = [(0, config.layers)] if looped else kv_cache.stacks(config.layers), [], []
     for number, (first, last) in enumerate(stacks):
         local = np.array(config.is_local[first:last])
-        scanned = (np.arange(last - first), local, *(_part(x, first, last) for x in (weights["blocks"], adapters)))
+        parts = (_part(x, first, last) for x in (experts_LxBxTxk, weights["blocks"], adapters))
+        scanned = (np.arange(last - first), local, *parts)
         carried = () if cache is None else (cache.keys[number], cache.values[number])
-        if apart(config):
-            (x_BxTxD, carried), _ = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
+        if last - first == 1:
+            (x_BxTxD, carried), ids = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
+            ids = jax.tree.map(lambda x: x[None], ids)
         else:
-            (x_BxTxD, carried), _ = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
+            (x_BxTxD, carried), ids = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
         filled.append(carried)
+        picked.append(ids)
+    picked = jnp.concatenate(picked).astype(config.expert_ids) if config.experts else None
     if cache is not None:
-        cache = Cache(*zip(*filled, strict=True), valid_BxS=valid_BxS, cursor=cursor + T)
-    return ends.norm(x_BxTxD), cache
+        passed = cache.experts_LxBxSxk
+        if config.experts:
+            passed = jax.lax.dynamic_update_slice_in_dim(passed, picked, cursor, axis=2)
+        cache = Cache(*zip(*filled, strict=True), valid_BxS, cursor + T, passed)
+    return Forward(ends.norm(x_BxTxD), cache, picked)
 
 
 def _part(stacked, first: int, last: int):

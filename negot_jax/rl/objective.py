@@ -104,6 +104,8 @@ def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targe
         "ratio_gap": losses.masked(gap, mask),
         "ratio_tail": losses.masked(gap > math.log(2), mask),  # Ratios outside [1/2, 2].
     }
+    if scores.rerouted is not None:
+        metrics["ratio_rerouted"] = losses.masked(scores.rerouted, mask)
     if algorithm.entropy:
         terms -= algorithm.entropy * scores.entropies
     if algorithm.kl != "none":

@@ -68,6 +68,9 @@ class Player(Protocol):
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
         """Reads the prompts [P, C]; returns the memory of P * group rows."""
 
+    def routes(self, memory: object) -> jax.Array | None:
+        """Of a mixture of experts, those that each token passed, [B, columns, layers, k]."""
+
     def make_room(self, tables: Tables, memory: object, last: int) -> object:
         """Prepares the memory for the turns up to `last`, the end of a stage; see `stages`."""
 
@@ -92,6 +95,9 @@ class ScriptedPlayer(NamedTuple):
 
     def begin(self, tables, prompt, group):
         return ()
+
+    def routes(self, memory):
+        return None
 
     def make_room(self, tables, memory, last):
         return memory
@@ -153,10 +159,9 @@ def write(tables: Tables, role: int, action: Action, state: GameState, width: in
 
 @struct.dataclass
 class Memory:
-    """KV cache, valid tokens per row, and the hidden states of the last column."""
+    """KV cache, and the hidden states of the last column."""
 
     cache: kv_cache.Cache
-    seen_B: jax.Array
     hidden_BxD: jax.Array
 
 
@@ -178,13 +183,13 @@ class LanguageModelPlayer(NamedTuple):
     def begin(self, tables, prompt, group):
         """Prefills each prompt once and copies the cache to every member of the group."""
         cache = kv_cache.init_cache(*prompt.tokens.shape, self.config)
-        positions = jnp.cumsum(prompt.valid, axis=1) - 1
-        hidden, cache = transformer.forward(self.config, self.weights, prompt.tokens, positions, prompt.valid, cache)
-        return Memory(
-            cache=kv_cache.widen(cache, prompt.tokens.shape[1], group),
-            seen_B=jnp.repeat(prompt.valid.sum(axis=1), group),
-            hidden_BxD=jnp.repeat(hidden[:, -1], group, axis=0),
-        )
+        hidden, cache, _ = transformer.forward(self.config, self.weights, *prompt, cache)
+        cache = kv_cache.widen(cache, prompt.tokens.shape[1], group)
+        return Memory(cache, jnp.repeat(hidden[:, -1], group, axis=0))
+
+    def routes(self, memory):
+        passed = memory.cache.experts_LxBxSxk
+        return None if passed is None else jnp.moveaxis(passed, 0, 2)
 
     def make_room(self, tables, memory, last):
         layout = tables.side(self.role).layout
@@ -194,10 +199,9 @@ class LanguageModelPlayer(NamedTuple):
 
     def hear(self, tables, memory, turn, heard):
         def read(memory):
-            positions = memory.seen_B[:, None] + jnp.cumsum(heard.valid, axis=1) - 1
             cache = memory.cache.at(tables.side(self.role).layout.start(turn) - heard.tokens.shape[1])
-            hidden, cache = transformer.forward(self.config, self.weights, heard.tokens, positions, heard.valid, cache)
-            return Memory(cache=cache, seen_B=memory.seen_B + heard.valid.sum(axis=1), hidden_BxD=hidden[:, -1])
+            hidden, cache, _ = transformer.forward(self.config, self.weights, *heard, cache)
+            return Memory(cache, hidden[:, -1])
 
         return jax.lax.cond(heard.valid.any(), read, lambda memory: memory, memory)
 
@@ -207,12 +211,8 @@ class LanguageModelPlayer(NamedTuple):
 
         def replace(memory):
             cache = kv_cache.forget(memory.cache, withdrawn_B, start, layout.message)
-            seen_B = cache.valid_BxS.sum(axis=1)
-            positions = seen_B[:, None] + jnp.cumsum(stand_in.valid, axis=1) - 1
-            read = (stand_in.tokens, positions, stand_in.valid, cache.at(start))
-            _, replaced = transformer.forward(self.config, self.weights, *read)
-            cache = kv_cache.choose(withdrawn_B, replaced, cache, start, layout.stand_in)
-            return memory.replace(cache=cache, seen_B=cache.valid_BxS.sum(axis=1))
+            replaced = transformer.forward(self.config, self.weights, *stand_in, cache.at(start)).cache
+            return memory.replace(cache=kv_cache.choose(withdrawn_B, replaced, cache, start, layout.stand_in))
 
         return jax.lax.cond(withdrawn_B.any(), replace, lambda memory: memory, memory)
 
@@ -261,15 +261,9 @@ class LanguageModelPlayer(NamedTuple):
                 log_probs_BxW=write(message.log_probs_BxW, log_prob),
                 choices_BxW=write(message.choices_BxW, choice),
             )
-            hidden, cache = transformer.forward(
-                self.config,
-                self.weights,
-                token[:, None],
-                memory.seen_B[:, None],
-                talking_B[:, None],
-                memory.cache,
-            )
-            memory = Memory(cache=cache, seen_B=memory.seen_B + talking_B, hidden_BxD=hidden[:, 0])
+            read = (token[:, None], talking_B[:, None], memory.cache)
+            hidden, cache, _ = transformer.forward(self.config, self.weights, *read)
+            memory = Memory(cache, hidden[:, 0])
             return column + 1, talking_B & ~ended_B, follow, memory, message
 
         nothing = jnp.zeros((B, W), jnp.int32)

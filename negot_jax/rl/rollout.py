@@ -26,7 +26,8 @@ class Dialogue:
     tokens_BxT: int32. valid_BxT: bool, False for padding and for what the model does not read. A buyer's dialogue ends
     with the last reply, which nobody reads. sampled_BxKxW: bool, the seat's own tokens.
     log_probs_BxKxW, choices_BxKxW: as in `Message`. said_BxKxW: int32, the messages as they were said, those that
-    regulation withdrew among them.
+    regulation withdrew among them. experts_BxSxLxk: of a mixture, the experts that each token that the model read
+    passed in each layer.
     """
 
     tokens_BxT: jax.Array
@@ -35,6 +36,7 @@ class Dialogue:
     log_probs_BxKxW: jax.Array
     choices_BxKxW: jax.Array
     said_BxKxW: jax.Array
+    experts_BxSxLxk: jax.Array | None
 
 
 @struct.dataclass
@@ -108,9 +110,9 @@ def rollout(
     exchanged = jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
     (*bids, heard_by_seller), (*asks, heard_by_buyer) = exchanged
     dialogues = [
-        opening and _dialogue(player.role, Chunk(*map(repeat, opening)), *said, heard)
-        for player, opening, said, heard in zip(
-            players, openings, (bids, asks), (heard_by_buyer, heard_by_seller), strict=True
+        opening and _dialogue(seat, Chunk(*map(repeat, opening)), *said, heard)
+        for seat, opening, said, heard in zip(
+            seats, openings, (bids, asks), (heard_by_buyer, heard_by_seller), strict=True
         )
     ]
     return Trajectory(*dialogues, state)
@@ -233,7 +235,7 @@ def _join(first: Chunk, second: Chunk) -> Chunk:
     return Chunk(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
 
 
-def _dialogue(role: int, prompt: Chunk, said: Message, stand_in: Chunk | None, heard: Chunk) -> Dialogue:
+def _dialogue(seat: Seat, prompt: Chunk, said: Message, stand_in: Chunk | None, heard: Chunk) -> Dialogue:
     """All columns of one seat, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
     said, stand_in, heard = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (said, stand_in, heard))
     B, _, W = said.tokens_BxW.shape
@@ -244,7 +246,7 @@ def _dialogue(role: int, prompt: Chunk, said: Message, stand_in: Chunk | None, h
         slot = Chunk(jnp.where(valid.any(axis=2, keepdims=True), tokens, slot.tokens), slot.valid | valid)
 
     def columns(first, own, other):
-        turn = [own, other] if role == BUYER else [other, own]
+        turn = [own, other] if seat.player.role == BUYER else [other, own]
         return jnp.concatenate([first, jnp.concatenate(turn, axis=2).reshape(B, -1)], axis=1)
 
     return Dialogue(
@@ -254,6 +256,7 @@ def _dialogue(role: int, prompt: Chunk, said: Message, stand_in: Chunk | None, h
         log_probs_BxKxW=said.log_probs_BxW,
         choices_BxKxW=said.choices_BxW,
         said_BxKxW=said.tokens_BxW,
+        experts_BxSxLxk=seat.player.routes(seat.memory),
     )
 
 
@@ -261,7 +264,9 @@ def readable(trajectory: Trajectory) -> Trajectory:
     """The episodes for a reader on the host: without log-probabilities and masks; the keys are their data, uint32."""
 
     def said(dialogue: Dialogue | None) -> Dialogue | None:
-        return dialogue and dialogue.replace(valid_BxT=None, log_probs_BxKxW=None, choices_BxKxW=None)
+        return dialogue and dialogue.replace(
+            valid_BxT=None, log_probs_BxKxW=None, choices_BxKxW=None, experts_BxSxLxk=None
+        )
 
     scenario = trajectory.state.scenario
     state = trajectory.state.replace(scenario=scenario.replace(key=jax.random.key_data(scenario.key)))

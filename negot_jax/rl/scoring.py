@@ -20,12 +20,14 @@ class TokenScores(NamedTuple):
     """The token slots of a seat as the trainer recomputes them, float32 [B, N] each; 0 where nothing was sampled.
 
     log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, before each
-    token; 0 without a critic.
+    token; 0 without a critic. rerouted: of a mixture, whether the router would now send the token before to other
+    experts in some layer than the sampler's did; None of a dense model.
     """
 
     log_probs: jax.Array
     entropies: jax.Array
     values: jax.Array
+    rerouted: jax.Array | None = None
 
 
 def score_messages(
@@ -52,14 +54,22 @@ def score_messages(
     slot_of_column = np.full(layout.columns, slots.size)
     slot_of_column[slots] = np.arange(slots.size)
     order = jnp.argsort(~valid, axis=1, stable=True)[:, :width]
-    packed, positions = jnp.take_along_axis(context, order, axis=1), jnp.broadcast_to(jnp.arange(width), order.shape)
-    filled = positions < valid.sum(axis=1, keepdims=True)
+    packed = jnp.take_along_axis(context, order, axis=1)
+    filled = jnp.arange(width) < valid.sum(axis=1, keepdims=True)
     blocks = tuple(width * (k + 1) // _STRETCHES for k in range(_STRETCHES))
-    hidden, _ = transformer.forward(config, weights, packed, positions, filled, blocks=blocks)
+    passed = dialogue.experts_BxSxLxk
+    if passed is not None:
+        passed = jnp.moveaxis(jnp.take_along_axis(passed, order[..., None, None], axis=1), 2, 0)
+    given = passed if config.replay_experts else None
+    hidden, _, picked = transformer.forward(config, weights, packed, filled, blocks=blocks, experts_LxBxTxk=given)
     # A token is predicted by the one before it: a message's first by the header.
     before = jnp.clip((jnp.cumsum(valid, axis=1) - 2)[:, slots], 0, width - 1)
     predicted = jnp.where(filled, jnp.asarray(slot_of_column)[order], slots.size)
     predicted = jnp.pad(predicted[:, 1:], ((0, 0), (0, 1)), constant_values=slots.size)
+    rerouted = None
+    if passed is not None:
+        other_BxT = (jnp.sort(picked) != jnp.sort(passed)).any(axis=(0, 3))
+        rerouted = jnp.take_along_axis(other_BxT, before, axis=1)
     hidden = _pick(hidden, before, predicted)
     by_turn = lambda x: jnp.moveaxis(x.reshape(x.shape[0], layout.turns, layout.message, *x.shape[2:]), 1, 0)
     tokens, before = by_turn(context[:, slots]), by_turn(hidden)
@@ -80,7 +90,8 @@ def score_messages(
         )
 
     scores = jax.lax.map(turn, (before, tokens, choices, sampled))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
+    scores = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
+    return scores._replace(rerouted=rerouted)
 
 
 def lengths(layout: Layout, dialogue: Dialogue) -> jax.Array:

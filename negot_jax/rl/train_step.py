@@ -187,6 +187,7 @@ def train_step(
       `SAMPLED` scenarios, as `rollout.readable`.
     """
     config = program.config
+    frozen = frozen.replace(base=sharding.cast_weights(frozen.base, program.model.products))
     key_scenarios, key_rollout, key_order = jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
     scenarios = sharding.shard_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
     seated = program.players(state.weights, frozen, tables)
@@ -214,8 +215,9 @@ def train_step(
     (weights, opt_state, skipped), update_metrics = jax.lax.scan(update, carry, rows)
     metrics = rewards.metrics(outcome) | target_metrics | jax.tree.map(lambda x: x.sum(axis=0), update_metrics)
     # Before the first update the trainer's weights are the sampler's: any gap is numerical.
-    for name in ("gap", "tail"):
-        metrics[f"sampler_{name}"] = jax.tree.map(lambda x: x[0], update_metrics[f"ratio_{name}"])
+    for name in ("gap", "tail", "rerouted"):
+        if (ratio := f"ratio_{name}") in update_metrics:
+            metrics[f"sampler_{name}"] = jax.tree.map(lambda x: x[0], update_metrics[ratio])
     read = dialogue.valid_BxT[:, : layout.columns]
     metrics["padding_efficiency"] = (read.sum(dtype=jnp.float32), jnp.float32(read.size))
     metrics["rollout/active"] = trajectory.active()

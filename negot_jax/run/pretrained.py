@@ -172,8 +172,7 @@ def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
 
 def _logits(config, weights, tokens_1xT: jax.Array) -> jax.Array:
     """Float32 [T, V]. Where the greedy token of every position is the next one, decoding would say the same."""
-    positions = jnp.arange(tokens_1xT.shape[1])[None]
-    hidden, _ = transformer.forward(config, weights, tokens_1xT, positions, jnp.ones(tokens_1xT.shape, bool))
+    hidden = transformer.forward(config, weights, tokens_1xT, jnp.ones(tokens_1xT.shape, bool)).hidden_BxTxD
     return transformer.logits(config, weights, hidden)[0]
 
 

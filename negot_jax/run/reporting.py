@@ -288,7 +288,7 @@ def seller(config: Config) -> str:
     """Who sells, in a few words."""
     if config.seller.model == "scripted":
         return config.game.seller
-    return f"{config.game.persona.name} ({_model(config, config.seller)})"
+    return f"{config.game.persona.name}, played by {_model(config, config.seller)}"
 
 
 def buyer(config: Config) -> str:
@@ -297,6 +297,6 @@ def buyer(config: Config) -> str:
 
 
 def _model(config: Config, own: BuyerConfig | SellerConfig) -> str:
-    learned = "the learner of the other side" if config.learner.role == "both" else "a cloned model"
+    learned = "the other learner" if config.learner.role == "both" else "a cloned model"
     named = "the learner's base" if own.model == "base" else own.checkpoint or learned
-    return f"{named}, temperature {own.sampling.temperature:g}"
+    return f"{named} at temperature {own.sampling.temperature:g}"

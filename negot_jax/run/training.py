@@ -35,6 +35,11 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
     trained = {role: parts.programs[role].trained(own) for role, own in whole.items()}
     total, own = map(transformer.parameter_count, (whole, trained))
     print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
+    if (model := parts.program.model).experts and parts.program.updates > 1 and not model.replay_experts:
+        print(
+            f"A mixture of experts with {parts.program.updates} updates an iteration: the later ones may send tokens "
+            "to other experts than sampling did (sampler_rerouted). --config.model.replay_experts prevents it."
+        )
     base, opponent = weights.base(parts, next(iter(whole.values()))), None
     if len(whole) == 1:
         opponent = sharding.shard(weights.init_opponent(parts, parts.program.role))

@@ -82,7 +82,7 @@ def clone_step(
     seller = players.scripted_seller(tables, keeps_dialogue=role == SELLER)
     dialogues = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller).dialogue(role)
 
-    frozen = sharding.gather_weights(base, model.products)
+    frozen = sharding.cast_weights(base, model.products)
 
     def loss(trained: Weights, part: rollout.Dialogue):
         weights = lora.join(trained, frozen)

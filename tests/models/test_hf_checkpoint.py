@@ -171,7 +171,7 @@ assert cut["blocks"]["mlp"]["gate"][...].addressable_shards[0].data.shape[1] == 
 mlp = jax.tree.map(lambda leaf: leaf[0], whole["blocks"]["mlp"])
 experts = {name: mlp[name][...] for name in ("gate", "up", "down")}
 x = jax.random.normal(jax.random.key(0), (30, config.width))
-routes = moe.route(x, mlp["router"][...], config.active_experts)
+routes, _ = moe.route(x, mlp["router"][...], config.active_experts)
 
 def local(x, routes, experts):
     first = jax.lax.axis_index("expert") * experts["gate"].shape[0]

@@ -23,8 +23,7 @@ TOKENS = np.random.default_rng(0).integers(31, size=(2, 9), dtype=np.int32)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(config, weights):
-    positions = jnp.broadcast_to(jnp.arange(9), TOKENS.shape)
-    hidden, _ = transformer.forward(config, weights, TOKENS, positions, jnp.ones(TOKENS.shape, bool))
+    hidden = transformer.forward(config, weights, TOKENS, jnp.ones(TOKENS.shape, bool)).hidden_BxTxD
     return transformer.logits(config, weights, hidden)
 
 

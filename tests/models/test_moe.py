@@ -40,13 +40,13 @@ def _plain(x, router, experts, active):
 @pytest.mark.parametrize("E, active", [(8, 3), (128, 8), (1, 1), (5, 5)])
 def test_experts_equal_a_plain_loop(E, active):
     x, router, experts, _ = _make(E)
-    got = jax.jit(lambda x: moe.apply_experts(x, moe.route(x, router, active), experts, {}))(x)
+    got = jax.jit(lambda x: moe.apply_experts(x, moe.route(x, router, active)[0], experts, {}))(x)
     np.testing.assert_allclose(got, _plain(x, router, experts, active), atol=1e-4)
 
 
 def test_adapters_equal_merged_experts():
     x, router, experts, adapters = _make(8)
-    routes = moe.route(x, router, 3)
+    routes, _ = moe.route(x, router, 3)
     merged = experts | {name: experts[name] + pair["scale"] * pair["a"] @ pair["b"] for name, pair in adapters.items()}
     apply = jax.jit(moe.apply_experts)
     got, expected = apply(x, routes, experts, adapters), apply(x, routes, merged, {})
@@ -58,7 +58,7 @@ def test_parts_of_the_experts_add_up():
     x, router, experts, _ = _make(8)
     router[:, 2:4] = 0
     router[0, 2:4], x[:, 0] = -100, 1
-    routes = moe.route(x, router, 3)
+    routes, _ = moe.route(x, router, 3)
     whole, parts = moe.apply_experts(x, routes, experts, {}), []
     for first in range(0, 8, 2):
         own = {name: matrices[first : first + 2] for name, matrices in experts.items()}
@@ -78,7 +78,7 @@ def test_gradients_equal_those_of_every_expert_for_every_token():
         return jnp.sin((out_ExNxD[chosen, jnp.arange(N)[:, None]] * weights[..., None]).sum(axis=1)).sum()
 
     def sparse(x, router, experts):
-        return jnp.sin(moe.apply_experts(x, moe.route(x, router, 2), experts, {})).sum()
+        return jnp.sin(moe.apply_experts(x, moe.route(x, router, 2)[0], experts, {})).sum()
 
     got, expected = (jax.jit(jax.grad(f, argnums=(0, 1, 2)))(x, router, experts) for f in (sparse, dense))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
@@ -88,8 +88,8 @@ def test_gradients_equal_those_of_every_expert_for_every_token():
 def test_routing_is_in_float32_and_its_weights_sum_to_1():
     x, router, _, _ = _make(64)
     low = x.astype(jnp.bfloat16)
-    routes = moe.route(jnp.asarray(low), jnp.asarray(router), 8)
-    exact = moe.route(jnp.asarray(low.astype(np.float32)), jnp.asarray(router), 8)
+    routes, _ = moe.route(jnp.asarray(low), jnp.asarray(router), 8)
+    exact, _ = moe.route(jnp.asarray(low.astype(np.float32)), jnp.asarray(router), 8)
     assert (routes.experts_NxK == exact.experts_NxK).all() and (routes.weights_NxK == exact.weights_NxK).all()
     assert routes.weights_NxK.dtype == jnp.float32
     np.testing.assert_allclose(routes.weights_NxK.sum(axis=1), 1, rtol=1e-6)

@@ -35,8 +35,7 @@ def tokens():
 
 
 def _logits(config, weights, tokens_BxT):
-    positions = jnp.broadcast_to(jnp.arange(tokens_BxT.shape[1]), tokens_BxT.shape)
-    hidden, _ = transformer.forward(config, weights, tokens_BxT, positions, jnp.ones(tokens_BxT.shape, bool))
+    hidden = transformer.forward(config, weights, tokens_BxT, jnp.ones(tokens_BxT.shape, bool)).hidden_BxTxD
     return transformer.logits(config, weights, hidden)
 
 
@@ -67,7 +66,7 @@ def test_gradients(reference, model, tokens, tmp_path):
 
     got = jax.jit(jax.grad(mean_log_prob))(model[1])
     for (path, leaf), want in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        assert np.linalg.norm(leaf - want) < 1e-3 * np.linalg.norm(want), leaf_name(path)
+        assert np.linalg.norm(leaf - want) < 5e-4 * np.linalg.norm(want), leaf_name(path)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -75,17 +74,15 @@ def _generate(config, weights, prompts_BxP, valid_BxP):
     """Greedy tokens [B, NEW] and their hidden states, by the cache; prompts are padded on the left or in the middle."""
     B, P = prompts_BxP.shape
     cache = kv_cache.init_cache(B, P + NEW, config)
-    positions = jnp.cumsum(valid_BxP, axis=1) - 1
-    hidden, cache = transformer.forward(config, weights, prompts_BxP, positions, valid_BxP, cache)
+    hidden, cache, _ = transformer.forward(config, weights, prompts_BxP, valid_BxP, cache)
 
-    def step(carry, i):
+    def step(carry, _):
         hidden_BxD, cache = carry
         token = jnp.argmax(transformer.logits(config, weights, hidden_BxD), axis=-1).astype(jnp.int32)[:, None]
-        position = positions[:, -1:] + 1 + i
-        new, cache = transformer.forward(config, weights, token, position, jnp.ones((B, 1), bool), cache)
+        new, cache, _ = transformer.forward(config, weights, token, jnp.ones((B, 1), bool), cache)
         return (new[:, 0], cache), (token[:, 0], hidden_BxD)
 
-    _, (tokens, hidden) = jax.lax.scan(step, (hidden[:, -1], cache), jnp.arange(NEW))
+    _, (tokens, hidden) = jax.lax.scan(step, (hidden[:, -1], cache), length=NEW)
     return tokens.T, jnp.swapaxes(hidden, 0, 1)
 
 
@@ -103,5 +100,5 @@ def test_greedy_tokens_and_cached_decoding(reference, model, tokens):
         np.testing.assert_array_equal(got[row], expected[0, prompt.shape[1] :].numpy())
     columns = np.concatenate([tokens[:, :P], got], axis=1)
     valid = np.concatenate([valid, np.ones((3, NEW), bool)], axis=1)
-    whole, _ = jax.jit(transformer.forward, static_argnums=0)(*model, columns, valid.cumsum(axis=1) - 1, valid)
+    whole = jax.jit(transformer.forward, static_argnums=0)(*model, columns, valid).hidden_BxTxD
     np.testing.assert_allclose(hidden, whole[:, P - 1 : -1], atol=2e-5, rtol=1e-4)

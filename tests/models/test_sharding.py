@@ -150,5 +150,5 @@ def test_a_model_with_any_adapters_is_traced_on_a_mesh(name, targets):
     weights = jax.eval_shape(lambda key: transformer.init(key, config), jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((64, 4), "int32")
     with jax.sharding.use_abstract_mesh(mesh):
-        forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens, tokens > 0)[0]
+        forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens > 0)[0]
         assert jax.eval_shape(forward, weights, tokens).shape == (64, 4, config.width)

@@ -45,14 +45,14 @@ def weights():
 
 @pytest.fixture(scope="module")
 def batch():
-    """Tokens, positions and valid columns [B, T], padding anywhere: row 0 has none, row 2 nothing else."""
+    """Tokens and valid columns [B, T], padding anywhere: row 0 has none, row 2 nothing else."""
     rng = np.random.default_rng(0)
     valid = rng.random((B, T)) < 0.7
     valid[0] = True
     valid[1, :3], valid[1, -2:] = False, False
     valid[2] = False
     tokens = rng.integers(CONFIG.vocab_size, size=(B, T), dtype=np.int32)
-    return tokens, np.cumsum(valid, axis=1) - 1, valid
+    return tokens, valid
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,14 @@ def _norm(x, scale):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + CONFIG.norm_eps) * scale
 
 
-def _rotate(x_TxH, positions):
+def _rotate(x_TxH):
     half = CONFIG.head_dim // 2
-    angles = positions[:, None] / CONFIG.rope.theta ** (np.arange(half) / half)
+    angles = np.arange(len(x_TxH))[:, None] / CONFIG.rope.theta ** (np.arange(half) / half)
     turn = np.exp(1j * angles) * (x_TxH[:, :half] + 1j * x_TxH[:, half:])  # A pair is a complex number.
     return np.concatenate([turn.real, turn.imag], axis=-1)
 
 
-def _plain_forward(weights, tokens, positions):
+def _plain_forward(weights, tokens):
     """Hidden states [T, D] of one row without padding, head by head."""
     w = _named(weights)
     x = w["ends.embedding"][tokens]
@@ -87,8 +87,8 @@ def _plain_forward(weights, tokens, positions):
         y = _norm(x, p["attention_norm.scale"])
         for head in range(CONFIG.heads):
             shared = head // (CONFIG.heads // CONFIG.kv_heads)
-            query = _rotate(_norm(y @ p["attention.query"][:, head], p["attention.query_norm.scale"]), positions)
-            key = _rotate(_norm(y @ p["attention.key"][:, shared], p["attention.key_norm.scale"]), positions)
+            query = _rotate(_norm(y @ p["attention.query"][:, head], p["attention.query_norm.scale"]))
+            key = _rotate(_norm(y @ p["attention.key"][:, shared], p["attention.key_norm.scale"]))
             scores = query @ key.T / np.sqrt(CONFIG.head_dim)
             scores = np.exp(np.where(np.tri(len(tokens), dtype=bool), scores, -np.inf))
             mixed = scores / scores.sum(-1, keepdims=True) @ y @ p["attention.value"][:, shared]
@@ -101,32 +101,32 @@ def _plain_forward(weights, tokens, positions):
 
 def test_forward_and_logits_equal_plain_numpy(weights, batch, whole):
     """Each row without its padding; the layers in a plain loop."""
-    tokens, positions, valid = batch
+    tokens, valid = batch
     for row in range(2):
         at = valid[row]
-        hidden = _plain_forward(weights, tokens[row, at], positions[row, at])
+        hidden = _plain_forward(weights, tokens[row, at])
         np.testing.assert_allclose(whole[row, at], hidden, atol=3e-5)
         scores = transformer.logits(CONFIG, weights, jnp.asarray(whole[row, at]))
         assert scores.dtype == jnp.float32
         np.testing.assert_allclose(scores, hidden @ _named(weights)["ends.embedding"].T, atol=2e-4)
 
 
-@pytest.mark.parametrize("shallow", [0, CONFIG.layers], ids=["in a loop", "unrolled"])
+@pytest.mark.parametrize("apart", [False, True], ids=["stacked", "apart"])
 @pytest.mark.parametrize("chunks, grows", [((6, 7, 1), True), ((9, 1, 1, 1, 1, 1), False)], ids=["grows", "decode"])
-def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, grows, shallow, monkeypatch):
+def test_reading_through_the_cache_equals_one_pass(weights, batch, whole, chunks, grows, apart, monkeypatch):
     """Also where the cache begins with the columns of the first chunk alone, and layers are stacked or apart."""
-    monkeypatch.setattr(kv_cache, "_SHALLOW", shallow)
-    read = jax.jit(functools.partial(transformer.forward, CONFIG))  # A new one, which the depth is not compiled into.
+    monkeypatch.setattr(kv_cache, "apart", lambda: apart)
+    read = jax.jit(functools.partial(transformer.forward, CONFIG))  # A new one, which no other layout is compiled into.
     cache, start = kv_cache.init_cache(B, chunks[0] if grows else COLUMNS, CONFIG), 0
     for size in chunks:
         end = start + size
         part = (x[:, start:end] for x in batch)
-        hidden, cache = read(weights, *part, kv_cache.widen(cache, end) if grows else cache)
-        valid = batch[2][:, start:end]
+        hidden, cache, _ = read(weights, *part, kv_cache.widen(cache, end) if grows else cache)
+        valid = batch[1][:, start:end]
         np.testing.assert_allclose(hidden[valid], whole[:, start:end][valid], **TOLERANCE)
         start = end
-    assert len(cache.keys) == (CONFIG.layers if shallow else 1)
-    assert cache.cursor == T and (cache.valid_BxS[:, :T] == batch[2]).all() and not cache.valid_BxS[:, T:].any()
+    assert len(cache.keys) == (CONFIG.layers if apart else 1)
+    assert cache.cursor == T and (cache.valid_BxS[:, :T] == batch[1]).all() and not cache.valid_BxS[:, T:].any()
 
 
 def test_a_widened_cache_repeats_rows_by_group(weights, batch):
@@ -140,50 +140,45 @@ def test_a_widened_cache_repeats_rows_by_group(weights, batch):
 
 def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
     """Columns after the new ones are in the future, whatever they hold."""
-    tokens, positions, valid = batch
+    tokens, valid = batch
     cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
     other = jax.tree.map(lambda x: x + 9, (cache.keys, cache.values))
     cache = kv_cache.Cache(*other, valid_BxS=~cache.valid_BxS, cursor=cache.cursor)
-    hidden, _ = forward(CONFIG, weights, tokens[:, :9], positions[:, :9], valid[:, :9], cache)
+    hidden = forward(CONFIG, weights, tokens[:, :9], valid[:, :9], cache).hidden_BxTxD
     np.testing.assert_allclose(hidden[valid[:, :9]], whole[:, :9][valid[:, :9]], **TOLERANCE)
 
 
 @pytest.mark.parametrize("blocks", [BLOCKS, (1, T)])
 def test_blocks_change_nothing(weights, batch, whole, blocks):
-    hidden, cache = forward(CONFIG, weights, *batch, blocks=blocks)
-    np.testing.assert_allclose(hidden[batch[2]], whole[batch[2]], **TOLERANCE)
+    hidden, cache, _ = forward(CONFIG, weights, *batch, blocks=blocks)
+    np.testing.assert_allclose(hidden[batch[1]], whole[batch[1]], **TOLERANCE)
     assert cache is None
 
 
 @pytest.mark.parametrize("blocks", [(), BLOCKS])
 def test_what_stands_in_padding_changes_no_bit(weights, batch, blocks):
-    tokens, positions, valid = batch
+    tokens, valid = batch
     other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
-    moved = np.where(valid, positions, 999)
-    first, second = (
-        np.asarray(forward(CONFIG, weights, *inputs, valid, blocks=blocks)[0])
-        for inputs in ((tokens, positions), (other, moved))
-    )
+    first, second = (np.asarray(forward(CONFIG, weights, ids, valid, blocks=blocks)[0]) for ids in (tokens, other))
     assert (first[valid] == second[valid]).all() and (first != second)[~valid].any()
 
 
 def test_what_stands_in_padding_of_the_cache_changes_no_bit(weights, batch):
-    tokens, positions, valid = batch
+    tokens, valid = batch
     other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
 
     def last(ids):
         cache = kv_cache.init_cache(B, COLUMNS, CONFIG)
-        _, cache = forward(CONFIG, weights, ids[:, :9], positions[:, :9], valid[:, :9], cache)
-        ones = np.ones((B, 1), bool)
-        return np.asarray(forward(CONFIG, weights, tokens[:, 9:10], positions[:, 8:9] + 1, ones, cache)[0])
+        cache = forward(CONFIG, weights, ids[:, :9], valid[:, :9], cache).cache
+        return np.asarray(forward(CONFIG, weights, tokens[:, 9:10], np.ones((B, 1), bool), cache)[0])
 
     assert (last(tokens) == last(other)).all()
 
 
 def test_later_tokens_change_no_bit_of_earlier_states(weights, batch, whole):
-    tokens, positions, valid = batch
+    tokens, valid = batch
     later = np.arange(T) >= 8
-    hidden = np.asarray(forward(CONFIG, weights, np.where(later, 3, tokens), positions, valid)[0])
+    hidden = np.asarray(forward(CONFIG, weights, np.where(later, 3, tokens), valid)[0])
     assert (hidden[valid & ~later] == whole[valid & ~later]).all()
     assert (hidden[0, later] != whole[0, later]).any(axis=-1).all()
 
@@ -191,22 +186,16 @@ def test_later_tokens_change_no_bit_of_earlier_states(weights, batch, whole):
 def test_rows_do_not_see_each_other(weights, batch, whole):
     swapped = [x[::-1] for x in batch]
     np.testing.assert_allclose(
-        np.asarray(forward(CONFIG, weights, *swapped)[0])[::-1][batch[2]], whole[batch[2]], **TOLERANCE
+        np.asarray(forward(CONFIG, weights, *swapped)[0])[::-1][batch[1]], whole[batch[1]], **TOLERANCE
     )
-
-
-def test_positions_are_relative(weights, batch, whole):
-    tokens, positions, valid = batch
-    hidden = np.asarray(forward(CONFIG, weights, tokens, positions + 50, valid)[0])
-    np.testing.assert_allclose(hidden[valid], whole[valid], atol=1e-4)
 
 
 def test_gradients_are_finite_with_padding_rows(weights, batch):
     @jax.jit
     def loss(weights):
-        hidden, _ = transformer.forward(CONFIG, weights, *batch)
+        hidden = transformer.forward(CONFIG, weights, *batch).hidden_BxTxD
         scores = transformer.logits(CONFIG, weights, hidden)
-        return jnp.where(batch[2][..., None], scores, 0).var()
+        return jnp.where(batch[1][..., None], scores, 0).var()
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(weights)):
         assert np.isfinite(leaf).all() and np.any(leaf != 0), path
@@ -214,9 +203,9 @@ def test_gradients_are_finite_with_padding_rows(weights, batch):
 
 def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, whole):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
-    hidden, cache = forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
+    hidden, cache, _ = forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
     assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype(jnp.bfloat16)}
-    np.testing.assert_allclose(hidden[batch[2]].astype(np.float32), whole[batch[2]], atol=0.15)
+    np.testing.assert_allclose(hidden[batch[1]].astype(np.float32), whole[batch[1]], atol=0.15)
     assert transformer.logits(config, weights, hidden).dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
 
@@ -227,9 +216,9 @@ def test_products_in_bfloat16_leave_activations_and_gradients_in_float32(name, b
     weights, config = _random_weights(exact), dataclasses.replace(exact, matmul="bfloat16")
 
     def loss(weights, config):
-        hidden, cache = transformer.forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
+        hidden, cache, _ = transformer.forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
         assert {x.dtype for x in (hidden, *cache.keys, *cache.values)} == {jnp.dtype("float32")}
-        return jnp.where(batch[2][..., None], transformer.logits(config, weights, hidden), 0).var()
+        return jnp.where(batch[1][..., None], transformer.logits(config, weights, hidden), 0).var()
 
     rounded, whole = (jax.grad(loss)(weights, config) for config in (config, exact))
     for low, high in zip(jax.tree.leaves(rounded), jax.tree.leaves(whole), strict=True):
@@ -272,7 +261,7 @@ def test_init_depends_on_the_key_and_starts_at_a_sane_scale(batch):
     query = _named(first)["blocks.attention.query"]
     assert (query[0] != query[1]).all() and (query != _named(other)["blocks.attention.query"]).all()
     scores = transformer.logits(CONFIG, first, forward(CONFIG, first, *batch)[0])
-    assert 0.5 < scores[batch[2]].std() < 2
+    assert 0.5 < scores[batch[1]].std() < 2
 
 
 @pytest.mark.parametrize("blocks, cached", [((5, 9), False), (BLOCKS, True)])
@@ -286,33 +275,31 @@ def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
 def test_other_architectures_read_alike_in_any_pieces(name, batch):
     """Without padding, in blocks, and through the cache: tokens are as near to each other in all of them."""
     config = OTHERS[name]
-    weights, valid = _random_weights(config), batch[2]
+    weights, valid = _random_weights(config), batch[1]
     whole = np.asarray(forward(config, weights, *batch)[0])
     for row in range(2):
         alone = [x[row : row + 1, valid[row]] for x in batch]
         np.testing.assert_allclose(forward(config, weights, *alone)[0][0], whole[row, valid[row]], **TOLERANCE)
-    blocks, _ = forward(config, weights, *batch, blocks=BLOCKS)
+    blocks = forward(config, weights, *batch, blocks=BLOCKS).hidden_BxTxD
     np.testing.assert_allclose(blocks[valid], whole[valid], **TOLERANCE)
     cache = kv_cache.init_cache(B, COLUMNS, config)
     for start, end in ((0, 6), (6, 10), (10, 14)):
         part = (x[:, start:end] for x in batch)
-        hidden, cache = forward(config, weights, *part, cache)
+        hidden, cache, _ = forward(config, weights, *part, cache)
         np.testing.assert_allclose(hidden[valid[:, start:end]], whole[:, start:end][valid[:, start:end]], **TOLERANCE)
 
 
 def test_a_window_hides_what_is_before_it(batch):
     """A change reaches (window - 1) tokens further with every local layer, and no token after that."""
     config = dataclasses.replace(OTHERS["gemma3"], layers=2, local_layers=(True, True, False))
-    weights, (tokens, positions, valid) = _random_weights(config), (x[:1] for x in batch)
-    first, second = (
-        forward(config, weights, ids, positions, valid)[0][0] for ids in (tokens, tokens + (positions == 2))
-    )
+    weights, (tokens, valid) = _random_weights(config), (x[:1] for x in batch)
+    first, second = (forward(config, weights, ids, valid)[0][0] for ids in (tokens, tokens + (np.arange(T) == 2)))
     changed = np.asarray(first != second).any(axis=-1)
     assert changed.tolist() == [2 <= t <= 2 + 2 * 3 for t in range(T)]
 
 
 def test_rematerialization_saves_memory_and_changes_no_gradient(batch, monkeypatch):
-    monkeypatch.setattr(kv_cache, "_SHALLOW", 0)  # In a loop, which compiles one layer.
+    monkeypatch.setattr(transformer, "_SHALLOW", 0)  # In a loop, which compiles one layer.
     config = dataclasses.replace(CONFIG, layers=8)
     weights, results, memory = _random_weights(config), [], []
     for remat in ("none", "dots", "full"):
@@ -334,5 +321,5 @@ def test_other_architectures_in_bfloat16(name, batch):
     config = dataclasses.replace(OTHERS[name], dtype="bfloat16")
     low, whole = forward(config, weights, *batch)[0], forward(OTHERS[name], exact, *batch)[0]
     assert low.dtype == jnp.bfloat16
-    error = np.asarray(low.astype(np.float32) - whole)[batch[2]]
-    assert np.sqrt((error**2).mean()) < 0.05 * np.sqrt(np.mean(np.asarray(whole)[batch[2]] ** 2))
+    error = np.asarray(low.astype(np.float32) - whole)[batch[1]]
+    assert np.sqrt((error**2).mean()) < 0.05 * np.sqrt(np.mean(np.asarray(whole)[batch[1]] ** 2))

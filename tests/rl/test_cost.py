@@ -43,7 +43,7 @@ def test_the_formula_counts_the_flops_of_a_forward_pass():
     weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
     B, T = 4, 64
     tokens = jax.ShapeDtypeStruct((B, T), jnp.int32)
-    forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens, tokens > 0)[0]
+    forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens > 0)[0]
     counted = jax.jit(forward).lower(weights, tokens).compile().cost_analysis()["flops"]
     assert 1 <= counted / (B * T * flops.per_token(config, T, 0.0)) < 1.1
 

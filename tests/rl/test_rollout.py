@@ -43,17 +43,17 @@ def test_the_sampler_is_the_trainer(played, world):
     assert np.abs(ours - theirs)[sampled].max() <= 1e-4
     assert theirs[sampled].std() > 0.1
     assert (np.asarray(scores.entropies) >= -1e-6).all()
-    for values in scores:
+    for values in (scores.log_probs, scores.entropies, scores.values):
         assert (np.asarray(values).reshape(sampled.shape)[~sampled] == 0).all()
 
 
 def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
     """Against one plain pass that holds [batch, time, vocabulary]."""
     tables, trajectory, _ = played
-    model, layout, valid = world.program.model, tables.buyer.layout, trajectory.valid_BxT
+    model, layout = world.program.model, tables.buyer.layout
     scores = score_messages(model, world.weights, layout, trajectory, None, 1.0)
     ours = scores.log_probs.reshape(trajectory.sampled_BxKxW.shape)
-    hidden, _ = forward(model, world.weights, trajectory.tokens_BxT, jnp.cumsum(valid, axis=1) - 1, valid)
+    hidden = forward(model, world.weights, trajectory.tokens_BxT, trajectory.valid_BxT).hidden_BxTxD
     whole = log_probs(logits(model, world.weights, hidden), 1.0)[:, :-1]
     chosen = jnp.take_along_axis(whole, trajectory.tokens_BxT[:, 1:, None], axis=2)[..., 0]
     for turn in range(layout.turns):
