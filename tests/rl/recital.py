@@ -21,6 +21,9 @@ class Recital:
     def begin(self, tables, prompt, group):
         return ()
 
+    def routes(self, memory):
+        return None
+
     def make_room(self, tables, memory, last):
         return memory
 
