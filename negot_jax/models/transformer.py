@@ -16,58 +16,18 @@ from typing import NamedTuple
 
 from flax import nnx
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
 from negot_jax.models import embedding, kv_cache, lora, moe, rope, sharding
 from negot_jax.models.kv_cache import Cache
+from negot_jax.models.linear import PRODUCT, linear
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
 
 _SHALLOW = 8  # Layers up to which a CPU, without a cache, runs one after another, not in a loop: it compiles them all.
-_PRODUCT = "product"  # What remat="dots" saves.
 _NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
-
-
-def linear(x: jax.Array, weight: nnx.Param, dtype: str, adapter: dict[str, jax.Array] | None = None) -> jax.Array:
-    """x [B, T, *in] times weight [*in, *out]: [B, T, *out]; plus what a low-rank adapter adds, if there is one.
-
-    dtype: the type to multiply in; the result has that of x.
-
-    B and T are merged: as two axes, XLA's backward pass takes 2.5 times as long on a CPU. The weight keeps its shape: a
-    TPU would have to copy it to reshape it.
-    """
-    rows = x.reshape(-1, *x.shape[2:])
-    product = checkpoint_name(_product(rows, weight[...].astype(dtype)), _PRODUCT)
-    if adapter is not None:
-        low = _product(rows, adapter["a"].astype(dtype)) * adapter["scale"]
-        product += _product(low.astype(x.dtype), adapter["b"].astype(dtype))
-    return product.reshape(*x.shape[:2], *product.shape[1:])
-
-
-@jax.custom_vjp
-def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x [R, *in] times weight [*in, *out] in the type of the weight: [R, *out] in that of x. Sums are float32.
-
-    A TPU sums so by itself. A CPU has to be told, of the gradient too: left to itself, it computes a product of
-    bfloat16 that gives bfloat16 as one of float32, at a third of the speed.
-    """
-    return _summed(x.astype(weight.dtype), weight, x.ndim - 1).astype(x.dtype)
-
-
-_summed = functools.partial(jnp.tensordot, preferred_element_type=jnp.float32)
-
-
-def _product_gradient(saved, gradient):
-    x, weight = saved
-    given = gradient.astype(weight.dtype)
-    back = _summed(given, weight, (tuple(range(1, given.ndim)), tuple(range(x.ndim - 1, weight.ndim))))
-    return back.astype(x.dtype), jnp.tensordot(x.astype(weight.dtype), given, ((0,), (0,)))
-
-
-_product.defvjp(lambda x, weight: (_product(x, weight), (x, weight)), _product_gradient)
 
 
 class Norm(nnx.RMSNorm):
@@ -326,7 +286,7 @@ def forward(
         return (sharding.shard_rows(x), carried), picked
 
     if config.remat != "none":
-        policy = jax.checkpoint_policies.save_only_these_names(_PRODUCT) if config.remat == "dots" else None
+        policy = jax.checkpoint_policies.save_only_these_names(PRODUCT) if config.remat == "dots" else None
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
     looped = cache is None and (config.layers > _SHALLOW or not kv_cache.apart())

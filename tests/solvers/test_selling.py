@@ -33,6 +33,7 @@ def test_it_gets_the_most_that_a_buyer_ever_pays(buyer, price):
     )
 
 
+@pytest.mark.slow
 def test_against_several_buyers_it_is_no_worse_than_any_scripted_seller():
     params = _params([2_000, 4_000, 6_000, 8_000] * 4)
     met = [buyers.make("concession(noise=0.1)"), buyers.make("tit_for_tat")]
