@@ -37,6 +37,7 @@ OVERRIDES = {
     "learner.group": 2,
     "learner.minibatches": 2,
     "learner.micro_batches": 1,
+    "learner.widths": 1,
     "optimizer.learning_rate": 0.01,
     "training.iterations": 3,
     "training.checkpoint_every": 2,
