@@ -38,8 +38,8 @@ def get_config(method: str = "lora") -> config_dict.ConfigDict:
         "concession(beta=1.0, k=0.4, end=0.9, noise=0.1, tick=100)",
         "concession(beta=1.0, k=0.6, end=0.8, noise=0.1, tick=100)",
     )
-    config.model.update(matmul="bfloat16", remat="full")  # Three times as fast on a CPU that can; and for memory,
-    config.learner.update(scenarios=8, group=8, minibatches=2, micro_batches=8, widths=4)  # four episodes at a time.
+    config.model.update(matmul="bfloat16", remat="full")
+    config.learner.update(scenarios=8, group=8, minibatches=2, micro_batches=8, widths=4)  # Of four episodes: memory.
     config.optimizer.update(learning_rate=5e-5, warmup=2, schedule="constant")
     config.training.update(iterations=36, checkpoint_every=2)
     config.evaluation.update(episodes=2, batch=32)

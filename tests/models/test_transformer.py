@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -227,10 +228,16 @@ def test_products_in_bfloat16_leave_activations_and_gradients_in_float32(name, b
 
 
 def test_a_product_of_bfloat16_is_summed_in_float32_and_so_are_its_gradients(weights, batch):
-    config = dataclasses.replace(CONFIG, matmul="bfloat16")
-    program = jax.make_jaxpr(jax.grad(lambda x: transformer.forward(config, x, *batch)[0].sum()))(weights)
-    text = str(program)
-    assert text.count("preferred_element_type=float32") >= 12  # Seven matrices, and what comes back through them.
+    def products(matmul):
+        config = dataclasses.replace(CONFIG, matmul=matmul)
+        loss = jax.grad(lambda weights: transformer.forward(config, weights, *batch).hidden_BxTxD.sum())
+        return re.findall(
+            r"dot_general .*: \(tensor<\S*xbf16>, tensor<\S*xbf16>\) -> tensor<\S*xf32>",
+            jax.jit(loss).lower(weights).as_text(),
+        )
+
+    # Seven matrices, and what comes back through them.
+    assert len(products("bfloat16")) >= 14 > len(products("float32")) == 0
 
 
 @pytest.mark.parametrize("tied", [True, False])
