@@ -30,7 +30,7 @@ def get_config(method: str = "lora") -> config_dict.ConfigDict:
     if method != "scripted":
         config.seller.update(model="base", message_tokens=42, decoding="constrained")
     # It can write; what it has to learn is the form, and that offers rise from about half of the budget.
-    config.warm_start.update(steps=96, episodes=16, micro_batches=4)
+    config.warm_start.update(steps=192, episodes=8, micro_batches=2, widths=4)
     config.warm_start.optimizer.update(learning_rate=1e-3, schedule="cosine", warmup=4)
     config.warm_start.buyers = (
         "concession(beta=0.5, k=0.4, end=1.0, noise=0.1, tick=100)",
@@ -40,7 +40,7 @@ def get_config(method: str = "lora") -> config_dict.ConfigDict:
     )
     config.model.update(matmul="bfloat16", remat="full")
     config.learner.update(scenarios=8, group=8, minibatches=2, micro_batches=8, widths=4)  # Of four episodes: memory.
-    config.optimizer.update(learning_rate=5e-5, warmup=2, schedule="constant")
+    config.optimizer.update(learning_rate=1e-4, warmup=2, schedule="constant")
     config.training.update(iterations=36, checkpoint_every=2)
     config.evaluation.update(episodes=2, batch=32)
     config.catalog.test = 48

@@ -12,6 +12,7 @@ from negot_jax.models import sampling, transformer, value_head
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.layout import Layout
 from negot_jax.rl.rollout import Dialogue
+from negot_jax.rl.updates import Widths
 
 _STRETCHES = 4  # Of a row, each of which attends to the columns up to its end.
 
@@ -46,7 +47,7 @@ def score_messages(
 
     Args:
       layout: of the dialogue's seat. form: the masks that `dialogue.choices_BxKxW` indexes; None for no masks.
-      width: static, at least the longest row's `lengths`. Default: all columns.
+      width: static, at least the longest row's length, see `widths`. Default: all columns.
     """
     width = width or layout.columns
     context, valid = (x[:, : layout.columns] for x in (dialogue.tokens_BxT, dialogue.valid_BxT))
@@ -94,9 +95,10 @@ def score_messages(
     return scores._replace(rerouted=rerouted)
 
 
-def lengths(layout: Layout, dialogue: Dialogue) -> jax.Array:
-    """The tokens that a seat's model reads in each dialogue, int32 [B]."""
-    return dialogue.valid_BxT[:, : layout.columns].sum(axis=1)
+def widths(layout: Layout, dialogue: Dialogue, count: int) -> Widths:
+    """What a seat's model reads of each dialogue, and `count` widths to run it at, in equal steps up to all columns."""
+    static = tuple(-(-layout.columns * (k + 1) // count) for k in range(count))
+    return Widths(dialogue.valid_BxT[:, : layout.columns].sum(axis=1), static)
 
 
 @jax.custom_vjp

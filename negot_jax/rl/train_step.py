@@ -21,7 +21,7 @@ from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
 from negot_jax.rl.objective import Metrics
 from negot_jax.rl.players import LanguageModelPlayer, Player, scripted_buyer, scripted_seller
 from negot_jax.rl.tables import Tables
-from negot_jax.rl.updates import TrainState, Widths, apply_gradients, cut, init_state
+from negot_jax.rl.updates import TrainState, apply_gradients, cut, init_state
 
 SAMPLED = 8  # Episodes of an iteration that a step returns, for a reader.
 
@@ -198,12 +198,11 @@ def train_step(
     targets, target_metrics = make_targets(program, state.weights, frozen, tables, dialogue, outcome.reward)
 
     optimizer, layout = program.make_optimizer(), tables.side(program.role).layout
-    static = tuple(-(-layout.columns * (k + 1) // config.widths) for k in range(config.widths))
 
     def update(carry, rows):
         part = jax.tree.map(lambda x: x[rows], (dialogue, targets))
         part_loss = functools.partial(episode_loss, program, tables, frozen)
-        widths = Widths(scoring.lengths(layout, part[0]), static)
+        widths = scoring.widths(layout, part[0], config.widths)
         return apply_gradients(optimizer, part_loss, carry, part, config.micro_batches, widths)
 
     B = config.scenarios * config.group

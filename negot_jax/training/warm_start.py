@@ -38,6 +38,7 @@ class WarmStartConfig:
     steps: int = field(300, "updates; 0 starts from random weights")
     episodes: int = field(256, "dialogues per update, each of another scenario")
     micro_batches: int = field(1, "parts of an update whose gradients are accumulated, to save memory")
+    widths: int = field(1, "lengths that an update is compiled for, see learner.widths")
     buyers: tuple[str, ...] = field(
         ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
         "the scripted buyers to clone, in equal parts",
@@ -47,7 +48,7 @@ class WarmStartConfig:
     )
 
     def __post_init__(self):
-        for name, least in (("steps", 0), ("episodes", 1), ("micro_batches", 1)):
+        for name, least in (("steps", 0), ("episodes", 1), ("micro_batches", 1), ("widths", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"warm_start.{name}={getattr(self, name)} must be at least {least}.")
         if self.steps and self.episodes % self.micro_batches:
@@ -82,11 +83,11 @@ def clone_step(
     seller = players.scripted_seller(tables, keeps_dialogue=role == SELLER)
     dialogues = rollout.rollout(key_buyers, tables, scenarios, 1, buyer, seller).dialogue(role)
 
-    frozen = sharding.cast_weights(base, model.products)
+    frozen, layout = sharding.cast_weights(base, model.products), tables.side(role).layout
 
-    def loss(trained: Weights, part: rollout.Dialogue):
+    def loss(trained: Weights, part: rollout.Dialogue, width: int):
         weights = lora.join(trained, frozen)
-        scores = scoring.score_messages(model, weights, tables.side(role).layout, part, None, 1.0)
+        scores = scoring.score_messages(model, weights, layout, part, None, 1.0, width)
         return losses.masked(-scores.log_probs, part.sampled_BxKxW.reshape(scores.log_probs.shape)), {}
 
     (weights, opt_state, skipped), metrics = apply_gradients(
@@ -95,6 +96,7 @@ def clone_step(
         (state.weights, state.opt_state, state.skipped),
         dialogues,
         config.micro_batches,
+        scoring.widths(layout, dialogues, config.widths),
     )
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
     return sharding.constrain(state), sharding.replicate(metrics)
