@@ -186,8 +186,9 @@ def _sources(config: ModelConfig, family: Family) -> dict[str, _Source]:
         weight = sharding.leaf_name(path)
         template = family.tensors[weight]
         stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]
+        layers = config.layers_with(weight.split(".")[1])
         places = itertools.product(*map(range, stack))
-        tensors = {template.format(**dict(zip(("layer", "expert"), at, strict=False))): at for at in places}
+        tensors = {template.format(layer=at and layers[at[0]], expert=at and at[-1]): at for at in places}
         shape = leaf.shape[len(stack) :]
         inputs = 2 if weight == "blocks.attention.out" else int(len(shape) > 1 and not weight.endswith("_bias"))
         sources[weight] = _Source(tensors, shape, inputs if stack else None)

@@ -3,6 +3,8 @@
 Shape suffixes as in `transformer`.
 """
 
+import itertools
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,8 @@ class Cache:
 
     keys: by stack of layers (see `stacks`), [layers, B, K, H, S], or [B * K, H, S] of one layer; values: likewise,
     with [..., S, H]. valid_BxS: False where a column is padding. cursor: int32, the column to write next, one for all
-    rows. experts_LxBxSxk: of a mixture, the experts that each token passed in each layer. Attention reads all S
-    columns, so let a cache grow (`widen`) rather than begin with them all.
+    rows. experts_LxBxSxk: the experts that each token passed, in each of the layers that have some. Attention reads all
+    S columns, so let a cache grow (`widen`) rather than begin with them all.
     """
 
     keys: tuple[jax.Array, ...]
@@ -35,12 +37,12 @@ class Cache:
 def init_cache(batch: int, columns: int, config: ModelConfig) -> Cache:
     def zeros(*columns_and_head):
         K = config.kv_heads
-        heads = [(batch * K,) if apart() else (last - first, batch, K) for first, last in stacks(config.layers)]
+        heads = [(batch * K,) if apart() else (last - first, batch, K) for first, last in stacks(config)]
         return tuple(sharding.shard_cache(jnp.zeros((*shape, *columns_and_head), config.dtype)) for shape in heads)
 
     H, valid_BxS, experts = config.head_dim, jnp.zeros((batch, columns), bool), None
     if config.experts:
-        ids = jnp.zeros((config.layers, batch, columns, config.active_experts), config.expert_ids)
+        ids = jnp.zeros((config.mixtures, batch, columns, config.active_experts), config.expert_ids)
         experts = sharding.shard_rows(ids, axis=1)
     return Cache(zeros(H, columns), zeros(columns, H), valid_BxS, jnp.zeros((), jnp.int32), experts)
 
@@ -98,6 +100,13 @@ def apart() -> bool:
     return sharding.platform() == "cpu"
 
 
-def stacks(layers: int) -> list[tuple[int, int]]:
+def stacks(config: ModelConfig) -> list[tuple[int, int]]:
     """The first and last layer, exclusive, of each part of the layers that has a cache of its own."""
-    return [(layer, layer + 1) for layer in range(layers)] if apart() else [(0, layers)]
+    return [(layer, layer + 1) for layer in range(config.layers)] if apart() else runs(config)
+
+
+def runs(config: ModelConfig) -> list[tuple[int, int]]:
+    """The first and last layer, exclusive, of each stretch of layers of one kind, dense or with experts."""
+    dense = config.is_dense
+    ends = [layer for layer in range(1, config.layers) if dense[layer] != dense[layer - 1]]
+    return list(itertools.pairwise([0, *ends, config.layers]))

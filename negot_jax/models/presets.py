@@ -64,7 +64,9 @@ class ModelConfig:
     kv_heads: int = field(1, "key-value heads; must divide heads")
     head_dim: int = field(32, "size of one head; must be even")
     mlp: int = field(192, "hidden width of the gated MLP, or of each expert")
-    experts: int = field(0, "experts in every layer; 0 for a dense MLP")
+    experts: int = field(0, "experts in every layer that is not dense; 0 for a dense MLP in all")
+    dense_layers: tuple[bool, ...] = field((False,), "of a mixture, which layers are dense, repeated over the layers")
+    dense_mlp: int | None = field(None, "hidden width of the MLP of a mixture's dense layers")
     active_experts: int = field(0, "experts that each token passes through")
     query_scalar: float | None = field(None, "scores are divided by its square root; None takes head_dim")
     normalized_experts: bool = field(True, "whether the weights of a token's experts sum to 1")
@@ -95,7 +97,7 @@ class ModelConfig:
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters")
 
     def __post_init__(self):
-        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "window"):
+        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "dense_mlp", "window"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1.")
         if self.heads % self.kv_heads:
@@ -115,6 +117,16 @@ class ModelConfig:
                 f"model.active_experts={self.active_experts}, model.experts={self.experts}: a token passes through at "
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
+        if any(self.dense_layers) != (self.dense_mlp is not None) or (any(self.dense_layers) and not self.mixtures):
+            raise ValueError(
+                f"model.dense_layers={self.dense_layers}, model.dense_mlp={self.dense_mlp}, model.experts="
+                f"{self.experts}: a mixture may have dense layers among those with experts. Set both, or neither."
+            )
+        if any(self.dense_layers) and self.lora.rank and set(self.lora.targets) & {"gate", "up", "down"}:
+            raise ValueError(
+                f"model.lora.targets={self.lora.targets}: a mixture with dense layers takes adapters on attention "
+                "alone. Use query, key, value and out."
+            )
         if self.replay_experts and not self.experts:
             raise ValueError("model.replay_experts=True, but the model has no experts. Leave it out.")
         for item in dataclasses.fields(self):
@@ -132,6 +144,25 @@ class ModelConfig:
     def expert_ids(self) -> str:
         """The type that numbers experts."""
         return "uint8" if self.experts <= 256 else "uint16"
+
+    @property
+    def is_dense(self) -> tuple[bool, ...]:
+        """Of every layer, whether it has one MLP for all tokens."""
+        return tuple(not self.experts or self.dense_layers[n % len(self.dense_layers)] for n in range(self.layers))
+
+    @property
+    def mixtures(self) -> int:
+        """The number of layers with experts."""
+        return self.is_dense.count(False)
+
+    def layers_with(self, part: str) -> tuple[int, ...]:
+        """The layers that have a part of a block, for which its weights are stacked.
+
+        Beside the MLPs of a mixture, "mlp", stand those of its dense layers, "dense".
+        """
+        if part not in ("mlp", "dense") or not any(self.dense_layers):
+            return tuple(range(self.layers))
+        return tuple(layer for layer, dense in enumerate(self.is_dense) if dense == (part == "dense"))
 
     @property
     def is_local(self) -> tuple[bool, ...]:

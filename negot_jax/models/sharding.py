@@ -41,6 +41,9 @@ SPECS = {
     "blocks.mlp.gate": P(FSDP, TENSOR),
     "blocks.mlp.up": P(FSDP, TENSOR),
     "blocks.mlp.down": P(TENSOR, FSDP),
+    "blocks.dense.gate": P(FSDP, TENSOR),
+    "blocks.dense.up": P(FSDP, TENSOR),
+    "blocks.dense.down": P(TENSOR, FSDP),
 }
 for _weight, _cut in list(SPECS.items()):  # An adapter's A is cut like its target's inputs, its B like the outputs.
     if (_target := _weight.split(".")[-1]) in lora.AXES:
@@ -237,10 +240,11 @@ def _constrain(x: jax.Array, wanted: P) -> jax.Array:
 
 def _misfits(sizes: Mapping[str, int], model: ModelConfig, rows: Mapping[str, int]) -> list[str]:
     parts = math.prod(sizes[name] for name in ROWS)
+    cut = {"width": FSDP, "heads": TENSOR, "mlp": TENSOR, "dense_mlp": TENSOR, "experts": EXPERT}
     problems = [
         f"mesh.{axis}={sizes[axis]} does not divide model.{name}={getattr(model, name)}"
-        for axis, name in ((FSDP, "width"), (TENSOR, "heads"), (TENSOR, "mlp"), (EXPERT, "experts"))
-        if getattr(model, name) % sizes[axis] and getattr(model, name)
+        for name, axis in cut.items()
+        if (getattr(model, name) or 0) % sizes[axis]
     ]
     if sizes[EXPERT] > 1 and not model.experts:
         problems.append(f"mesh.{EXPERT}={sizes[EXPERT]} cuts experts, and the model has none (model.experts=0)")

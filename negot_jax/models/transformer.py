@@ -101,9 +101,10 @@ class Mlp(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         normal = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
         down = nnx.initializers.variance_scaling(1.0 / (2 * config.layers), "fan_in", "normal")
-        self.gate = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
-        self.up = nnx.Param(normal(rngs.params(), (config.width, config.mlp)))
-        self.down = nnx.Param(down(rngs.params(), (config.mlp, config.width)))
+        hidden = config.dense_mlp or config.mlp
+        self.gate = nnx.Param(normal(rngs.params(), (config.width, hidden)))
+        self.up = nnx.Param(normal(rngs.params(), (config.width, hidden)))
+        self.down = nnx.Param(down(rngs.params(), (hidden, config.width)))
         self.activation = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}[config.activation]
         self.products = config.products
 
@@ -137,11 +138,11 @@ class Experts(nnx.Module):
 
 
 class Block(nnx.Module):
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, dense: bool):
         self.attention_norm, self.mlp_norm = Norm(config.width, config, rngs), Norm(config.width, config, rngs)
         self.attention = Attention(config, rngs)
-        self.mlp = (Experts if config.experts else Mlp)(config, rngs)
-        self.sandwich, self.mixture = config.sandwich_norm, config.experts > 0
+        self.mlp = (Mlp if dense else Experts)(config, rngs)
+        self.sandwich, self.dense = config.sandwich_norm, dense
         if self.sandwich:
             self.attention_out_norm = Norm(config.width, config, rngs)
             self.mlp_out_norm = Norm(config.width, config, rngs)
@@ -152,10 +153,10 @@ class Block(nnx.Module):
     def add_mlp(self, x, adapters, given):
         """The sum, and the experts picked: see `Experts`; None of a dense MLP."""
         normed, picked = self.mlp_norm(x), None
-        if self.mixture:
-            mixed, picked = self.mlp(normed, adapters, given)
-        else:
+        if self.dense:
             mixed = self.mlp(normed, adapters)
+        else:
+            mixed, picked = self.mlp(normed, adapters, given)
         return x + (self.mlp_out_norm(mixed) if self.sandwich else mixed), picked
 
 
@@ -176,18 +177,25 @@ class Ends(nnx.Module):
 
 
 @functools.lru_cache
-def _graph(module: type[nnx.Module], config: ModelConfig) -> nnx.GraphDef:
+def _graph(module: type[nnx.Module], config: ModelConfig, *kind: bool) -> nnx.GraphDef:
     """The static half of a module; its weights live in the pytree that `init` returns."""
-    return nnx.split(nnx.eval_shape(lambda: module(config, nnx.Rngs(0))))[0]
+    return nnx.split(nnx.eval_shape(lambda: module(config, nnx.Rngs(0), *kind)))[0]
 
 
 def init(key: jax.Array, config: ModelConfig) -> Weights:
-    """Random float32 weights: {"ends": ..., "blocks": leaves [layers, ...]}, and "lora" if the model has adapters."""
-    ends, blocks = jax.random.split(key)
-    weights_of = lambda module, key: nnx.split(module(config, nnx.Rngs(key)))[1]
-    stacked = jax.vmap(functools.partial(weights_of, Block))(jax.random.split(blocks, config.layers))
-    weights = {"ends": weights_of(Ends, ends), "blocks": stacked}
-    return with_adapters(key, config, weights)
+    """Random float32 weights: {"ends": ..., "blocks": leaves [layers, ...]}, and "lora" if the model has adapters.
+
+    In a mixture with dense layers, "blocks" holds their MLPs as "dense", apart from the experts in "mlp".
+    """
+    key_ends, key_blocks = jax.random.split(key)
+    keys = jax.random.split(key_blocks, config.layers)
+    weights_of = lambda module, key, **kind: nnx.split(module(config, nnx.Rngs(key), **kind))[1]
+    stack = lambda dense: jax.vmap(functools.partial(weights_of, Block, dense=dense))(keys)
+    stacked = stack(dense=not config.mixtures)
+    if any(config.dense_layers):
+        chosen = lambda part, whole: jax.tree.map(lambda x: x[np.array(config.layers_with(part))], whole["mlp"])
+        stacked = nnx.State({**stacked, "mlp": chosen("mlp", stacked), "dense": chosen("dense", stack(dense=True))})
+    return with_adapters(key, config, {"ends": weights_of(Ends, key_ends), "blocks": stacked})
 
 
 def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights:
@@ -219,7 +227,7 @@ class Forward(NamedTuple):
     """What a forward pass gives.
 
     hidden_BxTxD: the normalized states, for `logits`. cache: with the new columns, its cursor behind them; None if none
-    was given. picked_LxBxTxk: of a mixture, the experts that the router picks for each token in each layer.
+    was given. picked_LxBxTxk: the experts that the router picks for each token, in each of the layers that have some.
     """
 
     hidden_BxTxD: jax.Array
@@ -262,7 +270,7 @@ def forward(
     def layer(carry, scanned):
         x, carried = carry
         index, is_local, given, block_weights, adapters = scanned
-        block = nnx.merge(_graph(Block, config), block_weights)
+        block = nnx.merge(_graph(Block, config, "router" not in block_weights["mlp"]), block_weights)
         if len(kinds := set(config.is_local)) == 1:
             angles, mask_BxTxS = views[kinds.pop()]
         else:
@@ -290,10 +298,11 @@ def forward(
         layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
     looped = cache is None and (config.layers > _SHALLOW or not kv_cache.apart())
-    stacks, filled, picked = [(0, config.layers)] if looped else kv_cache.stacks(config.layers), [], []
+    stacks, filled, picked = kv_cache.runs(config) if looped else kv_cache.stacks(config), [], []
     for number, (first, last) in enumerate(stacks):
         local = np.array(config.is_local[first:last])
-        parts = (_part(x, first, last) for x in (experts_LxBxTxk, weights["blocks"], adapters))
+        given = _part(experts_LxBxTxk, *_places(config, "mlp", first, last))
+        parts = (given, _blocks(config, weights, first, last), _part(adapters, first, last))
         scanned = (np.arange(last - first), local, *parts)
         carried = () if cache is None else (cache.keys[number], cache.values[number])
         if last - first == 1:
@@ -302,8 +311,8 @@ def forward(
         else:
             (x_BxTxD, carried), ids = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
         filled.append(carried)
-        picked.append(ids)
-    picked = jnp.concatenate(picked).astype(config.expert_ids) if config.experts else None
+        picked += [] if ids is None else [ids]
+    picked = jnp.concatenate(picked).astype(config.expert_ids) if picked else None
     if cache is not None:
         passed = cache.experts_LxBxSxk
         if config.experts:
@@ -312,8 +321,19 @@ def forward(
     return Forward(ends.norm(x_BxTxD), cache, picked)
 
 
+def _blocks(config: ModelConfig, weights: Weights, first: int, last: int) -> nnx.State:
+    """The weights of some layers of one kind, stacked."""
+    places = {name: _places(config, name, first, last) for name in weights["blocks"]}
+    parts = {name: _part(weights["blocks"][name], *at) for name, at in places.items() if at[0] < at[1]}
+    return nnx.State({"mlp" if name == "dense" else name: part for name, part in parts.items()})
+
+
+def _places(config: ModelConfig, part: str, first: int, last: int) -> tuple[int, int]:
+    """Where some layers begin and end in the stack of a part of a block."""
+    return tuple(sum(layer < end for layer in config.layers_with(part)) for end in (first, last))
+
+
 def _part(stacked, first: int, last: int):
-    """Some layers of weights."""
     return jax.tree.map(lambda x: x if last - first == len(x) else x[first:last], stacked)
 
 

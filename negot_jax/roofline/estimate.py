@@ -83,10 +83,9 @@ def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
     are gathered before a player begins.
     """
     attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
-    mlp = 3 * model.width * model.mlp
-    if model.experts:
-        mlp *= model.experts / mesh[EXPERT]
-    matrices = model.layers * (attention + mlp) + model.width * model.vocab_size
+    mlps = 3 * model.width * model.mlp * model.mixtures * model.experts / mesh[EXPERT]
+    mlps += 3 * model.width * (model.dense_mlp or model.mlp) * (model.layers - model.mixtures)
+    matrices = model.layers * attention + mlps + model.width * model.vocab_size
     return 2 * matrices / mesh[TENSOR]
 
 

@@ -36,10 +36,12 @@ def per_token(model: ModelConfig, columns: float, scored: float) -> float:
       scored: the share of tokens for which logits over the vocabulary are computed.
     """
     attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
-    mlp = 3 * model.width * model.mlp * max(model.active_experts, 1) + model.width * model.experts
+    experts = 3 * model.width * model.mlp * model.active_experts + model.width * model.experts
+    dense = 3 * model.width * (model.dense_mlp or model.mlp)
+    mlps = model.mixtures * experts + (model.layers - model.mixtures) * dense
     whole = model.is_local.count(False)
     seen = whole * columns + (model.layers - whole) * min(columns, model.window or columns)
-    matrices = model.layers * (attention + mlp) + scored * model.width * model.vocab_size
+    matrices = model.layers * attention + mlps + scored * model.width * model.vocab_size
     return 2 * matrices + 4 * seen * model.heads * model.head_dim
 
 

@@ -37,6 +37,12 @@ CASES = {
     "qwen3-moe-128": Case(
         "Qwen3Moe", _SPARSE | {"num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False}
     ),
+    "qwen3-moe-with-dense-layers": Case(
+        "Qwen3Moe",
+        _SPARSE
+        | {"num_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 6, "intermediate_size": 56}
+        | {"decoder_sparse_step": 2, "mlp_only_layers": [0, 3]},
+    ),
     "gemma3-7-layers": Case(
         "Gemma3", _GEMMA | {"num_hidden_layers": 7, "sliding_window": 5, "query_pre_attn_scalar": 16}
     ),

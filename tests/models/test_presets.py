@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from negot_jax.models import transformer
-from negot_jax.models.presets import PRESETS, ModelConfig, preset
+from negot_jax.models.presets import PRESETS, LoraConfig, ModelConfig, preset
 
 # As counted by the published checkpoints. From gemma3-4b on these have a vision tower and its projector as well.
 PARAMETERS = {
@@ -45,6 +45,9 @@ def test_an_unknown_preset_names_the_nearest():
         preset("tinny")
 
 
+_MIXTURE = {"experts": 4, "active_experts": 2}
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
@@ -58,6 +61,13 @@ def test_an_unknown_preset_names_the_nearest():
         ({"local_layers": (True, False)}, r"model\.window=None, model\.local_layers=\(True, False\).*Set both"),
         ({"experts": 4}, r"model\.active_experts=0, model\.experts=4.*dense"),
         ({"experts": 4, "active_experts": 5}, r"model\.active_experts=5"),
+        ({"dense_mlp": 8}, r"model\.dense_layers=\(False,\), model\.dense_mlp=8.*Set both"),
+        (_MIXTURE | {"dense_layers": (True, False)}, r"model\.dense_mlp=None.*Set both"),
+        (_MIXTURE | {"dense_layers": (True,), "dense_mlp": 8}, r"model\.dense_layers=\(True,\)"),
+        (
+            _MIXTURE | {"dense_layers": (True, False), "dense_mlp": 8, "lora": LoraConfig(rank=2)},
+            r"model\.lora\.targets=.*Use query, key, value and out",
+        ),
         *(
             ({name: 0}, rf"model\.{name}=0 must be at least 1")
             for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "window")

@@ -21,6 +21,9 @@ _SIZES = {
 OTHERS = {
     "gemma3": preset("gemma3-270m", **_SIZES, window=4, local_layers=(True, False), dtype="float32"),
     "experts": dataclasses.replace(CONFIG, experts=5, active_experts=2),
+    "dense layers": dataclasses.replace(
+        CONFIG, layers=4, experts=5, active_experts=2, dense_layers=(True, False, False), dense_mlp=16
+    ),
 }
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
 
@@ -276,6 +279,20 @@ def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
     cache = kv_cache.init_cache(B, T, CONFIG) if cached else None
     with pytest.raises(ValueError, match="blocks=.* must end at the 14 new tokens and go without a cache"):
         transformer.forward(CONFIG, weights, *batch, cache, blocks=blocks)
+
+
+def test_the_layers_of_one_kind_share_a_stack_where_layers_are_stacked(batch, monkeypatch):
+    config = OTHERS["dense layers"]
+    read = lambda: jax.jit(functools.partial(transformer.forward, config))(
+        _random_weights(config), *batch, kv_cache.init_cache(B, T, config)
+    )
+    apart = read()
+    monkeypatch.setattr(kv_cache, "apart", lambda: False)
+    stacked = read()
+    assert [len(keys) for keys in stacked.cache.keys] == [1, 2, 1] and len(apart.cache.keys) == 4
+    assert stacked.picked_LxBxTxk.shape == (2, B, T, 2) == stacked.cache.experts_LxBxSxk.shape
+    assert (stacked.picked_LxBxTxk == apart.picked_LxBxTxk)[:, batch[1]].all()
+    np.testing.assert_allclose(stacked.hidden_BxTxD[batch[1]], apart.hidden_BxTxD[batch[1]], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", OTHERS)

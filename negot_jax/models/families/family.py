@@ -54,6 +54,7 @@ EXPERTS = {
     "blocks.mlp.up": _LAYER + "mlp.experts.{expert}.up_proj.weight",
     "blocks.mlp.down": _LAYER + "mlp.experts.{expert}.down_proj.weight",
 }
+DENSE = {name.replace("mlp", "dense", 1): tensor for name, tensor in MLP.items()}  # Of a mixture's dense layers.
 
 # A setting that nobody read may change the forward pass if its name speaks of a part of it, unless it speaks of
 # training, sampling, bookkeeping or how a kernel is chosen.
@@ -196,7 +197,13 @@ def layer_types(settings: Settings, default: tuple[bool, ...]) -> tuple[bool, ..
         if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in known for kind in map(str, kinds)):
             settings.refuse("layer_types", kinds, f"It must name {layers} layers: {' or '.join(known)}.")
         local = tuple(known[kind] for kind in kinds)
-    return next(local[:n] for n in range(1, layers + 1) if all(local[i] == local[i % n] for i in range(layers)))
+    return shortest(local)
+
+
+def shortest(layers: tuple[bool, ...]) -> tuple[bool, ...]:
+    """The shortest tuple that, repeated, gives this one."""
+    count = len(layers)
+    return next(layers[:n] for n in range(1, count + 1) if all(layers[i] == layers[i % n] for i in range(count)))
 
 
 _ROPE_FIELDS = {
