@@ -103,8 +103,8 @@ class SellerConfig:
     )
     checkpoint: str | None = field(
         None,
-        "folder of the seller's own checkpoint, with the buyer's tokenizer, or of a run; without it the warm start "
-        "trains one",
+        "folder of the seller's own checkpoint, with the buyer's tokenizer, or of a run whose seller is a language "
+        "model; without it the warm start trains one",
     )
     message_tokens: int = field(64, "cap of a language model's message")
     decoding: Decoding = field("free", _DECODING)

@@ -1,4 +1,4 @@
-"""Who sits opposite the learners of a run: scripted players, frozen models, and what other runs have trained."""
+"""Who sits opposite the learners of a run: scripted players, frozen models, and the language models of other runs."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -46,7 +46,7 @@ def make(config: Config, role: int, model: ModelConfig, dialect: Dialect) -> Fro
     """Who plays against a learner of a role, as `Program.opponent`.
 
     Raises:
-      ValueError: its checkpoint has another tokenizer than the learner's, or is a run that has not trained its side.
+      ValueError: its checkpoint has another tokenizer than the learner's, or is a run without a model on that side.
     """
     side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
     if own.model == "scripted":
@@ -72,12 +72,13 @@ def make(config: Config, role: int, model: ModelConfig, dialect: Dialect) -> Fro
 
 
 def _model_of_run(folder: str, side: str) -> tuple[ModelConfig, Sequence[bytes]]:
-    """A run's language model, adapters merged, and its tokens."""
+    """The language model of a run's side, whether it learned or was met, adapters merged; and its tokens."""
     config = override(Config(), manifest.read(folder)["config"])
-    if config.learner.role not in (side, "both"):
+    own = getattr(config, side)
+    if config.learner.role not in (side, "both") and (own.model == "scripted" or own.checkpoint):
         raise ValueError(
-            f"{side}.checkpoint={folder} is a run that has trained no {side}: its learner.role is "
-            f"{config.learner.role!r}. Name a run in which the {side} learns, or a checkpoint."
+            f"{side}.checkpoint={folder} is a run whose {side} is {own.checkpoint or 'scripted'}. Name a checkpoint, "
+            f"or a run with a {side} of its own."
         )
     model = config.model.config()
     if (path := config.model.checkpoint) is None:

@@ -101,8 +101,9 @@ def prepare(
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
-    same = run.saved is None or run.saved["inputs"]["catalog"] == parts.catalog_digest
-    name = _folder_name(overrides, None if same else parts.catalog_digest, every_checkpoint)
+    saved = run.saved["inputs"] if run.saved else parts.inputs()
+    others = {name: digest for name, digest in parts.inputs().items() if digest != saved.get(name)}
+    name = _folder_name(overrides, others, every_checkpoint)
     folder = run.workdir / name if output is None else folders.workdir(output, "--output")
     return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
 
@@ -248,10 +249,9 @@ def _other_parts(run: "Run", config: Config, overrides: Mapping[str, Any]) -> Pa
     return parts
 
 
-def _folder_name(overrides: Mapping[str, Any], products: str | None, every_checkpoint: bool) -> str:
-    """`report`, and what is different about it: legible, and another name for other settings or products (a digest)."""
-    told = {name: value for name, value in overrides.items() if not within(name, ("mesh", *PATHS))}
-    told |= {} if products is None else {"products": products}
+def _folder_name(overrides: Mapping[str, Any], others: Mapping[str, str], every_checkpoint: bool) -> str:
+    """`report`, and what is different about it: legible, and another name for other settings or inputs (digests)."""
+    told = {name: value for name, value in overrides.items() if not within(name, ("mesh", *PATHS))} | dict(others)
     name = f"{REPORT}_checkpoints" if every_checkpoint else REPORT
     if not told:
         return name

@@ -17,7 +17,7 @@ from negot_jax.game import sellers
 from negot_jax.models import transformer
 from negot_jax.run import reporting, weights
 from negot_jax.run import run as runs
-from negot_jax.run.config import identity
+from negot_jax.run.config import Config, identity
 from negot_jax.run.reporting import Evaluation
 from negot_jax.training import checkpoint
 from negot_jax.training.metrics import METRICS, read_csv
@@ -44,8 +44,18 @@ class Group:
     runs: tuple["Run", ...]
 
     @property
+    def config(self) -> Config:
+        return self.runs[0].config
+
+    @property
     def seller(self) -> str:
-        return self.runs[0].config.game.seller
+        """Whom its buyers were trained against."""
+        return reporting.seller(self.config)
+
+    def speaks_with(self, other: "Group") -> bool:
+        """Whether a language model of one can read what one of the other says: tokens, and the unit of prices."""
+        tokenizers = {own.runs[0].saved["inputs"]["tokenizer"] for own in (self, other)}
+        return len(tokenizers) == 1 and self.config.catalog.prices == other.config.catalog.prices
 
 
 def groups(workdirs: Iterable[str]) -> list[Group]:
@@ -109,7 +119,7 @@ def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str])
     evaluations = {}
     for group in found:
         for seller in {seller: None for table in ("main", *tables) for seller in _sellers(table, group, found)}:
-            terms = _terms(group, seller)
+            terms = _terms(group, seller, found)
             evaluations[group.name, seller] = tuple(run.prepare_evaluation(terms) for run in group.runs)
     return Plan(tuple(found), tuple(tables), tuple(figures), evaluations)
 
@@ -141,21 +151,28 @@ def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
 def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:
     """Whom a group meets for a table."""
     if table == "matrix":
-        return tuple(dict.fromkeys([own.seller for own in every] + [*PERSONAS, *UNSEEN]))
+        met = [own.seller for own in every if own.config.seller.model == "scripted" or own.speaks_with(group)]
+        return tuple(dict.fromkeys([*met, *PERSONAS, *UNSEEN]))
     return {"personas": PERSONAS, "unseen_sellers": UNSEEN}.get(table, (group.seller,))
 
 
-def _terms(group: Group, seller: str) -> dict[str, Any]:
+def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
     """The overrides under which a group's runs meet a seller."""
     if seller == group.seller:
         return {}
-    own, other = sellers.make(group.seller), sellers.make(seller)
+    for other in every:
+        if other.seller == seller and other.config.seller.model != "scripted":
+            theirs = other.config.seller
+            folder = theirs.checkpoint or str(other.runs[0].workdir)
+            seat = dataclasses.asdict(theirs) | {"model": "own", "checkpoint": folder}
+            return {"game.seller": other.config.game.seller, "seller": seat, "evaluation.buyers": _BUYERS}
+    own, other = sellers.make(group.config.game.seller), sellers.make(seller)
     # Prices are spoken in the unit that the buyer knows.
     if hasattr(own, "tick") and hasattr(other, "tick") and own.tick != other.tick:
         seller = f"{seller[:-1]}, tick={own.tick})" if seller.endswith(")") else f"{seller}(tick={own.tick})"
     terms = {"game.seller": seller, "evaluation.buyers": _BUYERS}
     # A language model plays the personas, and a script the others.
-    if group.runs[0].config.seller.model != "scripted" and other.persona.name not in PERSONAS:
+    if group.config.seller.model != "scripted" and other.persona.name not in PERSONAS:
         terms |= {"seller.model": "scripted", "seller.checkpoint": None}
     return terms
 

@@ -160,7 +160,7 @@ def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights
 
 
 def _of_run(folder: str, role: int) -> Weights:
-    """All weights of a side that another run has trained, adapters merged.
+    """All weights of the language model on a side of another run, learned or met; adapters merged.
 
     Raises:
       CheckpointError: as `restore`.
@@ -171,6 +171,8 @@ def _of_run(folder: str, role: int) -> Weights:
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
     parts = assembly.assemble(config, dialect, print_line=lambda line: None)
     found = restore(parts, epath.Path(folder), saved["run_id"])
+    if role not in parts.programs:
+        return parts.program.opponent.weights(found.frozen)
     program = parts.programs[role]
     whole = program.whole(found.trained(role), found.frozen)
     whole = lora.merge(program.model.lora, whole) if program.model.lora.rank else whole

@@ -80,8 +80,31 @@ def test_two_runs_meet_in_a_match_if_one_has_trained_a_seller(seller, tmp_path):
     assert len(played) == 2 and all(message.text for own in played for message in own.messages)
     with pytest.raises(ValueError, match="--buyer=run:.*seller alone, which meets no other model"):
         matches.prepare(f"run:{seller.workdir}", f"run:{buyer.workdir}", {}, 2)
-    with pytest.raises(ValueError, match="has trained no seller: its learner.role is 'buyer'"):
+    with pytest.raises(ValueError, match="is a run whose seller is scripted. Name .* a run with a seller of its own"):
         run.build(tiny_run.overridden({**SELLING, "seller.checkpoint": str(buyer.workdir)}), tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "PERSONAS", ())
+    monkeypatch.setattr(reproduction, "UNSEEN", ())
+    settings = {"training.iterations": 1, "evaluation.episodes": 1}
+    scripted = run.build(tiny_run.overridden(settings), tmp_path / "scripted")
+    model = run.build(tiny_run.overridden({**settings, **SELLING}), tmp_path / "model")
+    for buyer in (scripted, model):
+        buyer.train()
+    plan = reproduction.plan([str(scripted.workdir), str(model.workdir)], ["matrix"], [])
+    names = [group.seller for group in plan.groups]
+    assert names == ["neutral(tick=100)", "neutral, played by a cloned model at temperature 0.7"]
+    (met,) = plan.evaluations["neutral(tick=100)", names[1]]
+    frozen = weights.init_opponent(met.parts, BUYER)
+    expected = weights.restore(model.parts, model.workdir, model.run_id).frozen.opponent
+    for ours, theirs in zip(*map(jax.tree.leaves, (frozen, expected)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    list(reproduction.make(plan, tmp_path / "out"))
+    rows = (tmp_path / "out/matrix.md").read_text().splitlines()
+    cells = [line.split("|")[2:4] for line in rows if line.startswith("| neutral")]
+    assert len(cells) == 2 and all("[" in cell for line in cells for cell in line)
 
 
 @pytest.mark.slow
