@@ -28,16 +28,19 @@ _TITLES = {
     "scale": "Sizes of the buyer's model",
     "matrix": "Reward of the trained buyer, by the seller it trained against (row) and the one it meets (column)",
 }
-_NOTES = {
-    "main": "† Reward / deal rate / bargained ratio / overshoot that the paper reports of its trained 30B buyer: on "
-    "another split, another seller, and not measured here.",
-    "personas": "The personas' prices are ours: the paper gives no numbers for them.",
-}
 _BRACKETS = (
-    "In brackets: 95 % intervals of a bootstrap over products and seeds (Wilson's bounds for rates of 0 or 100 %). "
+    "In brackets: 95 % intervals of a bootstrap over products and seeds (Wilson's bounds for rates of 0 or 100 %)."
+)
+_COMPARED = (
     "Difference: minus the trained buyer, paired by product and seed. Gap: the reward of the best response minus the "
     "row's. A false deal is one below the seller's cost."
 )
+_NOTES = {
+    "matrix": "A dash: the two do not speak the same tokens.",
+    "main": f"{_COMPARED} † Reward / deal rate / bargained ratio / overshoot that the paper reports of its trained 30B "
+    "buyer: on another split, another seller, and not measured here.",
+    "personas": f"{_COMPARED} The personas' prices are ours: the paper gives no numbers for them.",
+}
 COLUMNS: dict[str, tuple[str, tables.Style]] = {
     "reward": ("reward", tables.plain),
     "difference": (DIFFERENCE, tables.signed),
@@ -91,7 +94,7 @@ class Table:
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes NAME.md, NAME.csv and NAME.tex."""
-        note = f"{_BRACKETS} {_NOTES.get(self.name, '')}".rstrip()
+        note = f"{_BRACKETS} {_NOTES.get(self.name, _COMPARED)}"
         told = f"## {_TITLES[self.name]}\n\n{tables.tabulated(self.lines, 'github')}\n\n{note}\n"
         (folder / f"{self.name}.md").write_text(told, encoding="utf-8")
         plain = lambda text: text.replace(MISSING, "--").replace("†", "*")
