@@ -24,7 +24,7 @@ from ml_collections import config_flags
 
 from experiments import usage
 from negot_jax import cache, progress
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax.run import config as configs
 from negot_jax.run.folder import MARKER, FolderError
 from negot_jax.training import distributed, preemption
@@ -141,7 +141,7 @@ def define_overrides(config: type, help: str) -> Callable[[], dict[str, Any]]:
         _check_config(config, sys.argv[1:])  # ConfigDict's flags answer an unknown field by a traceback.
     except InputError as error:
         _fail(error)
-    config_flags.DEFINE_config_dict("config", door.to_config_dict(config()), help)
+    config_flags.DEFINE_config_dict("config", schema.to_config_dict(config()), help)
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
     flags.FLAGS["config"].default_as_str = "the run's"
     return lambda: config_flags.get_override_values(flags.FLAGS["config"])
@@ -158,7 +158,7 @@ def _fail(error: object) -> None:
 
 
 def _parse(config: type | None, argv: list[str]) -> list[str]:
-    usage.show(argv, config, door.help_text)
+    usage.show(argv, config, schema.help_text)
     try:
         if config is not None:
             _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
@@ -175,6 +175,6 @@ def _check_config(config: type, arguments: list[str]) -> None:
     with checking_input():
         for argument, following in itertools.pairwise([*arguments, ""]):
             if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
-                door.require_field(config, override[1])
+                schema.require_field(config, override[1])
             elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):
                 configs.read_file(given[1] or following)

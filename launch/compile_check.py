@@ -35,7 +35,7 @@ from ml_collections import config_flags
 import tabulate
 
 from experiments import cli
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax import progress
 from negot_jax.models import presets, sharding, transformer
 from negot_jax.models.sharding import MeshConfig
@@ -297,7 +297,7 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
             return matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
         if len(_TOPOLOGY.value) * len(meshes) > 1:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
-        config = door.from_config_dict(Config, _CONFIG.value)
+        config = schema.from_config_dict(Config, _CONFIG.value)
         if meshes[0]:
             config = dataclasses.replace(config, mesh=parse_mesh(meshes[0]))
         say("building the program")

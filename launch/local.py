@@ -2,9 +2,9 @@
 
   python -m launch.local --processes=2 --devices_per_process=4 -- python -m experiments.train --workdir=DIR ...
 
-The output of the first process is forwarded. When a process fails, the others are ended, the end of its output is
-printed and its exit code passed on: 75 if the run was preempted. SIGTERM is sent on to all of them; Ctrl-C reaches them
-from the terminal.
+The output of the first process is forwarded. When a process fails, the others are ended, the last lines of its output
+are printed, and its exit code is passed on: 75 if the run was preempted. SIGTERM is sent on to all of them; Ctrl-C
+reaches them from the terminal.
 """
 
 from collections.abc import Mapping, Sequence

@@ -49,7 +49,7 @@ def keep_compiled(where: str | None) -> None:
     if where == "" or (where is None and jax.config.jax_compilation_cache_dir):
         return
     jax.config.update("jax_compilation_cache_dir", where or str(folder(f"compiled/{_processor()}")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # By default, only what took a second.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # By default, programs that took a second.
 
 
 def _processor() -> str:

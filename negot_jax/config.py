@@ -1,4 +1,4 @@
-"""The door between `ml_collections` and the code: a mutable `ConfigDict` outside, frozen dataclasses inside.
+"""Converts configurations: a mutable `ConfigDict` of `ml_collections` outside, frozen dataclasses inside.
 
 A config class is a frozen dataclass whose every field is made by `field`, so that `cls()` is the default
 configuration and every option has a help line. A field's type is one of bool, int, float, str, `Literal[...]`,
@@ -78,7 +78,7 @@ def require_field(cls: type, path: str) -> None:
 
 
 def help_text(cls: type) -> str:
-    """Returns one entry a field of `cls`, nested ones by their dotted path: type, default and help line."""
+    """One entry per field of `cls`, nested ones by their dotted path: type, default and help line."""
     return "\n".join(_help_lines(cls(), ""))
 
 

@@ -11,7 +11,7 @@ import jax
 import tqdm
 
 _SECONDS = 15.0  # Between two lines where there is no terminal.
-_active: list["Bar"] = []  # The innermost one speaks.
+_active: list["Bar"] = []  # Only the innermost one prints.
 
 
 class Tolerant:

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import published
 from experiments.configs import tiny
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax.run import Config
 from tests import forked
 from tests.tiny_run import ROOT
@@ -54,7 +54,7 @@ def test_commands_name_modules_configurations_and_fields_that_exist(page):
             assert (ROOT / f"{module.replace('.', '/')}.py").exists(), command
         for argument in command:
             if override := re.match(r"--config\.([\w.]+)=", argument):
-                door.require_field(Config, override[1])
+                schema.require_field(Config, override[1])
             elif file := re.match(r"--config=(experiments/configs/[\w.]+)", argument):
                 assert (ROOT / file[1].split(":")[0]).exists(), command
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax.run import Config
 from negot_jax.run.config import flat
 from tests import forked
@@ -31,7 +31,7 @@ def test_help_shows_defaults_and_the_full_help_every_field():
     names = re.findall(r"[ .](\w+)=", out)
     assert {name.split(".")[-1] for name in flat(Config())} <= set(names)
     code, out, _ = forked.run("experiments.train", ["--helpfull"])
-    assert code == 0 and door.help_text(Config) in out
+    assert code == 0 and schema.help_text(Config) in out
 
 
 def test_help_after_the_dashes_is_the_other_commands():

@@ -3,7 +3,7 @@
   python -m experiments.bench.continuous --workdir=RUN [--rows=512]
 
 Today all rows decode a turn's messages together, until the longest ends. A continuously batched sampler lets each row
-go on by itself, and gives the slot of an episode that is over to the next one. A step costs the same in each.
+go on by itself, and reuses the slot of a finished episode. A step costs the same in all of them.
 """
 
 import json

@@ -27,7 +27,7 @@ from negot_jax.catalog.words import SHARES
 
 _COMMIT = "834ad9066d0627f0332504d5fa6d236706f2402b"
 _FILES = f"https://raw.githubusercontent.com/TianXiaSJTU/AmazonPriceHistory/{_COMMIT}/data/AmazonHistoryPrice"
-_DIGEST = "9977127821e0fb66"  # Of the catalog that these files make.
+_DIGEST = "9977127821e0fb66"  # Digest of the catalog that these files make.
 
 
 def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None = None) -> Catalog:
@@ -87,13 +87,13 @@ def _builder(folder: Path) -> AmazonHistoryPrice:
 
 
 def _downloaded(folder: Path) -> Catalog:
-    """The pinned catalog out of `folder`, or downloaded and built there first if it is absent or damaged."""
+    """The pinned catalog from `folder`; downloads and builds it there if it is missing or damaged."""
     with contextlib.suppress(Exception):  # Damage may raise nearly anything, or nothing.
         if digest(catalog := _built(folder)) == _DIGEST:
             return catalog
     print("downloading AmazonHistoryPrice: 18 files, 2.4 MB")
     folder.mkdir(parents=True, exist_ok=True)
-    # Built aside, so that other processes find the whole of it or nothing.
+    # Built aside, so that other processes see all of it or nothing.
     with tempfile.TemporaryDirectory(dir=folder, prefix="building_") as scratch:
         _download(Path(scratch))
         catalog = _built(Path(scratch))

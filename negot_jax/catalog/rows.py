@@ -28,13 +28,12 @@ class RowError(ValueError):
 
 
 class Number(str):
-    """A JSON number as it is written: a price, but no text."""
+    """A JSON number as written: it may be a price, but not a text."""
 
 
 def parse_price(text: Any) -> int | None:
-    """Returns the cents of a price such as '$1,299.00' or '12.5', or None for anything else.
-
-    None as well for a price of zero or above `MAX_PRICE`.
+    """Returns the cents of a price such as '$1,299.00' or '12.5', or None for anything else,
+    such as a price of zero or above `MAX_PRICE`.
     """
     match = _PRICE.fullmatch(text) if isinstance(text, str) else None
     cents = int(match[1].replace(",", "")) * 100 + int((match[2] or "").ljust(2, "0")) if match else 0

@@ -83,7 +83,7 @@ def _as_marked(rng: np.random.Generator, dollars: np.ndarray) -> np.ndarray:
 
 
 def _categories(size: int) -> list[str]:
-    """One category a product, in the real catalog's shares."""
+    """One category per product, in the real catalog's proportions."""
     bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())
     names = list(SHARES)
     return [names[i] for i in np.searchsorted(bounds, (np.arange(size) + 0.5) / size)]

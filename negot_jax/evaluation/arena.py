@@ -90,11 +90,11 @@ class Arena:
     seller: str = "neutral"
 
     def evaluate(self, weights: Mapping[Row, Weights], key: jax.Array) -> Played:
-        """Every row of the table: the language models, the scripted players, the best response; among buyers, the tuned
-        schedule.
+        """Plays every row of the table: the language models, the scripted players, the best response and, among buyers,
+        the tuned schedule.
 
         Args:
-          weights: what is trained of each language model, by row.
+          weights: the trained weights of each language model, by row.
         """
         config = self.config
         key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)
@@ -187,7 +187,7 @@ class Arena:
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
         """The best rising linear schedule on the training products.
 
-        Against a language model, whose every word costs, among those of a grid of 10 % of B, on one batch.
+        Against a language model, which is slow to play, the best of a grid in steps of 10 % of B, on one batch.
         """
         if self.program.scripted:
             draws = self.config.tuning_draws

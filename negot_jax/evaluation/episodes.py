@@ -1,4 +1,4 @@
-"""Episodes as records: who played which scenario, what was said and played, and how it ended; a line of JSON each.
+"""Episodes as records: who played which scenario, what was said and played, and how it ended; one line of JSON each.
 
 Tables, figures and pages are made from these records, and can be made again without playing.
 """
@@ -33,9 +33,9 @@ class Message:
     """One message.
 
     role: `BUYER` or `SELLER`. turn: from 0. kind, price: the action as it was played; cents, None without a price.
-    text: as written, Thought included; "" where a scripted player spoke no words. tokens: that a language model took
-    for it. acts: as in `Action`. replaced: whether regulation put it in place of an illegal one. withdrawn: the text of
-    that one.
+    text: as written, Thought included; "" where a scripted player spoke no words. tokens: how many a language model
+    sampled. acts: as in `Action`. replaced: whether regulation put it in place of an illegal one. withdrawn: the text
+    of that one.
     """
 
     role: int
@@ -75,13 +75,13 @@ class Episode:
 
     run: the id of the run whose evaluation or training it belongs to, "" without one; seed: of its training.
     buyer: who bought, as a row of the tables. seller: who sold. selling: the latter as a row, where the tables compare
-    sellers. persona: the seller's manner. versions: what tells apart players of one name, by role: a run and its
-    iterations, or a served model.
+    sellers. persona: the seller's manner. versions: tells players of the same name apart, by role: a run and
+    its iterations, or a served model.
     product: its row in the catalog that was played; episode: which of the product's, from 0. key: the data of the
     scenario's random key. hidden: what only the seller knows besides its cost, by name.
     end, deal_price, reward, interventions: as in `Outcome`; deal_price is None without a deal.
-    incomplete: why it came to no end of its own, such as a server's failure; "" if it did. It then has no result, and
-    counts in no mean.
+    incomplete: why it did not end by rule, such as a server's failure; "" if it did. An incomplete episode has no
+    result and counts in no mean.
     """
 
     buyer: Row
@@ -125,7 +125,7 @@ class Episode:
         return not self.incomplete
 
     def to_json(self) -> dict[str, Any]:
-        """As data that `json` writes; what has its default value is left out of the messages."""
+        """As data for `json`; messages leave out fields at their defaults."""
         return {
             "version": VERSION,
             **vars(self),
@@ -142,7 +142,7 @@ def from_json(values: Mapping[str, Any]) -> Episode:
     """The episode that `Episode.to_json` made.
 
     Raises:
-      ValueError: of another version, or with a field that is missing, unknown or of no known value.
+      ValueError: another version, or a field that is missing, unknown, or has an unknown value.
     """
     values = dict(values)
     if (version := values.pop("version", None)) != VERSION:
@@ -165,7 +165,7 @@ def from_json(values: Mapping[str, Any]) -> Episode:
 
 
 def lines(episodes: Iterable[Episode]) -> str:
-    """A line of JSON for each."""
+    """One line of JSON per episode."""
     return "".join(json.dumps(own.to_json(), allow_nan=False) + "\n" for own in episodes)
 
 
@@ -235,7 +235,7 @@ def _cents(price: int | None) -> int:
 
 
 def _message_to_json(message: Message) -> dict[str, Any]:
-    """The text in parts, and as a whole only where the parts do not make it."""
+    """The text in parts; also as a whole where the parts do not add up to it."""
     said = message.parts
     told = {
         "role": "seller" if message.role == SELLER else "buyer",

@@ -41,7 +41,7 @@ Rows = dict[str, Row]  # By name: clairvoyant, bound, best buyer, ladder by firs
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """prior: the products at one list price, for which all is solved. played: the same ones, as they are played.
+    """prior: the products at one list price, for which everything is solved. played: the same ones, as they are played.
 
     utility: a key of `UTILITIES`. discount: factor on a deal for each completed round before it.
     """

@@ -57,7 +57,7 @@ COLUMNS: dict[str, tuple[str, tables.Style]] = {
     "complete": ("complete", tables.hits),
     "incomplete": ("complete", tables.misses),
 }
-# Of the columns, those that a terminal has no room for.
+# Columns that a terminal has no room for.
 _WIDE = {"first offer / B", "format errors %", "buyer quits %", "seller quits %", "interventions", "complete"}
 _WIDE |= {"incomplete", "seeds", _REPORTED_COLUMN}
 

@@ -74,7 +74,7 @@ _PANELS = {
 def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
     """Each seed thin, their mean thick within the band from the lowest to the highest, on training products.
 
-    Where the buyer argues, two more panels: how often an episode, and with what.
+    Where the buyer argues, two more panels: how often per episode, and with which arguments.
     """
     kinds = [kind for kind in Argument if any((_column(curves, _argued(kind)) > 0).any() for curves in runs)]
     shown = _PANELS | (
@@ -118,7 +118,7 @@ def _argued(kind: Argument) -> str:
 
 
 def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[Argument, Sequence[np.ndarray]]) -> None:
-    """Running means over the seeds, a line a kind; the most used in the end first."""
+    """Running means over the seeds, one line per kind; those most used at the end come first."""
     means = {kind: phases.smooth(np.mean(runs, axis=0), len(iterations) // 40) for kind, runs in by_kind.items()}
     lines = []
     for place, kind in enumerate(sorted(means, key=lambda kind: -means[kind][-1])):
@@ -184,7 +184,7 @@ def _binned(
 
 
 def prices(own: Pairing) -> Figure:
-    """Offers of both sides by turn among the episodes that come so far, and how many do."""
+    """Offers of both sides by turn among the episodes that get that far, and how many do."""
     keys = _main_rows(own)
     figure, grid = _figure(own, 2, len(keys), (3.3 * len(keys), 5.6))
     for column, key in enumerate(keys):

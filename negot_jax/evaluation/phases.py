@@ -5,15 +5,15 @@
   3 deadlock: the deal rate dips after that.
   4 persuasion: the deal rate comes back while the buyer keeps its share of the surplus.
 
-A phase begins where a curve, smoothed, has made half of its move; it counts only if the move is larger than what noise
-moves a smoothed curve by, and only after the phase before it. Where none is found, none is named.
+A phase begins where a smoothed curve has made half of its move. It counts only if the move exceeds the noise of the
+smoothed curve, and only after the phase before it. Where none is found, none is named.
 """
 
 import dataclasses
 
 import numpy as np
 
-LEAST = 0.03  # A move of a ratio or a rate that is worth a name, however little noise there is.
+LEAST = 0.03  # The smallest move of a ratio or rate that counts, however little noise there is.
 _ERRORS = 4.0  # Standard errors of the smoothed curve that a move must exceed.
 
 

@@ -1,6 +1,6 @@
 """The game's data: plain pytrees of integers, one episode each (batch them with `jax.vmap`).
 
-Money is int32 cents throughout. `NONE` stands where no price is.
+Money is int32 cents throughout; `NONE` means no price.
 """
 
 import enum

@@ -28,7 +28,7 @@ A message is a byte string, made of sections (our reading of the paper's Thought
 A byte with no arrow of its own is plain text: it leads back to `private`, `talk` or `action`, a newline to the start
 of a line, and `[` in an action line always to `[`.
 
-**Steps.** What a byte does in a state is a record of type `STEP`. What a string of bytes does is again one record a
+**Steps.** What a byte does in a state is a record of type `STEP`. What a string of bytes does is again one record per
 state, by `compose`, so a whole token costs one look-up. Four registers go with the state:
 
     tag     uint8: `Tag`, the last one of the last action line

@@ -3,7 +3,7 @@
 The form is a small automaton over tokens. Literal parts have one spelling (the tokenizer's own), talk is any text of
 one line, prices are single digits; the codename, and a deal's price where it is forced to the standing offer, are
 spelled out token by token. What may come next depends on the tokens so far alone, so a trainer can recompute the mask:
-the sampler keeps one small integer a token, the automaton's node, or `FORCED` where there was no choice.
+the sampler keeps one small integer per token, the automaton's node, or `FORCED` where there was no choice.
 """
 
 from collections.abc import Mapping, Sequence

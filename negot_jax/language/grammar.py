@@ -2,7 +2,7 @@
 
 `build` turns a vocabulary's byte strings into tables; `advance` takes the registers over one token, `read` makes an
 action of them, and `parse` does a whole message and marks what the other side may see. Nothing is ever decoded to
-text. What the bytes mean is in `automaton`. All functions but `build` are for one message; batch them with `jax.vmap`.
+text. `automaton` defines what the bytes mean. All functions but `build` take one message; batch them with `jax.vmap`.
 """
 
 import collections
@@ -40,7 +40,7 @@ class Grammar:
 
 @struct.dataclass
 class Registers:
-    """Where the reading of one message stands: int32 state and `Tag`, bool done, int32 value, uint32 code."""
+    """How far one message has been read: int32 state and `Tag`, bool done, int32 value, uint32 code."""
 
     state: Array
     tag: Array

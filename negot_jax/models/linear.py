@@ -1,4 +1,4 @@
-"""Products of activations and weights, with low-rank adapters, in a type of their own."""
+"""Matrix products of activations and weights, with low-rank adapters, in a configurable type."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-PRODUCT = "product"  # Their name to `jax.checkpoint`: what remat="dots" saves.
+PRODUCT = "product"  # Their name for `jax.checkpoint`: remat="dots" saves them.
 
 
 def linear(x: jax.Array, weight: nnx.Param, dtype: str, adapter: dict[str, jax.Array] | None = None) -> jax.Array:
@@ -30,8 +30,8 @@ def linear(x: jax.Array, weight: nnx.Param, dtype: str, adapter: dict[str, jax.A
 def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
     """x [R, *in] times weight [*in, *out] in the type of the weight: [R, *out] in that of x. Sums are float32.
 
-    A TPU sums so by itself. A CPU has to be told, of the gradient too: left to itself, it computes a product of
-    bfloat16 that gives bfloat16 as one of float32, at a third of the speed.
+    A TPU does so by itself. A CPU has to be told, for the gradient too: left to itself, it computes a bfloat16 product
+    with a bfloat16 result in float32, at a third of the speed.
     """
     return _summed(x.astype(weight.dtype), weight, x.ndim - 1).astype(x.dtype)
 

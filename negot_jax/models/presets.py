@@ -142,12 +142,12 @@ class ModelConfig:
 
     @property
     def expert_ids(self) -> str:
-        """The type that numbers experts."""
+        """The integer type of expert ids."""
         return "uint8" if self.experts <= 256 else "uint16"
 
     @property
     def is_dense(self) -> tuple[bool, ...]:
-        """Of every layer, whether it has one MLP for all tokens."""
+        """For each layer, whether it is dense: one MLP for all tokens."""
         return tuple(not self.experts or self.dense_layers[n % len(self.dense_layers)] for n in range(self.layers))
 
     @property
@@ -156,9 +156,9 @@ class ModelConfig:
         return self.is_dense.count(False)
 
     def layers_with(self, part: str) -> tuple[int, ...]:
-        """The layers that have a part of a block, for which its weights are stacked.
+        """The layers that have a part of a block: its weights are stacked over them.
 
-        Beside the MLPs of a mixture, "mlp", stand those of its dense layers, "dense".
+        In a mixture, "mlp" holds the experts and "dense" the MLPs of its dense layers.
         """
         if part not in ("mlp", "dense") or not any(self.dense_layers):
             return tuple(range(self.layers))
@@ -166,7 +166,7 @@ class ModelConfig:
 
     @property
     def is_local(self) -> tuple[bool, ...]:
-        """Of every layer, whether it is local."""
+        """For each layer, whether it is local."""
         return tuple(self.local_layers[layer % len(self.local_layers)] for layer in range(self.layers))
 
 

@@ -22,7 +22,7 @@ def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 def _frequencies(head_dim: int, rope: RopeConfig) -> jax.Array:
-    """Radians a token, [H/2]. Where `kept` is 1 a frequency stays, where it is 0 it is divided by the factor."""
+    """Radians per token, [H/2]. Where `kept` is 1 a frequency stays, where it is 0 it is divided by the factor."""
     own = rope.theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     if rope.kind == "default":
         return own

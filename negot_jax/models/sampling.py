@@ -43,7 +43,7 @@ def log_probs(logits: jax.Array, temperature: float, mask: jax.Array | None = No
 
 
 def sample(uniform_2xB: jax.Array, log_probs_BxV: jax.Array, config: SamplingConfig) -> jax.Array:
-    """One token a row, int32[B], by two numbers a row that are uniform in [0, 1)."""
+    """One token per row, int32[B], from two uniforms in [0, 1) per row."""
     kept = log_probs_BxV
     if config.temperature == 0:
         return jnp.argmax(kept, axis=-1).astype(jnp.int32)
@@ -61,8 +61,8 @@ def sample(uniform_2xB: jax.Array, log_probs_BxV: jax.Array, config: SamplingCon
 def _draw(uniform_2xB: jax.Array, weights_BxV: jax.Array) -> jax.Array:
     """Samples one token per row in proportion to the weights, int32[B]; never one of weight 0.
 
-    Two random numbers a row in place of the Gumbel trick's V, and sums over blocks of about sqrt(V) tokens in place of
-    one over V: on a CPU with V = 1024 that is a tenth of `jax.random.categorical`'s time.
+    Two random numbers per row in place of the Gumbel trick's V, and sums over blocks of about sqrt(V) tokens in place
+    of one over V: on a CPU with V = 1024 that is a tenth of `jax.random.categorical`'s time.
     """
     B, V = weights_BxV.shape
     block = math.ceil(math.sqrt(V))

@@ -23,11 +23,11 @@ from negot_jax.models import lora
 from negot_jax.models.presets import ModelConfig
 
 AXES = DATA, FSDP, TENSOR, EXPERT = "data", "fsdp", "tensor", "expert"
-ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are cut over all of these.
+ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are sharded over all of these.
 
-# The spec of one layer's array. Norms, the router and the critic are absent: they are replicated. In front stand the
-# layers, never sharded, and then the experts, if there are any, over `expert`. An optimizer's moment, whose path ends
-# in its weight's name, is sharded like the weight.
+# The spec of one layer's array. Norms, the router and the critic are absent: they are replicated. The axis of
+# layers comes first and is never sharded; then that of experts, if there are any, over `expert`. An optimizer's moment,
+# whose path ends in its weight's name, is sharded like the weight.
 SPECS = {
     "ends.embedding": P(TENSOR, FSDP),
     "ends.unembedding": P(TENSOR, FSDP),
@@ -72,7 +72,7 @@ class MeshConfig:
             raise ValueError(f"{both} are -1, and only one axis can take the devices that are left. Give the others.")
 
     def sizes(self, devices: int) -> dict[str, int]:
-        """By axis, its size on so many devices.
+        """The size of each axis on this many devices.
 
         Raises:
           ValueError: the axes do not multiply to them.
@@ -103,7 +103,7 @@ def require_fit(config: MeshConfig, devices: int, model: ModelConfig, rows: Mapp
     Key-value heads and the vocabulary need not divide: where they do not, each device has them whole.
 
     Args:
-      rows: numbers of rows that are cut over the devices, by the name that the user knows them by.
+      rows: row counts that are sharded over the devices, by the name that the user knows.
 
     Raises:
       ValueError: it does not fit; says by which numbers, and names a mesh that does.
@@ -122,7 +122,7 @@ def leaf_name(path: jax.tree_util.KeyPath) -> str:
 
 
 def spec(name: str, ndim: int) -> P:
-    """The table's line for an array whose name ends like that of a weight; of anything else every device has a copy.
+    """The table's spec for an array whose name ends in a weight's; anything else is replicated.
 
     Weights in a pool (`rl.self_play`) have one more dimension, which is not cut.
     """
@@ -133,7 +133,7 @@ def spec(name: str, ndim: int) -> P:
 
 
 def shardings(tree, mesh: Mesh):
-    """By the table, how each array (or shape) of a tree lies on a mesh."""
+    """The sharding of each array (or shape) of a tree on a mesh, by the table."""
 
     def of(path, leaf):
         return NamedSharding(mesh, effective_spec(mesh.shape, spec(leaf_name(path), leaf.ndim), leaf.shape))
@@ -257,7 +257,7 @@ def _misfits(sizes: Mapping[str, int], model: ModelConfig, rows: Mapping[str, in
 
 
 def _near(sizes: Mapping[str, int], devices: int) -> Iterator[dict[str, int]]:
-    """Every mesh of so many devices, those most like the given one first."""
+    """All meshes of this many devices, the most similar to the given one first."""
     divisors = [size for size in range(1, devices + 1) if devices % size == 0]
     meshes = [
         dict(zip(AXES, (devices // math.prod(rest), *rest), strict=True))

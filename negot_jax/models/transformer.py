@@ -161,7 +161,7 @@ class Block(nnx.Module):
 
 
 class Ends(nnx.Module):
-    """What stands before and after the layers: the embedding, the last norm and, unless tied, the output matrix."""
+    """What comes before and after the layers: the embedding, the last norm and, unless tied, the output matrix."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(config.width**-0.5)
@@ -208,7 +208,7 @@ def with_adapters(key: jax.Array, config: ModelConfig, base: Weights) -> Weights
 def _views(config: ModelConfig, valid_BxT, valid_BxS, cursor):
     """What a layer sees, by whether it is local: the rotary angles of the new tokens, and their mask [B, T, S].
 
-    Columns stand in the order of time, so causality is a comparison of columns. Positions and windows count valid
+    Columns are in the order of time, so causality is a comparison of columns. Positions and windows count valid
     tokens: where padding lies between two tokens, their columns are further apart than they are.
     """
     columns_T, columns_S = cursor + jnp.arange(valid_BxT.shape[1]), jnp.arange(valid_BxS.shape[1])

@@ -1,4 +1,4 @@
-"""A critic on the language model's trunk: one linear output a token, kept under "value" in the model's weights."""
+"""A critic on the language model's trunk: one linear output per token, kept under "value" in the model's weights."""
 
 import jax
 import jax.numpy as jnp

@@ -19,7 +19,7 @@ from negot_jax.models import kv_cache, sampling, transformer
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables
 
-_STAGE = 512  # Columns of a context for which a stage of its own pays.
+_STAGE = 512  # Columns per stage: with fewer, another compilation does not pay.
 _STAGES = 3  # At most.
 
 
@@ -278,9 +278,9 @@ class LanguageModelPlayer(NamedTuple):
 
 
 def stages(turns: int, columns: int) -> list[range]:
-    """The turns of an episode in a few stretches, for each of which the program is compiled once.
+    """Splits the turns of an episode into a few stages; the program is compiled once per stage.
 
-    columns: of the longest context. Of a short one, attending to columns that are not filled yet costs less than
+    columns: of the longest context. In a short one, attending to columns that are not filled yet costs less than
     another compilation.
     """
     size = -(-turns // min(-(-columns // _STAGE), _STAGES))

@@ -63,7 +63,7 @@ class FrozenModel:
 class Program:
     """Everything static about the program.
 
-    opponent: who sits opposite the learner. A frozen language model or scripted buyers, one of them a scenario; None
+    opponent: who sits opposite the learner. A frozen language model or scripted buyers, one of them per scenario; None
     for the scripted seller of the tables.
     """
 
@@ -99,14 +99,14 @@ class Program:
 
     @property
     def updates(self) -> int:
-        """Updates of an iteration."""
+        """Updates per iteration."""
         return self.config.epochs * self.config.minibatches
 
     def make_optimizer(self) -> optax.GradientTransformation:
         return self.optimizer.make(self.iterations * self.updates)
 
     def learning_rate(self, state: TrainState) -> jax.Array:
-        """That of the next update. Skipped updates do not count."""
+        """The learning rate of the next update. Skipped updates do not count."""
         made = state.iteration * self.updates - state.skipped.total
         return jnp.asarray(self.optimizer.rate(self.iterations * self.updates)(made), jnp.float32)
 
@@ -158,7 +158,7 @@ class Program:
     def step(
         self, iteration: int, state: TrainState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
     ) -> tuple[TrainState, Metrics, rollout.Trajectory]:
-        """An iteration, as `train_step`; which one it is the state knows."""
+        """One iteration, see `train_step`; the state says which."""
         del iteration
         return train_step(self, state, tables, frozen)
 
@@ -238,7 +238,7 @@ def make_targets(
     dialogue: rollout.Dialogue,
     reward_B: jax.Array,
 ) -> tuple[objective.Targets, Metrics]:
-    """What is held fixed while episodes are learned from; the model is asked for no more than the algorithm needs."""
+    """The targets of an iteration's updates; the model is run only for what the algorithm needs."""
     config, algorithm = program.config, program.algorithm
     sampled, sampler_log_probs = _slots(dialogue.sampled_BxKxW), _slots(dialogue.log_probs_BxKxW)
 

@@ -28,7 +28,7 @@ from negot_jax.training import storage
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a configuration comes to, without weights.
+    """Everything that a configuration determines, without weights.
 
     train, test: the products of the split; train_tables, test_tables: made of them. catalog_digest: of all products
     as they were read. programs: by the role that learns; in self-play there are two.

@@ -1,4 +1,4 @@
-"""The configuration of a run: where it can come from, what of it identifies the run, and what may change later."""
+"""The configuration of a run: its sources, the fields that identify the run, and those that may change later."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ml_collections import config_dict
 
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax.config import field
 from negot_jax.evaluation.arena import EvaluationConfig
 from negot_jax.models.choice import ModelChoice
@@ -88,7 +88,7 @@ def load(config: Any) -> Config:
     if isinstance(config, str | os.PathLike):
         config = read_file(os.fspath(config))
     if isinstance(config, config_dict.ConfigDict):
-        return door.from_config_dict(Config, config)
+        return schema.from_config_dict(Config, config)
     return override(Config(), config)
 
 
@@ -117,7 +117,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
         for section in sections:
             inside = inside.setdefault(section, {})
         inside[leaf] = value
-    return door.replace(config, nested)
+    return schema.replace(config, nested)
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def within(name: str, fields: tuple[str, ...]) -> bool:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What is learned from: the fields that no later start may change, by dotted name.
+    """The fields that a run learns from, by dotted name: no later start may change them.
 
     Inputs outside the run's folder count by content, not by path: see `manifest.run_id`.
     """

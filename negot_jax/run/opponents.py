@@ -95,7 +95,7 @@ def is_run(folder: str) -> bool:
 
 
 def digest(folder: str) -> str:
-    """Of what a checkpoint, or the latest one of a run, holds."""
+    """A digest of a checkpoint's content, or of a run and how far it has come."""
     if not is_run(folder):
         return stored.digest(folder)
     latest = max(checkpoint.survey(os.path.join(folder, "checkpoints"))[0], default=0)

@@ -83,7 +83,7 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
     several = {name for name in names if names.count(name) > 1}
     sized = [f"{name}, {size:,} parameters" for name, size in zip(names, sizes, strict=True)]
     names = [long if name in several else name for name, long in zip(names, sized, strict=True)]
-    # What is still alike differs in something else: the first folder's name tells.
+    # Groups that still share a name differ in something else: the first folder's name tells them apart.
     several = {name for name in names if names.count(name) > 1}
     folders = [own[0].workdir.name for own in found.values()]
     told = [f"{name} ({own})" if name in several else name for name, own in zip(names, folders, strict=True)]

@@ -1,4 +1,4 @@
-"""The weights of a run: where they begin, what of them is frozen, and how they come back from its folder."""
+"""The weights of a run: initial, frozen, and restored from its folder."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Many processes as one run: each runs the same program on its own devices, and the first writes the files.
+"""Multi-process runs: each process runs the same program on its own devices; process 0 writes the files.
 
 Every process makes the same arrays from the same configuration, and puts on the mesh what its own devices hold.
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from negot_jax import config as door
+from negot_jax import config as schema
 from negot_jax import run
 from negot_jax.run import config as configs
 from negot_jax.run.config import Config
@@ -23,7 +23,7 @@ def test_every_form_gives_the_same(tmp_path):
     (tmp_path / "short.py").write_text(FILE)
     forms = [
         WANTED,
-        door.to_config_dict(WANTED),
+        schema.to_config_dict(WANTED),
         {"game": {"turns": 3, "seller": "begging"}},
         {"game.turns": 3, "game.seller": "begging"},
         configs.flat(WANTED),

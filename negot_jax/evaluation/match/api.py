@@ -28,9 +28,9 @@ from negot_jax.language import plain
 from negot_jax.language.dialect import LEFT, OPENING
 
 _WAITS = (0.5, 30.0)  # Seconds: the first wait before another try, which doubles, and the longest.
-_LONGEST_WISH = 120.0  # Seconds: a Retry-After that is waited for.
-_AGAIN = {408, 409, 425, 429}  # And all from 500.
-_HOPELESS = {401, 403, 404}  # Of every request alike.
+_LONGEST_WISH = 120.0  # Seconds: the longest Retry-After that is honored.
+_AGAIN = {408, 409, 425, 429}  # Retried, as is every status from 500.
+_HOPELESS = {401, 403, 404}  # Every request would fail alike.
 _WRONG = {Kind.MISSING: "It has no Action line", Kind.CUT: "It is too long and was cut before its action was complete"}
 _REPROMPT = (
     "Your message could not be read. {why}. Write the whole message again: optional Thought and Talk lines, then one "
@@ -56,7 +56,7 @@ class Endpoint:
 
     key: sent, and never shown. request: further fields of every request, such as {"temperature": 0.7}. timeout: of a
     whole answer, seconds. retries: further tries after 408, 409, 425, 429, 5xx, a connection that breaks or times out,
-    and an answer that is no completion; the wait between them doubles, with jitter, or is the server's Retry-After.
+    and an answer that is not a completion; the wait between them doubles, with jitter, or is the server's Retry-After.
     concurrency: requests at once. reprompts: whether an unreadable message is asked for once more.
     """
 
@@ -197,7 +197,7 @@ class ServedPlayer:
         """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
         create = client.chat.completions.with_raw_response.create
         try:
-            # The client's own timeout is of each read: a server that drips would outlast it.
+            # The client's own timeout covers each read: a server that trickles would outlast it.
             raw = await asyncio.wait_for(create(**body), self.endpoint.timeout)
             return parse(self._clean(raw.http_response.text), body)
         except (TimeoutError, openai.APITimeoutError):
@@ -254,7 +254,7 @@ def parse(text: str, body: Mapping[str, Any]) -> Answer:
     Tokens that the server does not count are taken to be four bytes each.
 
     Raises:
-      _Failed: it is no completion.
+      _Failed: it is not a completion.
     """
     try:
         response = json.loads(text)

@@ -1,4 +1,4 @@
-"""A person in the terminal as a player: shown what its side knows, asked for a move, never let make an illegal one."""
+"""A person at the terminal as a player: sees what its side knows, and is asked until its move is legal."""
 
 from collections.abc import Sequence
 import re
@@ -70,7 +70,7 @@ class Person:
 
 
 def parse(line: str, view: View) -> tuple[Kind, int] | str:
-    """A move, its kind and price (cents or `NONE`), from what a person typed; or why it is none that may be made."""
+    """A move, its kind and price (cents or `NONE`), from what a person typed; or why it is not a legal move."""
     line = line.strip().lower()
     kind, price = _MOVES.get(line), NONE
     if kind is None:

@@ -1,4 +1,4 @@
-"""Plays a match turn by turn: on the device what can play there, and the rules; in text whoever answers in text.
+"""Plays a match turn by turn: the rules and the models on the device, all other players in text.
 
 Each message goes through `rollout.move`, as in training and in the arena. Two players of the device meet as they do in
 the arena: the same draws, tokens and episodes, up to rounding.
@@ -64,7 +64,7 @@ def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[
     """Plays all scenarios, product by product, to their ends.
 
     Args:
-      key: of what a device's player draws, as the arena's `key_buyers`.
+      key: for the draws of the players on the device, as the arena's `key_buyers`.
     """
     count, played = drawn.product.size, []
     keys = jax.random.split(key, count)
@@ -115,7 +115,7 @@ class _Game:
         return jax.device_get(self.board.state.replace(scenario=scenario))
 
     def _message(self, key: jax.Array, role: int, turn: int) -> None:
-        """One message of every episode: asked for where it is text, played, and noted."""
+        """One message of every episode: asked for if its player answers in text, then played and recorded."""
         before = jax.device_get((self.board.state.end, self.board.state.interventions, self.board.state.offers))
         going = [row for row in range(len(self.numbers)) if before[0][row] == End.ONGOING]
         if not going:
