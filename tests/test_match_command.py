@@ -2,21 +2,19 @@
 
 import json
 import os
-import pathlib
 import pty
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import pytest
 
 from negot_jax.run import match
 from tests import tiny_run
+from tests.evaluation.match import served
 from tests.evaluation.match.stub import KEY, Server, completion, serving
 from tests.language import vocabularies
 from tests.models import published
@@ -56,23 +54,14 @@ def test_a_killed_match_goes_on_without_asking_twice(tmp_path):
 
 def test_a_killed_match_against_a_real_server_goes_on(tmp_path):
     """`transformers serve` on a random checkpoint. 8 of its tokens are no message, so each is asked for twice."""
-    model, log = tmp_path / "model", tmp_path / "log"
+    model = tmp_path / "model"
     model.mkdir()
     published.with_tokenizer("llama-scaled-rope", vocabularies.qwen3, model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    serve = [pathlib.Path(sys.executable).with_name("transformers"), "serve", model, "--device=cpu"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OPENAI_API_KEY": "none"}
-    with open(log, "wb") as file:
-        host, port = address.split(":")
-        server = subprocess.Popen([*serve, "--host", host, "--port", port], env=environment, stdout=file, stderr=file)
-    asked = lambda: log.read_text().count("POST /v1/chat/completions")
-    try:
-        _wait_for(f"http://{address}/health", server, log)
-        played = [f"--buyer=api:{model}@http://{address}/v1", "--products=4", "--concurrency=1"]
+    with served.serving(model, tmp_path) as (url, log):
+        asked = lambda: log.read_text().count("POST /v1/chat/completions")
+        played = [f"--buyer=api:{model}@{url}", "--products=4", "--concurrency=1"]
         settings = ["--config.evaluation.episodes=1", '--request={"max_tokens": 8}', f"--output={tmp_path / 'match'}"]
-        command = [*MATCH, *played, *settings]
+        command, environment = [*MATCH, *played, *settings], os.environ | {"OPENAI_API_KEY": "none"}
         killed = subprocess.Popen(command, cwd=tiny_run.ROOT, env=environment, stderr=subprocess.DEVNULL)
         while asked() < 2 and killed.poll() is None:
             time.sleep(0.01)
@@ -80,23 +69,10 @@ def test_a_killed_match_against_a_real_server_goes_on(tmp_path):
         killed.wait()
         assert asked() < 8
         done = subprocess.run(command, cwd=tiny_run.ROOT, env=environment, capture_output=True, text=True)
-    finally:
-        server.terminate()
-        server.wait()
     assert done.returncode == 0, done.stderr
     assert 8 <= asked() <= 9  # Only what was under way at the kill was asked for again.
     episodes = [json.loads(line) for line in (tmp_path / "match/episodes.jsonl").read_text().splitlines()]
     assert len(episodes) == 4 and all(own["messages"][0]["text"] for own in episodes)
-
-
-def _wait_for(url: str, server: subprocess.Popen, log) -> None:
-    for _ in range(600):
-        assert server.poll() is None, log.read_text()
-        try:
-            return urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
 
 
 def test_a_person_plays_in_a_terminal(tmp_path):

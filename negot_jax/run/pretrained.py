@@ -25,6 +25,7 @@ from negot_jax.language import chat, hf_tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, transformer
 
 NEEDED = ("accelerate", "gguf", "torch", "transformers")  # The extra `pretrained`.
+RULES = "You are a helpful assistant."  # The system message of the comparison.
 _TOLERANCE = 1e-4  # Of a logit, relative to the largest one.
 
 
@@ -150,9 +151,8 @@ def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
     config = hf_config.read(folder)
     tokenizer = hf_tokenizer.load(folder, config.vocab_size)
     form = chat.infer(folder, tokenizer)
-    rules = "You are a helpful assistant."
-    prompt = chat.encode(tokenizer, (*form.start, rules, *form.opening, question, form.end, *form.reply))
-    said = [{"role": "system", "content": rules}, {"role": "user", "content": question}]
+    prompt = chat.encode(tokenizer, (*form.start, RULES, *form.opening, question, form.end, *form.reply))
+    said = [{"role": "system", "content": RULES}, {"role": "user", "content": question}]
     reading = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     rendered = reading.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
     expected = reading.encode(rendered, add_special_tokens=False)

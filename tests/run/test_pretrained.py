@@ -1,18 +1,23 @@
-"""The real model of a package: how it is fetched and checked. The model itself is in the slow suite."""
+"""The real model of a package: how it is fetched and checked. The model itself, also served, is in the slow suite."""
 
 import hashlib
 import importlib.util
 import pathlib
 import subprocess
 
+import openai
 import pytest
 import tokenizers
 
 from experiments.configs import smollm2_135m
 from negot_jax import cache
+from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer
+from negot_jax.game.types import SELLER
 from negot_jax.models import hf_config
 from negot_jax.run import config as configs
+from negot_jax.run import match as matches
 from negot_jax.run import pretrained
+from tests.evaluation.match import served
 from tests.language import vocabularies
 from tests.models import published
 
@@ -91,17 +96,42 @@ def test_the_configuration_is_one(method):
     assert config.game.persona.manner
 
 
-@pytest.mark.slow
-def test_the_real_model(tmp_path):
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    """The folder of the real model."""
     pretrained.require_extra()
     try:
         wheel = pretrained.fetch(pretrained.SMOLLM2)
     except ConnectionError as error:  # A wrong digest is a failure.
         pytest.skip(f"the real model is not tested: {error}")
-    pretrained.convert(pretrained.SMOLLM2, wheel, tmp_path / "model")
-    found = pretrained.check(tmp_path / "model", "What is the capital of France?")
+    folder = tmp_path_factory.mktemp("smollm2") / "model"
+    pretrained.convert(pretrained.SMOLLM2, wheel, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_real_model(smollm2):
+    found = pretrained.check(smollm2, "What is the capital of France?")
     assert found.gap < 1e-5 and "Paris" in found.reply
-    model = hf_config.read(tmp_path / "model")
+    model = hf_config.read(smollm2)
     assert (model.layers, model.width, model.vocab_size, model.tied_embedding) == (30, 576, 49_152, True)
-    assert (tmp_path / "model/LICENSE.txt").read_text().lstrip().startswith("Apache License")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (smollm2 / "LICENSE.txt").read_text().lstrip().startswith("Apache License")
+    assert [path.name for path in smollm2.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.slow
+def test_the_real_model_served_answers_greedily_as_here_and_sells(smollm2, tmp_path):
+    """The server decodes greedily, since the folder's generation_config.json does not set `do_sample`."""
+    question = "What is the capital of France?"
+    ours = pretrained.check(smollm2, question, tokens=24)
+    with served.serving(smollm2, tmp_path) as (url, _):
+        client = openai.OpenAI(base_url=url, api_key="none")
+        asked = [{"role": "system", "content": pretrained.RULES}, {"role": "user", "content": question}]
+        answer = client.chat.completions.create(model=str(smollm2), messages=asked, max_tokens=24)
+        assert answer.choices[0].message.content == ours.reply
+        endpoint = Endpoint(str(smollm2), url, "none", request=(("max_tokens", 48),), reprompts=False)
+        seller = ServedPlayer(endpoint, tmp_path / "answers", Budget())
+        terms = {"game.turns": 2, "evaluation.episodes": 1, "evaluation.batch": 1}
+        played = matches.prepare("linear(start=0.5, end=0.9)", f"api:{smollm2}", terms, 1).play({SELLER: seller})
+    (episode,) = played.episodes
+    assert episode.complete and episode.messages[1].text
