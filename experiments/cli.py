@@ -35,8 +35,8 @@ from negot_jax.training.loop import NotFiniteError
 PREEMPTED = os.EX_TEMPFAIL
 
 _CACHE_HELP = (
-    "Folder, or gs://bucket/folder, of compiled programs, for the next start; by default in the user's cache folder, "
-    "and with --compilation_cache= nowhere."
+    "Folder, or gs://bucket/folder, that keeps compiled programs for the next start; by default the user's cache "
+    "folder. --compilation_cache= keeps none."
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -1,11 +1,11 @@
-"""Reports on a trained buyer, finished or not; on the run's own terms or on others.
+"""Reports on a trained buyer, finished or not, under the run's own settings or under others.
 
   python -m experiments.evaluate --workdir=DIR [--config.x.y=v] [--seller=SELLER ...] [--every_checkpoint]
 
-Any field of catalog, game, language, seller, evaluation and mesh can be set: another seller, other products or prices,
-more episodes, other devices; experiments.train --help lists them. The report goes to DIR/report, or to a folder beside
-it that is named after what differs. With --every_checkpoint the earlier checkpoints are rows as well, and points of the
-learning curves.
+Any field of catalog, game, language, buyer, seller, evaluation and mesh can be set: another seller, other products or
+prices, more episodes, other devices; experiments.train --help lists them. The report goes to DIR/report, or to a folder
+beside it that is named after what differs. With --every_checkpoint the earlier checkpoints are rows as well, and points
+of the learning curves.
 """
 
 from absl import flags
@@ -33,7 +33,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
+    _overrides = cli.define_overrides(run.Config, "Fields of the run to override: --config.x.y=v.")
     _SELLERS = flags.DEFINE_multi_string(
         "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
     )

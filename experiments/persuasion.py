@@ -1,4 +1,4 @@
-"""What arguments are worth against a seller that words move: the best buyers found without them, by script, by hint.
+"""What arguments earn from a seller that they move: the best buyers found without them, by script, by hint.
 
   python -m experiments.persuasion --seller="persuadable(tick=100)" [--seller=SELLER ...] [--turns=6 --draws=2]
 

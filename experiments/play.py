@@ -58,8 +58,8 @@ def comparison(game: match.Match) -> str:
 
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
-    _overrides = cli.define_overrides(run.Config, "Fields to set otherwise than the run: --config.x.y=v.")
-    _SIDE = flags.DEFINE_enum("side", "buyer", ["buyer", "seller"], "Yours.")
-    _SELLER = flags.DEFINE_string("seller", "", "Where you buy: another seller, as of experiments.match.")
+    _overrides = cli.define_overrides(run.Config, "Fields of the run to override: --config.x.y=v.")
+    _SIDE = flags.DEFINE_enum("side", "buyer", ["buyer", "seller"], "The side that you play.")
+    _SELLER = flags.DEFINE_string("seller", "", "If you buy: another seller, named as in experiments.match.")
     _PRODUCT = flags.DEFINE_integer("product", 1, "Which of the held-out products, from 1.")
     cli.run(main, run.Config, compiles=True)

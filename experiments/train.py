@@ -59,11 +59,11 @@ if __name__ == "__main__":
         "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
     )
     _DISTRIBUTED = flags.DEFINE_bool(
-        "distributed", False, "One of several processes, which find each other: on every worker of a TPU slice."
+        "distributed", False, "Run as one of several processes that find each other, as on the workers of a TPU slice."
     )
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
     _CHECK = flags.DEFINE_integer(
-        "check", None, "Only check flags and configuration, for a mesh of so many devices; 0 leaves out the mesh.", 0
+        "check", None, "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh.", 0
     )
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main, run.Config, compiles=True)

@@ -120,7 +120,8 @@ def build(config: Config, devices: list[jax.Device], prompt: int | None = None) 
     """
     if config.catalog.data_dir is None:
         config = dataclasses.replace(config, catalog=dataclasses.replace(config.catalog, name="generated"))
-    vocab_size = None if config.model.checkpoint else presets.preset(config.model.preset).vocab_size
+    vocab_size = config.model.vocab_size or presets.preset(config.model.preset).vocab_size
+    vocab_size = None if config.model.checkpoint else vocab_size
     parts = assembly.assemble(config, print_line=lambda line: None, devices=len(devices), vocab_size=vocab_size)
     program = parts.program
 

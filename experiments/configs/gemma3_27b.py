@@ -3,7 +3,7 @@
   python -m experiments.train --config=experiments/configs/gemma3_27b.py --config.model.checkpoint=FOLDER \\
       --workdir=DIR
 
-`gemma3_27b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been
+`gemma3_27b.py:full` trains all weights in place of adapters, at a lower rate and with a KL term. Neither has been
 run at its size yet.
 """
 

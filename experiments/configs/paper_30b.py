@@ -5,7 +5,7 @@
 
 On a v5p-128, 64 chips, add --config.mesh.expert=16 (docs/pods.md): experts are cut in sixteen, rows in 64.
 
-`paper_30b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been
+`paper_30b.py:full` trains all weights in place of adapters, at a lower rate and with a KL term. Neither has been
 run at its size yet.
 """
 

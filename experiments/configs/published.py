@@ -17,9 +17,9 @@ def make(preset: str, method: str = "lora", experts: bool = False) -> config_dic
     Args:
       preset: its sizes, should there be no checkpoint. experts: whether it is a mixture, whose adapters are on
       attention alone: on each of its experts they would be many times as large.
-      method: "lora" trains adapters, "full" all weights. The replications of the paper report 3e-5 without a divergence
+      method: "lora" trains adapters, "full" all weights. The replications of the paper report 3e-5 without a KL term
       for adapters; fully trained at that rate, a dense 4B model lost the message form within an iteration, while 1e-6
-      with a divergence of weight 0.01 held.
+      with a KL term of weight 0.01 held.
     """
     if method not in ("lora", "full"):
         raise ValueError(f"{method!r} is no way to train; write :lora (the default) or :full after the file's name.")

@@ -3,7 +3,7 @@
   python -m experiments.train --config=experiments/configs/qwen3_4b.py --config.model.checkpoint=FOLDER \\
       --workdir=DIR
 
-`qwen3_4b.py:full` trains all weights in place of adapters, at a lower rate and with a divergence. Neither has been
+`qwen3_4b.py:full` trains all weights in place of adapters, at a lower rate and with a KL term. Neither has been
 run at its size yet.
 """
 

@@ -25,7 +25,7 @@ class ModelChoice:
     experts: int | None = field(None, "experts in every layer; 0 for a dense MLP")
     active_experts: int | None = field(None, "experts that each token passes through")
     window: int | None = field(None, "tokens that a local layer sees")
-    vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, and no other will do")
+    vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, the only size allowed")
     dtype: Literal["float32", "bfloat16"] | None = field(None, "type of activations and cache")
     matmul: Literal["float32", "bfloat16"] | None = field(
         None, "type in which activations are multiplied by weights, summed in float32; None takes dtype"
@@ -34,7 +34,7 @@ class ModelChoice:
         None, "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
     )
     replay_experts: bool = field(
-        False, "whether training sends a token to the experts that it passed in sampling (R3), not to those it picks"
+        False, "whether training routes tokens to the experts used in sampling (R3), not to those its own router picks"
     )
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters; with them nothing else of the model is trained")
 

@@ -32,7 +32,7 @@ class AlgorithmConfig:
     """The objective. The default is GRPO without normalization by the deviation, length weights or a KL term."""
 
     advantage: str = field("group", f"baseline, the group's mean (GRPO) or a critic (PPO): {_one_of(ADVANTAGES)}")
-    scale: str = field("none", f"over what advantages are normalized: {_one_of(SCALES)}")
+    scale: str = field("none", f"what advantages are normalized over: {_one_of(SCALES)}")
     ratio: str = field("token", f"unit of the clipped probability ratio: {_one_of(RATIOS)} (GSPO)")
     surrogate: str = field("clip", f"what a ratio outside the clip range does: {_one_of(SURROGATES)}")
     clip: tuple[float, ...] = field((0.2, 0.2), "clip range of the ratio below and above 1")

@@ -26,12 +26,10 @@ class GameConfig:
     )
     seller: str = field(
         "neutral",
-        "a scripted seller, with fields to change: neutral or neutral(noise=0.05, tick=100). Where a language model "
-        "sells (seller.model), this is who the dialogues of the warm start are with, and its persona is the model's",
+        "a scripted seller, with fields to change: neutral or neutral(noise=0.05, tick=100). If a language model sells "
+        "(seller.model), this one plays in the dialogues of the warm start, and the model takes its persona",
     )
-    reward: str = field(
-        "paper", f"what an episode is worth to the buyer, and mirrored to the seller: {', '.join(REWARDS)}"
-    )
+    reward: str = field("paper", f"the buyer's reward for an episode; the seller's mirrors it: {', '.join(REWARDS)}")
 
     def __post_init__(self):
         if self.turns < 1:
@@ -72,8 +70,8 @@ class BuyerConfig:
 
     model: Literal["scripted", "base", "own"] = field(
         "scripted",
-        "'base': the seller's model before training, shared; 'own': another one, see buyer.checkpoint; where both "
-        "sides learn, the one that does",
+        "'base': the seller's model before training, shared; 'own': another one, see buyer.checkpoint, or the "
+        "learning buyer itself where both sides learn",
     )
     policies: tuple[str, ...] = field(
         ("concession", "linear(start=0.5, end=1.0)", "tit_for_tat"),
@@ -175,7 +173,7 @@ class LearnerConfig:
     minibatches: int = field(1, "updates per pass")
     micro_batches: int = field(1, "gradient accumulation steps per minibatch")
     widths: int = field(
-        1, "lengths that the update is compiled for: a micro-batch of short episodes runs at a part of the full one"
+        1, "how many lengths the update is compiled for, so that a micro-batch of short episodes runs at a shorter one"
     )
 
     def __post_init__(self):

@@ -37,9 +37,9 @@ class SelfPlayConfig:
     every: int = field(10, "iterations between additions to the pools")
     latest: float = field(0.5, "probability that a side meets the other one as it is now")
     draw: Literal["uniform", "strength"] = field(
-        "uniform", "how a past opponent is drawn: evenly, or the more often the less was earned against it of late"
+        "uniform", "how a past opponent is drawn: uniformly, or favoring those against which less was earned recently"
     )
-    alternate: int = field(0, "iterations that one side learns before the other one does; 0: both learn in each")
+    alternate: int = field(0, "iterations before the learning side switches; 0: both sides learn in every iteration")
 
     def __post_init__(self):
         for name, least in (("pool", 1), ("every", 1), ("alternate", 0)):

@@ -33,7 +33,7 @@ class CatalogConfig:
         None, "amazon_history_price: folder of its JSON files (downloaded if unset); file: your CSV, JSON or JSONL file"
     )
     prices: Literal["dollars", "normalized"] = field(
-        "dollars", "'normalized' speaks of percent of the list price, which is then $100"
+        "dollars", "'normalized' states prices in percent of the list price, which is then $100"
     )
     test: int = field(128, "held-out products")
 

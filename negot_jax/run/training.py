@@ -34,10 +34,11 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
     whole = sharding.shard({role: weights.init_learner(parts, role) for role in parts.programs})
     trained = {role: parts.programs[role].trained(own) for role, own in whole.items()}
     total, own = map(transformer.parameter_count, (whole, trained))
-    print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else ""))
+    start = parts.config.model.checkpoint or f"random weights ({parts.config.model.preset})"
+    print(f"{total:,} parameters" + (f", of which {own:,} are trained" if own < total else "") + f", from {start}")
     if (model := parts.program.model).experts and parts.program.updates > 1 and not model.replay_experts:
         print(
-            f"A mixture of experts with {parts.program.updates} updates an iteration: the later ones may send tokens "
+            f"A mixture of experts with {parts.program.updates} updates per iteration: the later ones may send tokens "
             "to other experts than sampling did (sampler_rerouted). --config.model.replay_experts prevents it."
         )
     base, opponent = weights.base(parts, next(iter(whole.values()))), None

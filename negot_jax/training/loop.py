@@ -44,7 +44,7 @@ class TrainingConfig:
     iterations: int = field(200, "iterations of rollout and update")
     checkpoint_every: int = field(50, "iterations between checkpoints; the last one is always kept")
     keep: int = field(3, "latest checkpoints to keep, besides the best")
-    max_skipped_updates: int = field(10, "updates skipped in a row, for not being finite, at which the run stops")
+    max_skipped_updates: int = field(10, "stop the run after this many updates in a row were skipped as not finite")
     transcripts_every: int = field(10, "iterations between samples of episodes in transcripts/; 0 for none")
 
     def __post_init__(self):

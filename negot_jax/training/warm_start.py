@@ -36,9 +36,9 @@ class WarmStartConfig:
     """What is cloned, and for how long."""
 
     steps: int = field(300, "updates; 0 starts from random weights")
-    episodes: int = field(256, "dialogues per update, each of another scenario")
+    episodes: int = field(256, "dialogues per update, each on a scenario of its own")
     micro_batches: int = field(1, "parts of an update whose gradients are accumulated, to save memory")
-    widths: int = field(1, "lengths that an update is compiled for, see learner.widths")
+    widths: int = field(1, "how many lengths an update is compiled for, see learner.widths")
     buyers: tuple[str, ...] = field(
         ("linear(start=0.4, end=1.0)", "linear(start=0.5, end=1.0)", "concession", "tit_for_tat"),
         "the scripted buyers to clone, in equal parts",
