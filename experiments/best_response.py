@@ -9,7 +9,6 @@ each row means and how far it can be trusted. With --output, best_response.json 
 the number of turns) are written there. Several sellers get a table each, then one for all.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -19,17 +18,17 @@ from negot_jax import catalog as catalogs
 from negot_jax import progress
 from negot_jax.evaluation import optimum
 from negot_jax.game import sellers
+from negot_jax.run import folder
 from negot_jax.solvers.utilities import UTILITIES
 
 
 def main() -> None:
-    turns, output = _TURNS.value, _OUTPUT.value
+    turns = _TURNS.value
     with cli.checking_input(), progress.phases() as say:
         makers = {spec: sellers.make(spec) for spec in _SELLER.value}
+        output = None if _OUTPUT.value is None else folder.local_folder(_OUTPUT.value, "--output")
         if output and len(makers) > 1:
             raise ValueError(f"--output={output} is for one seller; there are {len(makers)}. Leave it out.")
-        if output and pathlib.Path(output).is_file():
-            raise ValueError(f"--output={output} is a file. Name a folder.")
         grids, setting, rows_of = optimum.steps(_GRID.value), make_setting(), {}
         for spec, seller in makers.items():
             say_of = lambda step, spec=spec: say(f"{spec}, {step}")
@@ -43,7 +42,7 @@ def main() -> None:
         if output:
             fewer = [optimum.compare(seller, setting, n, grids[-1:], say_of)[0] for n in range(1, turns)]
             given = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-            optimum.save(pathlib.Path(output), [*fewer, rows_of[spec]], setting.utility, given)
+            optimum.save(output, [*fewer, rows_of[spec]], setting.utility, given)
             print(f"wrote {output}/{' and '.join(optimum.FILES)}")
 
 

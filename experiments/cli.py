@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import app, flags, logging
 from etils import epath
+import jax
 from ml_collections import config_flags
 
 from experiments import usage
@@ -89,6 +90,13 @@ def guard(main: Callable[[], None]) -> None:
         )
     except (InputError, FolderError, CheckpointError, NotFiniteError) as error:
         _fail(error)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(
+            f"out of memory: {str(error).splitlines()[0][:200]}. In training raise learner.micro_batches or set "
+            "model.remat=full; for rollouts lower learner.scenarios or evaluation.batch; or take more devices."
+        )
 
 
 @contextlib.contextmanager
@@ -177,4 +185,4 @@ def _check_config(config: type, arguments: list[str]) -> None:
             if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
                 schema.require_field(config, override[1])
             elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):
-                configs.read_file(given[1] or following)
+                configs.read_file(following if given[1] is None else given[1])

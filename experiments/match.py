@@ -58,15 +58,15 @@ def command() -> str:
 
 
 def _endpoint(model: str, url: str) -> Endpoint:
-    if not re.match(r"https?://[^/@\s]+(/|$)", url):
-        raise ValueError(f"--base_url={url} is no address such as http://127.0.0.1:8000/v1 (without a password).")
     key = os.environ.get(_KEY.value, "")
     if not key and "api.openai.com" in url:
         raise ValueError(f"{_KEY.value} is not set: the key of {url} is read from the environment. Set it.")
     try:
-        request = dict(json.loads(_REQUEST.value))
-    except (ValueError, TypeError) as error:
+        request = json.loads(_REQUEST.value)
+    except ValueError as error:
         raise ValueError(f"--request={_REQUEST.value} is no JSON object: {error}.") from error
+    if not isinstance(request, dict):
+        raise ValueError(f'--request={_REQUEST.value} is no JSON object, such as {{"max_tokens": 512}}.')
     if wrong := {"model", "messages", "stream", "n"} & request.keys():
         raise ValueError(f"--request sets {sorted(wrong)[0]}, which the match sets itself. Leave it out.")
     return Endpoint(

@@ -5,6 +5,7 @@
 The files are JSONL: a report's episodes.jsonl, a match's, or a sample that training kept (WORKDIR/transcripts/*.jsonl).
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -16,9 +17,11 @@ from negot_jax.run import folder
 
 def main() -> None:
     with cli.checking_input():
-        output = pathlib.Path(_OUTPUT.value).expanduser()
+        output = pathlib.Path(os.path.expanduser(_OUTPUT.value))
         folder.local_folder(output.parent, "--output")
-        found = [own for path in _EPISODES.value for own in episodes.read(path)]
+        if output.is_dir():
+            raise ValueError(f"--output={_OUTPUT.value} is a folder. Name a file in it, such as episodes.html.")
+        found = [own for path in _EPISODES.value for own in episodes.read(os.path.expanduser(path))]
         if not found:
             raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,8 @@ def main() -> None:
     with cli.checking_input():
         if _SIDE.value == "seller" and _SELLER.value:
             raise ValueError(f"--seller={_SELLER.value} does not go with --side=seller: you are the seller.")
+        if _SELLER.value.startswith("api:"):
+            raise ValueError(f"--seller={_SELLER.value}: a served model is met by experiments.match --buyer=person.")
         workdir, overrides = _WORKDIR.value, _overrides() | {"evaluation.episodes": 1}
         if _SIDE.value == "buyer":
             game = match.prepare("person", _SELLER.value, overrides, workdir=workdir)

@@ -5,6 +5,7 @@
 Intervals then cover another draw of products and another draw of runs. Writes evaluation.json, table.md, rewards.png.
 """
 
+import os
 import shlex
 
 from absl import flags
@@ -17,12 +18,12 @@ from negot_jax.run import folder, reporting
 
 def main() -> None:
     with cli.checking_input():
-        if not _WORKDIRS.value:
-            raise ValueError("--workdirs names no folder. Name at least one run that has a report.")
+        if not all(_WORKDIRS.value or [""]):
+            raise ValueError("--workdirs names no folder. Name at least one run that has a report, and no empty name.")
         output = folder.local_folder(_OUTPUT.value, "--output")
         command = ["python", "-m", "experiments.pool", f"--workdirs={','.join(_WORKDIRS.value)}", f"--output={output}"]
         command += [f"--report={_REPORT.value}"] * (_REPORT.value != reporting.REPORT)
-        reports = [epath.Path(workdir).expanduser() / _REPORT.value for workdir in _WORKDIRS.value]
+        reports = [epath.Path(os.path.expanduser(workdir)) / _REPORT.value for workdir in _WORKDIRS.value]
         print(pooling.pool(reports, output, shlex.join(command)))
 
 

@@ -29,6 +29,8 @@ def main() -> None:
 
 
 def _chosen(flag: str, wanted: list[str], known: tuple[str, ...]) -> list[str]:
+    if wanted == [""] or (not wanted and flags.FLAGS[flag].present):
+        raise ValueError(f"--{flag} is empty. Name some of {', '.join(known)}, or leave it out.")
     for name in wanted:
         require_known(f"--{flag}", name, (*known, "all"))
     return [name for name in known if name in wanted or "all" in wanted]

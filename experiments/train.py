@@ -63,7 +63,11 @@ if __name__ == "__main__":
     )
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
     _CHECK = flags.DEFINE_integer(
-        "check", None, "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh.", 0
+        "check",
+        None,
+        "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh.",
+        lower_bound=0,
+        upper_bound=100_000,
     )
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main, run.Config, compiles=True)

@@ -120,7 +120,7 @@ def _resolve(accelerator_type: str) -> int:
     generation, _, size = accelerator_type.rpartition("-")
     if re.match("(tpu|v)7", generation):
         raise LaunchError(f"--accelerator_type={accelerator_type} is available on GKE only: see `gke` in docs/pods.md")
-    if not re.fullmatch(r"[1-9]\d*", size) or not (generation in _GENERATIONS or FLAGS.runtime_version):
+    if not re.fullmatch(r"[1-9]\d{0,4}", size, re.ASCII) or not (generation in _GENERATIONS or FLAGS.runtime_version):
         raise LaunchError(
             f"--accelerator_type={accelerator_type} is none of {', '.join(f'{name}-N' for name in _GENERATIONS)}, "
             "such as v5p-128. A newer type needs --runtime_version."
@@ -157,7 +157,7 @@ def require_trainable(command: list[str], devices: int) -> None:
 
 def _chips() -> int:
     """Chips of --topology. Raises LaunchError if they are not those of whole hosts."""
-    sides = re.fullmatch(r"(\d+)x(\d+)x(\d+)", FLAGS.topology)
+    sides = re.fullmatch(r"(\d{1,3})x(\d{1,3})x(\d{1,3})", FLAGS.topology, re.ASCII)
     chips = math.prod(map(int, sides.groups())) if sides else 0
     if not chips or chips % 4:
         raise LaunchError(f"--topology={FLAGS.topology}: give three axes that fill hosts of 4 chips, such as 4x4x4")

@@ -47,9 +47,10 @@ def read_text(path: pathlib.Path) -> str:
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The object that a JSON file holds."""
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}. {_AGAIN}") from error
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply. {_AGAIN}") from error

@@ -32,7 +32,7 @@ REFUSED = {
         "--seller=neutral(beta=3)",
         "neutral.beta=3: must be of the kind of .0.4, 2",
     ),
-    "output is a file": ("--output=README.md", "--output=README.md is a file. Name a folder"),
+    "output is a file": ("--output=README.md", "--output=README.md cannot be written to: it is not a folder"),
     "no such seller": ("--seller=nobody", "policy 'nobody' is unknown"),
     "no such utility": ("--utility=joy", "--utility=joy.*should be one of"),
     "no distribution": ("--cost=uniform", "--cost='uniform' cannot be read; write uniform"),

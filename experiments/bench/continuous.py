@@ -74,5 +74,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.")
+    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.", lower_bound=1)
     cli.run(main)

@@ -38,6 +38,9 @@ def measure(seller: str, batch: int, repeats: int) -> dict:
 
 
 def main() -> None:
+    with cli.checking_input():
+        for seller in _SELLERS.value:
+            sellers.make(seller)
     rows = [measure(seller, batch, _REPEATS.value) for seller in _SELLERS.value for batch in _BATCHES.value]
     if _JSON.value:
         print(json.dumps({"machine": timing.machine(), "rows": rows}))
@@ -48,7 +51,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     _SELLERS = flags.DEFINE_multi_string("seller", ["floor", "neutral(tick=100)"], "Scripted sellers.")
-    _BATCHES = flags.DEFINE_multi_integer("batch", [64, 1024, 16_384, 65_536], "Episodes a call.")
-    _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.")
+    _BATCHES = flags.DEFINE_multi_integer("batch", [64, 1024, 16_384, 65_536], "Episodes per call.", lower_bound=1)
+    _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.", lower_bound=1)
     _JSON = flags.DEFINE_bool("json", False, "One line of JSON, with versions.")
     cli.run(main)

@@ -77,11 +77,19 @@ def with_peer(measure_ours, peer: str | None) -> dict:
     return figures | {"peer": before["peer"], "peer_s": theirs, "peer_over_ours": ratio}
 
 
+def _field(given: str) -> tuple[str, object]:
+    """FIELD=VALUE, the value as JSON."""
+    name, equals, value = given.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"--set={given} is not FIELD=VALUE with a JSON value, such as learner.scenarios=64") from error
+
+
 def main() -> None:
     with cli.checking_input():
-        fields = dict(field.split("=", 1) for field in _SET.value)
-        config = work.config(_SELLER.value, _SMALL.value)
-        config = override(config, {name: json.loads(value) for name, value in fields.items()})
+        fields = dict(map(_field, _SET.value))
+        config = override(work.config(_SELLER.value, _SMALL.value), fields)
     figures = with_peer(functools.partial(measure, config, _REPEATS.value), _PEER.value)
     figures |= {"seller": _SELLER.value, "machine": timing.machine()}
     if _JSON.value:
@@ -93,7 +101,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     _SELLER = flags.DEFINE_enum("seller", "scripted", ["scripted", "lm"], "Who sells.")
-    _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed iterations.")
+    _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed iterations.", lower_bound=1)
     _PEER = flags.DEFINE_string("peer", None, "A peer's script and its arguments.")
     _SET = flags.DEFINE_multi_string("set", [], "Fields of the configuration to set otherwise, learner.scenarios=64.")
     _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary.")

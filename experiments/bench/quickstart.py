@@ -73,5 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _SHARE = flags.DEFINE_integer("share", 10, "Runs one in so many of the steps.")
+    _SHARE = flags.DEFINE_integer("share", 10, "Runs one in this many of the steps.", lower_bound=1)
     cli.run(main)

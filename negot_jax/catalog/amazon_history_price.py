@@ -34,7 +34,7 @@ def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
     """The catalog of the JSON files in `data_dir`, or of the pinned download without one; raises as `catalog.load`."""
     if data_dir is None:
         return _downloaded(Path(cache_dir).expanduser() if cache_dir else cache.folder("tfds"))
-    return from_rows(_read(_json_files(Path(data_dir).expanduser().resolve())))
+    return from_rows(_read(_json_files(Path(os.path.expanduser(data_dir)).resolve())))
 
 
 def _json_files(folder: Path) -> dict[str, Path]:

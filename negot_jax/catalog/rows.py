@@ -110,9 +110,17 @@ def parse_json(text: str, where: str) -> Any:
       ValueError: it is not JSON, or nested too deeply; `where` is named.
     """
     try:
-        return json.loads(text, parse_int=Number, parse_float=Number)
+        return json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON that can be read: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{SHORT.repr(next(name for name in names if names.count(name) > 1))} is there twice")
+    return made
 
 
 def read_text(path: os.PathLike, file: str) -> str:

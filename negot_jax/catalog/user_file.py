@@ -26,7 +26,7 @@ def load(path: str | os.PathLike) -> Catalog:
       RowError: a value that no product may have (see `rows`), or a cost or budget above the price.
       ValueError: another kind of file, an unknown column, or no product.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.suffix.lower() not in _READERS:
         raise ValueError(f"data_dir={str(path)!r} is no product file: give one that ends in {', '.join(_READERS)}")
     if not path.is_file():

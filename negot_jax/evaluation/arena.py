@@ -13,7 +13,7 @@ from negot_jax import progress
 from negot_jax.config import field
 from negot_jax.evaluation import rows
 from negot_jax.evaluation.rows import Row
-from negot_jax.game import bargaining, buyers, play, rewards, sellers
+from negot_jax.game import bargaining, buyers, play, rewards, sellers, specs
 from negot_jax.game.types import BUYER, SELLER, GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
@@ -55,10 +55,10 @@ class EvaluationConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least {least}.")
         for name, make in (("buyers", buyers.make), ("sellers", sellers.make)):
-            for spec in (specs := getattr(self, name)):
-                make(spec)
-            if len(set(specs)) < len(specs):
-                raise ValueError(f"evaluation.{name}={specs} names one twice. Leave the repetition out.")
+            for spec in (named := getattr(self, name)):
+                specs.require_named(f"evaluation.{name}", make, spec)
+            if len(set(named)) < len(named):
+                raise ValueError(f"evaluation.{name}={named} names one twice. Leave the repetition out.")
 
 
 @dataclasses.dataclass(frozen=True)

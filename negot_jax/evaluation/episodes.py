@@ -25,6 +25,7 @@ FILE = "episodes.jsonl"  # In a report.
 VERSION = 1  # Of the format.
 _ROLES = {"buyer": BUYER, "seller": SELLER}
 _PARTS = ("thought", "talk", "action")
+_WHOLE = ("product", "episode", "price", "budget", "cost", "scale", "interventions", "seed")
 _SELDOM = ("tokens", "acts", "replaced", "withdrawn")
 
 
@@ -144,11 +145,14 @@ def from_json(values: Mapping[str, Any]) -> Episode:
     Raises:
       ValueError: another version, or a field that is missing, unknown, or has an unknown value.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a JSON {type(values).__name__} is not an episode")
     values = dict(values)
     if (version := values.pop("version", None)) != VERSION:
         raise ValueError(f"version {version!r} of the format is not {VERSION}, the one that is read here")
     try:
         values.pop("complete")
+        _require_numbers(values)
         return Episode(
             **values
             | {
@@ -162,6 +166,21 @@ def from_json(values: Mapping[str, Any]) -> Episode:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an episode: {type(error).__name__}: {error}") from error
+
+
+def _require_numbers(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number of another type or range than an episode's."""
+    whole = {name: values.get(name, 0) for name in _WHOLE} | {"deal_price": values.get("deal_price") or 0}
+    turns = values["rules"]["turns"]
+    for message in values["messages"]:
+        whole |= {"a message's price": message.get("price") or 0, "a message's tokens": message.get("tokens", 0)}
+        if type(message["turn"]) is not int or not 0 <= message["turn"] < turns:
+            raise ValueError(f"a message's turn is {message['turn']!r}, of {turns!r}")
+    for name, value in whole.items():
+        if type(value) is not int or not 0 <= value < 2**32:
+            raise ValueError(f"{name}={value!r} is no whole number in its range")
+    if type(values["reward"]) not in (int, float):
+        raise ValueError(f"reward={values['reward']!r} is no number")
 
 
 def lines(episodes: Iterable[Episode]) -> str:

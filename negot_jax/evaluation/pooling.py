@@ -1,6 +1,8 @@
 """Several runs' reports as one: one configuration trained with several seeds."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -23,18 +25,18 @@ def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> s
     """
     totals, settings = zip(*map(_read, reports), strict=True)
     _require_poolable(reports, settings)
-    first = settings[0]
-    pooled = Settings(**first | {"runs": tuple(run for own in settings for run in own["runs"]), "command": command})
+    runs = tuple(run for own in settings for run in own.runs)
+    pooled = dataclasses.replace(settings[0], runs=runs, command=command)
     summary = statistics.summarize(totals)
     tables.save(output, summary, pooled)
     figures.reward_intervals(summary, output / "rewards.png")
     return tables.text(summary, pooled)
 
 
-def _require_poolable(reports: Sequence[epath.Path], settings: Sequence[dict[str, Any]]) -> None:
+def _require_poolable(reports: Sequence[epath.Path], settings: Sequence[Settings]) -> None:
     seen: dict[Any, epath.Path] = {}
     for report, own in zip(reports, settings, strict=True):
-        for run in own["runs"]:
+        for run in own.runs:
             for name, value in (("run", run.run_id), ("seed", run.seed)):
                 if (name, value) in seen:
                     raise ValueError(
@@ -52,19 +54,34 @@ def _require_poolable(reports: Sequence[epath.Path], settings: Sequence[dict[str
                 )
 
 
-def _compared(settings: dict[str, Any]) -> dict[str, Any]:
+def _compared(settings: Settings) -> dict[str, Any]:
     """What runs to be pooled must agree in."""
-    facts = {name: value for name, value in settings.items() if name not in ("runs", "identity", "command")}
-    return facts | settings["identity"] | {"iterations trained": [run.iterations for run in settings["runs"]]}
+    facts = {name: value for name, value in vars(settings).items() if name not in ("runs", "identity", "command")}
+    return facts | settings.identity | {"iterations trained": [run.iterations for run in settings.runs]}
 
 
-def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], dict[str, Any]]:
+def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], Settings]:
     """The totals of a report, made of its episodes, and what they were measured on."""
     if not (report / episodes.FILE).exists():
         raise ValueError(f"{report} holds no {episodes.FILE}. Evaluate the run first.")
     try:
-        settings = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
-        settings["runs"] = [TrainedRun(**run) for run in settings["runs"]]
-        return statistics.totals(episodes.read(report / episodes.FILE)), settings
-    except (ValueError, LookupError, TypeError) as error:
+        told = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
+        settings = Settings(**told | {"runs": tuple(TrainedRun(**run) for run in told["runs"])})
+        played = episodes.read(report / episodes.FILE)
+        _require_whole(played, settings)
+        return statistics.totals(played), settings
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{report} is damaged: {error}. Evaluate the run again.") from error
+
+
+def _require_whole(played: Sequence[episodes.Episode], settings: Settings) -> None:
+    """Raises ValueError unless every row holds every episode once."""
+    expected = settings.products * settings.episodes
+    seen = Counter((own.row, own.product, own.episode) for own in played)
+    for row, count in Counter(row for row, _, _ in seen).items():
+        if count != expected:
+            raise ValueError(f"it holds {count} episodes of {row.label}, not {expected}")
+    if not settings.runs or not isinstance(settings.identity, Mapping):
+        raise ValueError("it names no run, or not what the run learned from")
+    if not played or len(seen) < len(played):
+        raise ValueError("it holds no episode, or one twice")

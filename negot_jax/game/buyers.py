@@ -46,10 +46,6 @@ def _require_share(policy: Any, *fields: str) -> None:
         specs.require(policy, field, 0 <= getattr(policy, field) <= 1, "a share of the budget, in [0, 1]")
 
 
-def _require_tick(policy: Any) -> None:
-    specs.require(policy, "tick", policy.tick >= 1, "at least 1 cent")
-
-
 @struct.dataclass
 class Ramp:
     """A linear schedule as data, so that many can be vmapped: int32 basis points of B in the first and last turn."""
@@ -73,7 +69,7 @@ class Constant:
 
     def __post_init__(self):
         _require_share(self, "share")
-        _require_tick(self)
+        specs.require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         return Linear(self.share, self.share, self.tick).act(key, obs, turns)
@@ -89,7 +85,7 @@ class Linear:
 
     def __post_init__(self):
         _require_share(self, "start", "end")
-        _require_tick(self)
+        specs.require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         return Ramp(basis_points(self.start), basis_points(self.end), self.tick).act(key, obs, turns)
@@ -105,7 +101,7 @@ class Ladder:
     def __post_init__(self):
         allowed = bool(self.shares) and all(0 <= share <= 1 for share in self.shares)
         specs.require(self, "shares", allowed, "one or more shares of the budget, in [0, 1]")
-        _require_tick(self)
+        specs.require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         del key, turns
@@ -129,7 +125,7 @@ class Concession:
     def __post_init__(self):
         specs.require(self, "beta", self.beta > 0, "above 0")
         _require_share(self, "k", "end", "noise")
-        _require_tick(self)
+        specs.require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         conceded = concession.alpha(concession.progress(obs.turn, turns), self.beta)
@@ -152,7 +148,7 @@ class TitForTat:
 
     def __post_init__(self):
         _require_share(self, "start", "noise")
-        _require_tick(self)
+        specs.require_tick(self)
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         asks_T = offers_made(obs, SELLER)

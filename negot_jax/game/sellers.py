@@ -67,7 +67,7 @@ class TimeDependent(Seller):
         specs.require(self, "beta", self.beta > 0, "above 0")
         specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
         specs.require(self, "margin", self.margin >= 0, "at least 0")
-        specs.require(self, "tick", self.tick >= 1, "at least 1 cent")
+        specs.require_tick(self)
 
     highest_price, describe = Floor.highest_price, Floor.describe
 

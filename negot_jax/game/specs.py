@@ -1,11 +1,12 @@
 """Parses policy specs, as configs and tables write them: `linear` or `linear(start=0.4, end=1.0)`."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, TypeVar
 
 from negot_jax.config import require_known
+from negot_jax.game.types import MAX_PRICE
 
 Policy = TypeVar("Policy")
 
@@ -26,6 +27,9 @@ def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
         call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
         if not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("fields are given by name")
+        names = [keyword.arg for keyword in call.keywords]
+        if None in names or len(set(names)) < len(names):
+            raise ValueError("each field is given once, by its name")
         name = call.func.id
         fields = {keyword.arg: _value(keyword.value) for keyword in call.keywords} | overrides
     except (SyntaxError, ValueError) as error:
@@ -58,6 +62,18 @@ def _require_like(value: Any, default: Any, field: str) -> None:
     fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
     if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):
         raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its default")
+
+
+def require_named(field: str, make: Callable[[str], Any], spec: str) -> None:
+    """Raises ValueError, naming the configuration's field, unless `make` reads the spec."""
+    try:
+        make(spec)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
+
+
+def require_tick(policy: Any) -> None:
+    require(policy, "tick", 1 <= policy.tick <= MAX_PRICE, f"from 1 cent to {MAX_PRICE}")
 
 
 def require(policy: Any, field: str, holds: bool, wanted: str) -> None:

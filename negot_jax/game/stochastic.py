@@ -64,7 +64,7 @@ class Stochastic(Seller):
         specs.require(self, "noise", self.noise >= 0, "at least 0")
         specs.require(self, "insult", self.insult > 0, "above 0 (walk=0 makes a seller that never walks away)")
         specs.require(self, "walk", 0 <= self.walk <= 1, "in [0, 1]")
-        specs.require(self, "tick", self.tick >= 1, "at least 1 cent")
+        specs.require_tick(self)
 
     def highest_price(self, prices: ArrayLike, costs: ArrayLike) -> int:
         return highest_floor(prices, costs, self.margin[1])

@@ -5,6 +5,7 @@ arXiv 2505.09388; Gemma 3: Gemma Team 2025, arXiv 2503.19786), Gemma's from 4B o
 """
 
 import dataclasses
+import math
 import typing
 from typing import Literal
 
@@ -24,6 +25,8 @@ class LoraConfig:
     def __post_init__(self):
         if self.rank < 0:
             raise ValueError(f"model.lora.rank={self.rank} is negative. Use 0 (no adapters) or more.")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"model.lora.alpha={self.alpha} must be a positive number.")
         for target in self.targets:
             require_known("model.lora.targets:", target, LORA_TARGETS)
         if not self.targets or len(set(self.targets)) < len(self.targets):

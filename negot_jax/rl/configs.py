@@ -7,7 +7,7 @@ from typing import Literal
 import optax
 
 from negot_jax.config import field, require_known
-from negot_jax.game import buyers, sellers
+from negot_jax.game import buyers, sellers, specs
 from negot_jax.game.personas import Persona
 from negot_jax.game.rewards import REWARDS
 from negot_jax.models.sampling import SamplingConfig
@@ -35,7 +35,7 @@ class GameConfig:
         if self.turns < 1:
             raise ValueError(f"game.turns={self.turns} must be at least 1.")
         require_known("game.reward", self.reward, REWARDS)
-        sellers.make(self.seller)
+        specs.require_named("game.seller", sellers.make, self.seller)
 
     @property
     def persona(self) -> Persona:

@@ -45,7 +45,10 @@ def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
     """
     if not os.fspath(value):
         raise ValueError(f"{name} is empty. Name a folder.")
-    path = pathlib.Path(value).expanduser().absolute()
+    try:
+        path = pathlib.Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{name}={value}: there is no such user. Name another folder.") from error
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     reason = "it is not a folder" if not there.is_dir() else None
     if reason is None and not os.access(there, os.W_OK | os.X_OK):

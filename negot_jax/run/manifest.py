@@ -19,12 +19,12 @@ from typing import Any
 from etils import epath
 import jax
 
-from negot_jax.run.config import Config, flat, free, identity
+from negot_jax.run.config import Config, flat, free, identity, override
 from negot_jax.training import storage
 
 FILE = "manifest.json"  # In the workdir.
 
-_KEYS = ("run_id", "config", "inputs", "catalog", "starts")
+_TYPES = {"run_id": str, "config": dict, "inputs": dict, "catalog": dict, "starts": list}
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")  # JAX options that decide every draw.
@@ -40,9 +40,12 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
     path = epath.Path(workdir) / FILE
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [name for name in _KEYS if name not in manifest]:
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no JSON object")
+        if missing := [name for name, kind in _TYPES.items() if not isinstance(manifest.get(name), kind)]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-    except (ValueError, TypeError) as error:
+        override(Config(), manifest["config"])
+    except (ValueError, TypeError, IsADirectoryError) as error:
         raise ValueError(
             f"{path} is damaged: {error}. Put a copy back, or delete it and give the same training command as before: "
             "the run resumes from its checkpoints."

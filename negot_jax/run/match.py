@@ -88,7 +88,8 @@ class Match:
 
     def only(self, number: int) -> "Match":
         """The match on one product alone, counted from 1. Raises ValueError if there is none of that number."""
-        if not 0 < number <= (total := len(self.parts.test)):
+        total = len(self.parts.test)
+        if not 0 < number <= total:
             raise ValueError(
                 f"--product={number}: there are {total} held-out products. Give a number from 1 to {total}."
             )

@@ -181,7 +181,10 @@ def _episodes(evaluation: Evaluation) -> list[Episode]:
     """Those of the report, which is made unless it is there already, of the run's latest checkpoint."""
     file, run = evaluation.folder / episodes.FILE, evaluation.run
     if file.exists():
-        found = episodes.read(file)
+        try:
+            found = episodes.read(file)
+        except ValueError:  # Damaged: the report is made again.
+            found = []
         version = reporting.version(run, checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0][-1])
         if any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found):
             return found

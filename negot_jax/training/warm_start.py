@@ -15,7 +15,7 @@ import jax
 
 from negot_jax import progress
 from negot_jax.config import field
-from negot_jax.game import buyers
+from negot_jax.game import buyers, specs
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import lora, sharding
 from negot_jax.models.presets import ModelConfig
@@ -59,7 +59,7 @@ class WarmStartConfig:
         if not self.buyers:
             raise ValueError("warm_start.buyers is empty: name a scripted buyer, or set warm_start.steps=0.")
         for spec in self.buyers:
-            buyers.make(spec)
+            specs.require_named("warm_start.buyers", buyers.make, spec)
 
     def rows(self) -> dict[str, int]:
         """Rows of its batches, which the mesh must divide: see `sharding.require_fit`."""

@@ -162,6 +162,9 @@ def test_make():
         "floor(margins=0.1)": "field of floor 'margins' is unknown; did you mean 'margin'?",
         "floor(0.1)": "fields are given by name",
         "floor(": "cannot be read",
+        "linear(tick=100, tick=200)": "each field is given once, by its name",
+        "linear(**{'tick': 3})": "each field is given once, by its name",
+        "linear(tick=2147483648)": "tick=2147483648: must be from 1 cent",
         "linear(beta=0)": "TimeDependent.beta=0: must be above 0",
     }.items():
         with pytest.raises(ValueError) as error:

@@ -244,6 +244,7 @@ def test_what_is_left_out_is_named(tmp_path, settings, name):
         (QWEN3 | {"tie_word_embeddings": "true"}, "tie_word_embeddings='true'.*true or false"),
         (QWEN3 | {"num_key_value_heads": 5}, "kv_heads=5 does not divide"),
         (QWEN3_MOE | {"mlp_only_layers": 3}, "mlp_only_layers=3"),
+        (QWEN3_MOE | {"num_experts": None}, "lacks num_experts"),
         (QWEN3_MOE | {"decoder_sparse_step": 49}, "decoder_sparse_step=49"),
         (QWEN3_MOE | {"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size=64"),
         (GEMMA3 | {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),

@@ -45,6 +45,12 @@ def test_an_unknown_preset_names_the_nearest():
         preset("tinny")
 
 
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_impossible_alpha_is_refused(alpha):
+    with pytest.raises(ValueError, match=f"model.lora.alpha={alpha} must be a positive number"):
+        LoraConfig(alpha=alpha)
+
+
 _MIXTURE = {"experts": 4, "active_experts": 2}
 
 

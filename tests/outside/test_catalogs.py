@@ -64,6 +64,7 @@ REFUSED = {  # The file, its content, and what the error must say.
         "row 1: unknown column 'Category'; did you mean 'c",
     ),
     "column without a name": ("o.csv", "title,price,cost,\nx,2,1,\n", "unknown column ''"),
+    "key twice": ("o.json", '[{"title": "x", "price": 2, "price": 3, "cost": 1}]', "o.json: .*'price' is there twice"),
     "column twice": ("o.csv", "title,price,cost,price\nx,2,1,3\n", "column 'price' is there twice"),
     "unquoted comma": ("o.csv", HEAD + "x,$1,299.00,5\n", "o.csv, row 0: 4 values for 3 columns; .* quotes"),
     "open quote": ("o.csv", HEAD + 'x,"2,1\n', "o.csv, line 2: not CSV"),

@@ -10,6 +10,7 @@ import pytest
 
 from negot_jax import run
 from negot_jax.evaluation import episodes, paper, paper_figures
+from negot_jax.run import match as matches
 from negot_jax.run import reporting, reproduction, weights
 from negot_jax.training.metrics import read_csv
 from tests import forked, tiny_run
@@ -83,6 +84,15 @@ def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(fin
     assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 2
     with pytest.raises(ValueError, match="is the same run as .* Name each run once"):
         reproduction.plan([folder, folder], ["main"], [])
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_a_match_on_a_product_that_there_is_not_is_refused(finished, number):
+    planned = matches.prepare("person", "", {}, workdir=str(finished.workdir))
+    with pytest.raises(
+        ValueError, match=f"--product={number}: there are 8 held-out products. Give a number from 1 to 8"
+    ):
+        planned.only(number)
 
 
 def test_training_leaves_a_sample_of_its_episodes(finished):

@@ -17,7 +17,9 @@ import json
 import math
 import pathlib
 import random
+import re
 from typing import Any
+import urllib.parse
 
 import openai
 
@@ -69,6 +71,19 @@ class Endpoint:
     concurrency: int = 8
     reprompts: bool = True
 
+    def __post_init__(self):
+        try:
+            parts = urllib.parse.urlsplit(self.base_url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
+        except ValueError:
+            good = False
+        if not good or re.search(r"\s", self.base_url):
+            raise ValueError(
+                f"base_url={self.base_url} is no address such as http://127.0.0.1:8000/v1 (without a password)."
+            )
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"timeout={self.timeout}: give a number of seconds above 0.")
+
 
 @dataclasses.dataclass
 class Budget:
@@ -83,6 +98,10 @@ class Budget:
     prices: tuple[float, float] = (0.0, 0.0)
     tokens: int = 0
     dollars: float = 0.0
+
+    def __post_init__(self):
+        if self.max_dollars is not None and not 0 <= self.max_dollars < math.inf:
+            raise ValueError(f"max_dollars={self.max_dollars} is no amount. Give a number from 0.")
 
     def charge(self, prompt: int, answer: int) -> None:
         self.tokens += prompt + answer
@@ -165,9 +184,7 @@ class ServedPlayer:
         # Equal requests of different episodes are different draws.
         asked = {"base_url": self.endpoint.base_url, "where": where, "request": body}
         path = self.folder / f"{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]}.json"
-        if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
-            answer = Answer(**kept | {"tokens": tuple(kept["tokens"])})
+        if (answer := _kept(path)) is not None:
             self.counts["kept answers"] += 1
         else:
             async with free:
@@ -196,9 +213,11 @@ class ServedPlayer:
     async def _request(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
         """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
         create = client.chat.completions.with_raw_response.create
+        own = {name: body[name] for name in ("model", "messages")}
+        rest = {name: value for name, value in body.items() if name not in own}  # A server may know fields of its own.
         try:
             # The client's own timeout covers each read: a server that trickles would outlast it.
-            raw = await asyncio.wait_for(create(**body), self.endpoint.timeout)
+            raw = await asyncio.wait_for(create(**own, extra_body=rest), self.endpoint.timeout)
             return parse(self._clean(raw.http_response.text), body)
         except (TimeoutError, openai.APITimeoutError):
             failure: Exception = _Failed("timeout", f"no whole answer within {self.endpoint.timeout:g} s")
@@ -227,6 +246,15 @@ class ServedPlayer:
     def _clean(self, text: str) -> str:
         """The text without the key, which a server may echo."""
         return text.replace(self.endpoint.key, "[key]") if len(self.endpoint.key) > 1 else text
+
+
+def _kept(path: pathlib.Path) -> Answer | None:
+    """The answer in a file; None where there is none, or a damaged one."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
+        return Answer(**kept | {"tokens": tuple(kept["tokens"])})
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def conversation(view: View) -> list[dict[str, str]]:

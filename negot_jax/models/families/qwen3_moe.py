@@ -5,11 +5,11 @@ from negot_jax.models.families import family
 
 def _features(settings):
     settings.pass_over("max_window_layers")  # Of Qwen3 without experts.
+    older = settings.whole("num_local_experts", None, most=family.MANY)
+    experts = settings.whole("num_experts", older, most=family.MANY)
     features = family.llama_like(settings) | {
         "mlp": settings.whole("moe_intermediate_size"),
-        "experts": settings.whole(
-            "num_experts", settings.whole("num_local_experts", None, most=family.MANY), most=family.MANY
-        ),
+        "experts": settings.get("num_experts") if experts is None else experts,
         "active_experts": settings.whole("num_experts_per_tok"),
         "normalized_experts": settings.flag("norm_topk_prob", False),
         "qk_norm": True,

@@ -152,6 +152,38 @@ def test_nothing_is_asked_for_twice(tmp_path):
     assert again.counts["kept answers"] == 3 and not again.counts["requests"] and again.budget.tokens == 30
 
 
+def test_a_damaged_answer_is_asked_for_again(tmp_path):
+    server = Server(always(completion(BUY)))
+    with serving(server) as url:
+        player = ServedPlayer(Endpoint("m", url, KEY), tmp_path, Budget())
+        player.speak([VIEW])
+        (file,) = tmp_path.iterdir()
+        file.write_text(file.read_text()[:-30])
+        (reply,) = ServedPlayer(player.endpoint, tmp_path, Budget()).speak([VIEW])
+    assert reply.read.kind == Kind.OFFER and len(server.bodies) == 2
+
+
+def test_fields_of_a_server_s_own_are_sent(tmp_path):
+    server = Server(always(completion(BUY)))
+    ask(tmp_path, server, request=(("top_k", 5), ("max_tokens", 9)))
+    assert (server.bodies[0]["top_k"], server.bodies[0]["max_tokens"]) == (5, 9)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1", "http://127.0.0.1:99999", "http://[::1/v1", "http://u:p@host/v1", "http://h:x"]
+)
+def test_an_address_of_no_server_is_refused(url):
+    with pytest.raises(ValueError, match="base_url=.* is no address such as"):
+        Endpoint("m", url, KEY)
+
+
+def test_limits_are_numbers():
+    with pytest.raises(ValueError, match="timeout=nan"):
+        Endpoint("m", "http://h/v1", KEY, timeout=float("nan"))
+    with pytest.raises(ValueError, match="max_dollars=nan"):
+        Budget(max_dollars=float("nan"))
+
+
 def test_a_budget_stops_the_requests(tmp_path):
     views = [dataclasses.replace(VIEW, episode=i) for i in range(6)]
     server = Server(always(completion(BUY)))
