@@ -133,10 +133,10 @@ class _Training:
         every = self.config.transcripts_every
         return state, metrics | ({_SAMPLE: sample} if every and iteration % every == 0 else {})
 
-    def look(self, iteration: int, metrics: dict) -> None:
+    def look(self, iteration: int, metrics: dict, when: float) -> None:
         if (sample := metrics.pop(_SAMPLE, None)) is not None:
             self.keep(iteration, sample)
-        elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        elapsed, self.clock = when - self.clock, when
         metrics = {name: metrics[f"{SELLERS}{name}"] for name in _OF_EITHER if name not in metrics} | metrics
         scalars, size = reduce(metrics), self.program.config
         scalars["perf/step_seconds"] = elapsed

@@ -5,6 +5,7 @@ The device never waits for the host, and at most one step is queued ahead, so a 
 
 from collections.abc import Callable, Iterator
 import contextlib
+import time
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -25,8 +26,8 @@ class Job(Protocol):
     def step(self, iteration: int, state: State) -> tuple[State, dict[str, Any]]:
         """Dispatches a step. Returns the next state, with its `iteration`, and metrics, all on the devices."""
 
-    def look(self, iteration: int, metrics: dict[str, Any]) -> None:
-        """Receives the metrics of a step once they are on the host."""
+    def look(self, iteration: int, metrics: dict[str, Any], when: float) -> None:
+        """Receives the metrics of a step once they are on the host. when: the step was done, by `perf_counter`."""
 
     def save(self, done: int, state: State) -> None:
         """Saves the state after `done` steps, once `look` has seen all their metrics."""
@@ -45,9 +46,10 @@ def run(job: Job, state: State, steps: range, every: int, came: Callable[[], boo
     def look() -> None:
         nonlocal pending, leave
         if pending:
-            fetched = jax.device_get(pending[1])
+            iteration, metrics, when = pending
+            fetched = jax.device_get(metrics)
             leave = fetched.pop(_STOP, 0) > 0 or leave
-            job.look(pending[0], fetched)
+            job.look(iteration, fetched, time.perf_counter() if when is None else when)
         pending = None
 
     for iteration in steps:
@@ -58,8 +60,10 @@ def run(job: Job, state: State, steps: range, every: int, came: Callable[[], boo
             state, metrics = job.step(iteration, state)
         if not alone:
             metrics = metrics | {_STOP: distributed.agree_later(asked, state.iteration)}
+        # A CPU has run the step by now; elsewhere it has only begun, and is done when its metrics arrive.
+        when = time.perf_counter() if all(x.is_ready() for x in jax.tree.leaves(metrics)) else None
         look()
-        pending = iteration, metrics
+        pending = iteration, metrics, when
         if (done := iteration + 1) % every == 0 or done == steps.stop:
             look()
             job.save(done, state)

@@ -160,7 +160,7 @@ class _Cloning:
     def step(self, iteration: int, state: TrainState) -> tuple[TrainState, losses.Metrics]:
         return clone_step(self.config, self.model, self.role, state, self.base, self.tables)
 
-    def look(self, iteration: int, metrics: dict) -> None:
+    def look(self, iteration: int, metrics: dict, when: float) -> None:
         self.bar.update(reduce(metrics), ["loss"])
 
     def save(self, done: int, state: TrainState) -> None:
