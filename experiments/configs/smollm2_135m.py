@@ -9,7 +9,8 @@ Prices are dollars of the generated catalog; --config.catalog.name=amazon_histor
 
 A budget of two cores and 12 GiB decides the sizes: short prompts, constrained messages barely longer than the form
 needs, and four turns, so that 64 episodes fit into an iteration of some minutes. Every second iteration is saved, so
-that the run may be stopped at any time.
+that the run may be stopped at any time. Measured with `:scripted`, seed 0, after 22 iterations: held-out reward 0.103
+[.050, .158] against -0.368 [-.458, -.276] of the warm start; docs/language_model.md has more.
 """
 
 from ml_collections import config_dict

@@ -78,7 +78,7 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
     """
     kinds = [kind for kind in Argument if any((_column(curves, _argued(kind)) > 0).any() for curves in runs)]
     shown = _PANELS | (
-        {"messages that argue, an episode": lambda curves: _column(curves, "arguments")} if kinds else {}
+        {"messages that argue, per episode": lambda curves: _column(curves, "arguments")} if kinds else {}
     )
     figure, grid = _figure(own, 2, 3 if kinds else 2, (14 if kinds else 10, 6.6))
     panels = [*grid[:, :2].flat, *grid[:, 2:].flat]
@@ -124,7 +124,7 @@ def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[Argument, Se
     for place, kind in enumerate(sorted(means, key=lambda kind: -means[kind][-1])):
         style = ("-", "--")[place // len(_COLORS)]
         lines += axis.plot(iterations, means[kind], style, color=_COLORS[place % len(_COLORS)], label=kind.name.lower())
-    axis.set_ylabel("messages by argument, an episode")
+    axis.set_ylabel("messages by argument, per episode")
     axis.set_ylim(top=1.5 * axis.get_ylim()[1])  # Room for the names.
     axis.legend(handles=lines, frameon=False, fontsize=8, ncols=2)
     tidy(axis)

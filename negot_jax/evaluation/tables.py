@@ -84,10 +84,10 @@ DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
 
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
-_SELLER = "What the seller did, an episode"
+_SELLER = "What the seller did, per episode"
 _FAILED = "Episodes, of which the incomplete ones count in no other table"
-_ARGUMENTS = "Messages of the buyer that argue, an episode: the matter"
-_MANNERS = "Messages of the buyer that argue, an episode: the person"
+_ARGUMENTS = "Messages of the buyer that argue, per episode: the matter"
+_MANNERS = "Messages of the buyer that argue, per episode: the person"
 
 
 def _kinds(first: Argument, last: Argument) -> dict[str, tuple[str, Style]]:
