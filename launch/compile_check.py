@@ -289,6 +289,8 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
     """What the flags ask for: text to print, and JSON to write."""
     with cli.checking_input():
         meshes = _MESH.value or [None]
+        if not all(_TOPOLOGY.value or [""]):
+            raise ValueError("--topology is empty. Name a kind and its shape in chips, such as v5p:4x4x4.")
         if _MATRIX.value:
             if not _MESH.value:
                 raise ValueError("--matrix needs meshes: --mesh=fsdp=4,expert=16 --mesh=fsdp=64")

