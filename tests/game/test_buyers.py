@@ -108,7 +108,7 @@ def test_make():
     for spec, message in {
         "liner": "did you mean 'linear'?",
         "linear(start=1.2)": "Linear.start=1.2: must be a share of the budget",
-        "constant(tick=0)": "Constant.tick=0: must be at least 1 cent",
+        "constant(tick=0)": "Constant.tick=0: must be from 1 cent",
         "ladder(shares=())": "Ladder.shares=(): must be one or more shares of the budget",
         "ladder(shares=(0.5, 2.0))": "Ladder.shares=(0.5, 2.0): must be one or more shares",
         "ladder(shares=0.5)": "ladder.shares=0.5: must be of the kind of (0.7,)",

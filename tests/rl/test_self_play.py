@@ -69,6 +69,7 @@ def test_the_pool_takes_in_what_has_learned_when_it_is_due(world, together):
         assert not _differ(jax.tree.map(lambda x: x[1], late.weights), state.learners[role].weights)
 
 
+@pytest.mark.slow
 def test_in_turns_one_side_learns_and_the_other_stays(world, tables):
     learners = _learners(world, pool=1, alternate=2)
     assert [learners.learning(iteration) for iteration in range(5)] == [(BUYER,)] * 2 + [(SELLER,)] * 2 + [(BUYER,)]

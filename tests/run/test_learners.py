@@ -33,6 +33,7 @@ def seller(tmp_path_factory) -> run.Run:
     return made
 
 
+@pytest.mark.slow
 def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller):
     report = seller.evaluate({"evaluation.best_response": True})
     told = json.loads((report.folder / "evaluation.json").read_text())
@@ -55,6 +56,7 @@ def test_the_tables_of_the_paper_are_of_buyers(seller):
         reproduction.groups([str(seller.workdir)])
 
 
+@pytest.mark.slow
 def test_a_seller_meets_other_buyers_than_it_was_trained_with(seller):
     report = seller.evaluate({"buyer.policies": ("constant(share=0.9)",)})
     assert {one.buyer.label for one in episodes.read(report.folder / "episodes.jsonl")} == {"constant(share=0.9)"}

@@ -105,6 +105,7 @@ def test_training_leaves_a_sample_of_its_episodes(finished):
     assert all(own.messages[0].text and own.messages[0].tokens and own.title for own in found)
 
 
+@pytest.mark.slow
 def test_the_command_under_a_report_on_other_terms_makes_it_again(finished):
     terms = {
         "game.seller": "insulting(tick=100)",
