@@ -101,8 +101,9 @@ def prepare(
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
-    saved = run.saved["inputs"] if run.saved else parts.inputs()
-    others = {name: digest for name, digest in parts.inputs().items() if digest != saved.get(name)}
+    inputs = parts.inputs()
+    saved = run.saved["inputs"] if run.saved else inputs
+    others = {name: digest for name, digest in inputs.items() if digest != saved.get(name)}
     name = _folder_name(overrides, others, every_checkpoint)
     folder = run.workdir / name if output is None else folders.workdir(output, "--output")
     return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
