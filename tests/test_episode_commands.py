@@ -26,6 +26,7 @@ REPRODUCING = {
     "nothing": (nothing, ["--workdirs="], "--workdirs names no folder. Name at least one finished run"),
     "no run": (nothing, ["--workdirs={folder}/run"], "holds no run: no manifest.json"),
     "unknown table": (nothing, ["--workdirs=x", "--table=mian"], "--table 'mian' is unknown; did you mean 'main'"),
+    "empty table": (nothing, ["--workdirs=x", "--table="], "--table is empty. Name some of main"),
     "unknown figure": (nothing, ["--workdirs=x", "--figure=price"], "--figure 'price' is unknown; did you mean 'price"),
     "nothing trained": (recorded, ["--workdirs={folder}/run"], "holds no checkpoint yet. Train it first"),
 }
@@ -33,6 +34,7 @@ REPRODUCING = {
 PAGES = {
     "no file": (nothing, ["--episodes={folder}/none.jsonl"], "No such file"),
     "no episode": (write("e.jsonl", ""), ["--episodes={folder}/e.jsonl"], "holds no episode. Name a file with some"),
+    "a folder to write": (nothing, ["--episodes=x", "--output={folder}"], "--output=.* is a folder. Name a file"),
     "another file": (write("e.jsonl", "{}\n"), ["--episodes={folder}/e.jsonl"], "e.jsonl, line 1: version None of the"),
 }
 

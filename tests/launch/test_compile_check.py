@@ -116,6 +116,7 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
     "arguments, message",
     [
         (["--topology=v5e:3x5x7"], "error: --topology=v5e:3x5x7: .* Use a kind and its shape in chips"),
+        (["--topology="], "error: --topology is empty"),
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
         (["--matrix", "--mesh=fsdp=2", "--hlo=x"], "error: --hlo=x .*leave --matrix out"),
