@@ -143,10 +143,16 @@ def _leave(code: int, told: str | None) -> None:
     os._exit(code)
 
 
+def define_config(help: str) -> flags.FlagHolder:
+    """Defines --config=FILE, a configuration in Python."""
+    _expanded(sys.argv[1:])  # ConfigDict's flags read --flagfile as they are defined, and answer by a traceback.
+    return config_flags.DEFINE_config_file("config", None, help)
+
+
 def define_overrides(config: type, help: str) -> Callable[[], dict[str, Any]]:
     """Defines --config.x.y=v for the fields of a configuration class. Returns what gives the ones that are set."""
     try:
-        _check_config(config, sys.argv[1:])  # ConfigDict's flags answer an unknown field by a traceback.
+        _check_config(config, _expanded(sys.argv[1:]))  # ConfigDict's flags answer an unknown field by a traceback.
     except InputError as error:
         _fail(error)
     config_flags.DEFINE_config_dict("config", schema.to_config_dict(config()), help)
@@ -168,14 +174,23 @@ def _fail(error: object) -> None:
 def _parse(config: type | None, argv: list[str]) -> list[str]:
     usage.show(argv, config, schema.help_text)
     try:
+        arguments = _expanded(argv[1:])
         if config is not None:
-            _check_config(config, flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+            _check_config(config, arguments)
         rest = flags.FLAGS(argv)
         if rest[1:]:
             raise InputError(f"unexpected arguments {' '.join(rest[1:])}: options are written --name=value")
         return rest
     except (flags.Error, InputError) as error:
         _fail(error)
+
+
+def _expanded(arguments: list[str]) -> list[str]:
+    """The arguments, with those in the file of --flagfile in its place."""
+    try:
+        return flags.FLAGS.read_flags_from_files(arguments, force_gnu=False)
+    except (flags.Error, UnicodeDecodeError) as error:
+        _fail(f"--flagfile: {str(error).removeprefix('ERROR:: ')}. Name a text file with one flag per line.")
 
 
 def _check_config(config: type, arguments: list[str]) -> None:

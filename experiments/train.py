@@ -11,7 +11,6 @@ import re
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import cli
 from negot_jax import run
@@ -52,9 +51,7 @@ def _window(value: str | None) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "The run's configuration: a Python file with get_config()."
-    )
+    _CONFIG = cli.define_config("The run's configuration: a Python file with get_config().")
     _WORKDIR = flags.DEFINE_string(
         "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
     )

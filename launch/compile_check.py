@@ -31,7 +31,6 @@ from absl import flags
 import jax
 from jax.experimental import topologies
 import jax.numpy as jnp
-from ml_collections import config_flags
 import tabulate
 
 from experiments import cli
@@ -49,7 +48,7 @@ from negot_jax.run import Config, assembly, weights
 from negot_jax.training import speed
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "The run's configuration, as for experiments.train.")
+    _CONFIG = cli.define_config("The run's configuration, as for experiments.train.")
     _TOPOLOGY = flags.DEFINE_list("topology", None, "Chips, such as v5p:4x4x4; several with --matrix.")
     _MESH = flags.DEFINE_multi_string(
         "mesh", None, "Mesh, such as fsdp=4,expert=16; by default the configuration's. Several with --matrix."

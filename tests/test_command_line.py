@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 
+import jax
 import pytest
 import sentencepiece
 
@@ -112,6 +113,13 @@ TRAINING = {
         "do not divide",
     ),
     "stray argument": (nothing, ["learner.group=4"], "unexpected arguments learner.group=4: .*--name=value"),
+    "flagfile not there": (nothing, ["--flagfile={folder}/no"], "--flagfile: .*No such file.* one flag per line"),
+    "flagfile without a name": (nothing, ["--flagfile"], "--flagfile: .*no argument"),
+    "flagfile of no text": (
+        lambda folder: (folder / "flags").write_bytes(b"\xff--workdir=x"),
+        ["--flagfile={folder}/flags"],
+        "--flagfile: .*decode byte 0xff",
+    ),
     "unknown flag": (nothing, ["--workdirs=x"], "[Uu]nknown command line flag 'workdirs'"),
     "config not there": (nothing, ["--config={folder}/no.py"], "no.py: there is no file .*no.py"),
     "config raises": (
@@ -240,6 +248,7 @@ EVALUATION = {
     "a field of training": (recorded, ["--config.learner.group=4"], "config.learner.group .* only matters in training"),
     "mesh of more devices": (recorded, ["--config.mesh.tensor=2"], "mesh.tensor=2, .* cannot be laid over 1 devices"),
     "stray argument": (nothing, ["x"], "unexpected arguments x"),
+    "flagfile not there": (nothing, ["--flagfile={folder}/no"], "--flagfile: .*No such file.* one flag per line"),
 }
 
 
@@ -292,6 +301,10 @@ def test_an_export_goes_to_a_disk(tmp_path):
         (ConnectionError("no network\nhere"), "error: no network here$"),
         (CheckpointError("a checkpoint"), "error: a checkpoint$"),
         (NotFiniteError("a number"), "error: a number$"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nsecond line"),
+            "error: out of memory: .*allocating 8 bytes.* raise learner.micro_batches",
+        ),
     ],
 )
 def test_what_fails_in_the_work_is_one_line_as_well(error, line):
@@ -302,9 +315,10 @@ def test_what_fails_in_the_work_is_one_line_as_well(error, line):
         cli.guard(main)
 
 
-def test_a_fault_of_the_program_keeps_its_traceback():
+@pytest.mark.parametrize("error", [ValueError("not the user's"), jax.errors.JaxRuntimeError("INTERNAL: a kernel")])
+def test_a_fault_of_the_program_keeps_its_traceback(error):
     def main():
-        raise ValueError("not the user's")
+        raise error
 
-    with pytest.raises(ValueError, match="not the user's"):
+    with pytest.raises(type(error), match=str(error)):
         cli.guard(main)

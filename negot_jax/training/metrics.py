@@ -25,6 +25,7 @@ if sys.modules["torch"] is None:
 
 _INDEX = "iteration"
 METRICS = "metrics.csv"  # In the workdir.
+_WAY_OUT = "Put a copy back, or delete it: the run then goes on without the curves of its earlier iterations."
 
 
 def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -90,7 +91,7 @@ class _CsvFile:
 
     def __init__(self, path: pathlib.Path, start: int):
         self._path = path
-        columns, rows = _read(path) if path.exists() else ([], [])
+        columns, rows = _read(path) if start and path.exists() else ([], [])
         rows = [row for row in rows if int(row[_INDEX]) < start]
         self._rewrite(columns if rows else [], rows)
 
@@ -111,10 +112,9 @@ class _CsvFile:
         # The iteration first, then the names of no group, then group by group ("time/step").
         self._columns = sorted({_INDEX, *columns}, key=lambda name: (name != _INDEX, "/" in name, name))
         text = io.StringIO()
-        if columns:
-            writer = csv.DictWriter(text, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
         storage.write_atomically(self._path, text.getvalue())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
@@ -146,6 +146,8 @@ def _read(path: pathlib.Path | epath.Path) -> tuple[list[str], list[dict[str, st
     """Returns the columns and the whole rows, without a torn last line, which lacks its line break."""
     text = path.read_bytes().decode(errors="replace")
     columns, *rows = list(csv.reader(line for line in io.StringIO(text, newline="") if line.endswith("\n"))) or [[]]
+    if _INDEX not in columns:
+        raise ValueError(f"{path}, line 1: no header, the file is damaged. {_WAY_OUT}")
     return columns, [_row(columns, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
 
 
@@ -154,8 +156,5 @@ def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> dict[str, 
         row = dict(zip(columns, cells, strict=True))
         int(row[_INDEX]), [float(cell) for cell in cells if cell]
     except (ValueError, KeyError):
-        raise ValueError(
-            f"{where}: not a row of numbers, the file is damaged. Put a copy back, or delete it: the run then goes on "
-            "without the curves of its earlier iterations."
-        ) from None
+        raise ValueError(f"{where}: not a row of numbers, the file is damaged. {_WAY_OUT}") from None
     return row

@@ -82,6 +82,9 @@ def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(fin
     matrix = (tmp_path / "matrix.md").read_text()
     assert "neutral(tick=100)" in matrix and "begging" in matrix and "floor" in matrix
     assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 2
+    ((begging,),) = (own for (_, seller), own in plan.evaluations.items() if seller == "begging")
+    (begging.folder / episodes.FILE).write_text("{")  # Damaged: it is played again.
+    assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 3
     with pytest.raises(ValueError, match="is the same run as .* Name each run once"):
         reproduction.plan([folder, folder], ["main"], [])
 

@@ -91,6 +91,21 @@ def test_a_damaged_table_is_refused_by_line(tmp_path, row):
     assert path.read_text() == damaged
 
 
+@pytest.mark.parametrize("content", ["", "\0" * 40, "0,1\n1,2\n"])
+def test_a_table_without_a_header_is_refused(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"{path}, line 1: no header, .*damaged. Put a copy back, or delete it"):
+        write(tmp_path, [], start=2)
+    assert path.read_text() == content
+
+
+def test_a_start_that_wrote_nothing_can_be_repeated(tmp_path):
+    write(tmp_path, [], start=2)
+    write(tmp_path, [(2, {"reward": 1.0})], start=2)
+    assert lines(tmp_path) == ["iteration,reward", "2,1"]
+
+
 @pytest.mark.parametrize("limit", [200, 2000])
 def test_a_full_disk_is_an_error_at_once_and_costs_no_row_but_the_torn_one(tmp_path, limit):
     """TensorBoard's file, which grows faster, and the table: no file may grow beyond `limit` bytes."""
