@@ -8,8 +8,13 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
-# Tests compile much and run little, and code that is less optimized compiles faster.
-_QUICK = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")
+# Tests compile much and run little, and code that is less optimized compiles faster. One device, however many cores.
+_QUICK = (
+    "backend_optimization_level=0",
+    "cpu_use_fusion_emitters=false",
+    "cpu_parallel_codegen_split_count=1",
+    "force_host_platform_device_count=1",
+)
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _QUICK))
 
 # What one test, worker or command has compiled, the others read.

@@ -14,7 +14,6 @@ import numpy as np
 
 from experiments import cli
 from negot_jax import run
-from negot_jax.models import sharding
 from negot_jax.rl import rollout
 from negot_jax.run import weights
 
@@ -25,7 +24,7 @@ def message_lengths(buyer: run.Run, episodes: int) -> np.ndarray:
     """Sampled tokens of each message of the learner, int[episodes, turns], as the latest buyer plays in training."""
     parts = buyer.parts
     program, group = parts.program, parts.config.learner.group
-    with jax.set_mesh(sharding.make(parts.config.mesh)):
+    with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, buyer.workdir, buyer.run_id)
 
         @jax.jit

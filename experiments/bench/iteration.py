@@ -16,19 +16,20 @@ import jax
 
 from experiments import cli
 from experiments.bench import timing, work
-from negot_jax.models import sharding
 from negot_jax.rl import rollout, train_step
+from negot_jax.run import assembly
 from negot_jax.run.config import Config, override
 
 
 def measure(config: Config, repeats: int) -> dict:
     """Seconds of compilation and of an iteration, and the work that was done; on the configuration's mesh."""
-    with jax.set_mesh(sharding.make(config.mesh)):
-        return _measure(config, repeats)
+    parts = assembly.assemble(config, print_line=lambda line: None)
+    with jax.set_mesh(parts.mesh):
+        return _measure(parts, repeats)
 
 
-def _measure(config: Config, repeats: int) -> dict:
-    program, state, tables, frozen = work.build(config)
+def _measure(parts: assembly.Parts, repeats: int) -> dict:
+    config, (program, state, tables, frozen) = parts.config, work.build(parts)
 
     @jax.jit
     def play(key, trained, tables, frozen):

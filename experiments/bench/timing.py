@@ -46,13 +46,18 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def run_json(*command: str, devices: int = 1) -> dict:
-    """Runs a Python command on so many virtual devices and reads the JSON in the last line that it prints.
+def run_json(*command: str, devices: int | None = None) -> dict:
+    """Runs a Python command and reads the JSON in the last line that it prints.
+
+    Args:
+      devices: virtual ones of the CPU; by default as many as the command takes.
 
     Raises:
       RuntimeError: the command fails; the message ends with what it printed to stderr.
     """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if devices is not None:
+        flags += f" --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}
     )

@@ -36,12 +36,11 @@ SMALL = {
 }
 
 
-def build(config: Config) -> tuple[Program, TrainState, Tables, Frozen]:
-    """The arguments of `train_step` for a configuration, with tables under which every episode has its full length.
+def build(parts: assembly.Parts) -> tuple[Program, TrainState, Tables, Frozen]:
+    """The arguments of `train_step` for a run, with tables under which every episode has its full length.
 
     On the current mesh.
     """
-    parts = assembly.assemble(config, print_line=lambda line: None)
     whole, seller = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
     state = sharding.shard(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
     return parts.program, state, sharding.shard(full_length(parts.train_tables)), Frozen(opponent=seller)

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 from negot_jax.models.presets import RopeConfig
 
 
-def angles(positions_BxT: jax.Array, head_dim: int, rope: RopeConfig) -> tuple[jax.Array, jax.Array]:
-    """Sine and cosine of the rotary angles, float32 [B, T, 1, H/2]."""
-    angles = positions_BxT[..., None, None].astype(jnp.float32) * _frequencies(head_dim, rope)
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
-    return (sin, cos) if rope.attention_factor == 1 else (sin * rope.attention_factor, cos * rope.attention_factor)
+def angles(positions_BxT: jax.Array, columns: int, head_dim: int, rope: RopeConfig) -> tuple[jax.Array, jax.Array]:
+    """Sine and cosine of the rotary angles, float32 [B, T, 1, H/2].
+
+    Looked up in tables of all positions below `columns`: computed in place, XLA would repeat them for each head.
+    """
+    angles = jnp.arange(columns, dtype=jnp.float32)[:, None] * _frequencies(head_dim, rope)
+    table = lambda x: (x * rope.attention_factor)[jnp.maximum(positions_BxT, 0)][..., None, :]
+    return table(jnp.sin(angles)), table(jnp.cos(angles))
 
 
 def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -9,9 +9,11 @@ chooses the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import itertools
 import math
+import os
 
 import jax
 from jax.experimental import layout, mesh_utils
@@ -50,6 +52,8 @@ for _weight, _cut in list(SPECS.items()):  # An adapter's A is cut like its targ
         _inputs = lora.AXES[_target][0]
         SPECS[f"lora.{_target}.a"] = P(*_cut[:_inputs], None)
         SPECS[f"lora.{_target}.b"] = P(None, *_cut[_inputs:])
+_FORCED = "xla_force_host_platform_device_count"
+_MOST_CORES = 8  # A device for each of many cores would have too few rows.
 CACHE = P(ROWS, TENSOR, None, None)  # Keys [B, K, H, S] and values [B, K, S, H] of a layer.
 
 
@@ -57,7 +61,7 @@ CACHE = P(ROWS, TENSOR, None, None)  # Keys [B, K, H, S] and values [B, K, S, H]
 class MeshConfig:
     """The mesh that a run is spread over. It changes no result but by rounding, and may change when a run resumes."""
 
-    data: int = field(-1, "copies of the model, each with rows of its own; -1 takes the devices that are left")
+    data: int = field(-1, "copies of the model, with rows of their own; -1: the devices left, or as many cores as fit")
     fsdp: int = field(1, "parts that weights and rows are cut into; a layer's weights are gathered when it needs them")
     tensor: int = field(1, "parts that attention heads, hidden widths and the vocabulary are cut into")
     expert: int = field(1, "parts that experts and rows are cut into; tokens are sent to the experts, which stay")
@@ -86,6 +90,32 @@ class MeshConfig:
                 f"Near it, {_written(next(_near(sizes, devices)))} can."
             )
         return {name: devices // given if size == -1 else size for name, size in sizes.items()}
+
+
+def use_cores() -> None:
+    """Makes each core of a CPU a device, over which rows are sharded as over chips, unless JAX has started.
+
+    XLA runs much of a device's program on one thread. JAX_NUM_CPU_DEVICES or the flag in XLA_FLAGS sets the number.
+    """
+    chosen = jax.config.jax_num_cpu_devices > 0 or _FORCED in os.environ.get("XLA_FLAGS", "")
+    if not chosen:
+        with contextlib.suppress(RuntimeError):  # JAX has started.
+            jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, _MOST_CORES))
+
+
+def devices(config: MeshConfig, model: ModelConfig, rows: Mapping[str, int]) -> Sequence[jax.Device]:
+    """The devices to lay a mesh over: all, but of a CPU's cores no more than fit; arguments as in `require_fit`."""
+    every = jax.devices()
+    if every[0].platform != "cpu" or jax.process_count() > 1:
+        return every
+
+    def fits(count: int) -> bool:
+        try:
+            return not _misfits(config.sizes(count), model, rows)
+        except ValueError:  # Its axes do not multiply to so many.
+            return False
+
+    return every[: next(filter(fits, range(len(every), 0, -1)), len(every))]
 
 
 def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -215,11 +215,11 @@ def _views(config: ModelConfig, valid_BxT, valid_BxS, cursor):
     before_Bx1 = (valid_BxS & (columns_S < cursor)).sum(axis=1, keepdims=True)
     positions_BxT = before_Bx1 + jnp.cumsum(valid_BxT, axis=1) - 1
     mask_BxTxS = (columns_S <= columns_T[:, None]) & valid_BxS[:, None, :]
-    views = {False: (rope.angles(positions_BxT, config.head_dim, config.rope), mask_BxTxS)}
+    angles = functools.partial(rope.angles, positions_BxT, columns_S.size, config.head_dim)
+    views = {False: (angles(config.rope), mask_BxTxS)}
     if config.window is not None:
         near_BxTxS = positions_BxT[:, :, None] - (jnp.cumsum(valid_BxS, axis=1) - 1)[:, None, :] < config.window
-        local_angles = rope.angles(positions_BxT, config.head_dim, config.local_rope or config.rope)
-        views[True] = (local_angles, mask_BxTxS & near_BxTxS)
+        views[True] = (angles(config.local_rope or config.rope), mask_BxTxS & near_BxTxS)
     return views
 
 

@@ -1,10 +1,12 @@
 """From a configuration to the parts of a run: catalog, dialect, tables, program."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
 
 import jax
+from jax.sharding import Mesh
 
 from negot_jax import cache
 from negot_jax import catalog as catalogs
@@ -51,6 +53,11 @@ class Parts:
     def program(self) -> Program:
         """The buyer's, or of a run in which the seller alone learns, the seller's."""
         return next(iter(self.programs.values()))
+
+    @property
+    def mesh(self) -> Mesh:
+        """What the run is laid over."""
+        return sharding.make(self.config.mesh, _devices(self.config, self.program.model))
 
     @property
     def learner(self) -> Program | SelfPlay:
@@ -113,8 +120,8 @@ def assemble(
     digest = catalogs.digest(catalog)
     if config.catalog.prices == "normalized":
         train, test = catalogs.normalize(train), catalogs.normalize(test)
-    devices = jax.device_count() if devices is None else devices
-    sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
+    devices = len(_devices(config, model)) if devices is None else devices
+    sharding.require_fit(config.mesh, devices, model, _rows(config))
     dialect = make_dialect(config, model, train, vocab_size) if dialect is None else dialect
     size = dialect.tokenizer.vocab_size
     if model.vocab_size not in (None, size):
@@ -171,13 +178,23 @@ def check(config: Config, devices: int = 0) -> None:
             return
     model = choice.config()
     if devices:
-        sharding.require_fit(config.mesh, devices, model, config.learner.rows() | config.warm_start.rows())
+        sharding.require_fit(config.mesh, devices, model, _rows(config))
+
+
+def _rows(config: Config) -> dict[str, int]:
+    """What the mesh must divide."""
+    return config.learner.rows() | config.warm_start.rows()
+
+
+def _devices(config: Config, model: ModelConfig) -> Sequence[jax.Device]:
+    return sharding.devices(config.mesh, model, _rows(config))
 
 
 def require_backend() -> None:
-    """Raises ValueError, naming the environment variable, if JAX cannot compute here or would compute otherwise."""
+    """Starts JAX. Raises ValueError, naming the variable, if JAX cannot compute here or would compute otherwise."""
     if jax.config.jax_enable_x64:
         raise ValueError("JAX_ENABLE_X64=1: runs are in float32 and int32, and nothing is tested in 64 bits. Unset it.")
+    sharding.use_cores()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX only asserts that it has found a device.

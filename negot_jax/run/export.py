@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
+from negot_jax.models import hf_checkpoint, hf_config, lora
 from negot_jax.run import weights
 from negot_jax.run.folder import local_folder
 from negot_jax.training import storage
@@ -46,7 +46,7 @@ def export(run: "Run", folder: pathlib.Path) -> int:
     """
     parts = run.parts
     original, model = parts.config.model.checkpoint, parts.program.model
-    with jax.set_mesh(sharding.make(parts.config.mesh)):
+    with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id)
         whole = parts.program.whole(saved.trained(parts.program.role), saved.frozen)
         if model.lora.rank:

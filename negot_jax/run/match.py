@@ -118,7 +118,7 @@ class Match:
         """
         key = jax.random.key(0) if key is None else key
         key_scenarios, key_buyers, _ = jax.random.split(key, 3)
-        with jax.set_mesh(sharding.make(self.parts.config.mesh)):
+        with jax.set_mesh(self.parts.mesh):
             seated, iterations = self._seat(served, key)
             table = self._table(iterations)
             rows = slice(self.first * self.episodes, (self.first + self.products) * self.episodes)

@@ -17,7 +17,6 @@ from negot_jax.evaluation.arena import Arena, Played
 from negot_jax.evaluation.episodes import Episode, Rules
 from negot_jax.evaluation.rows import Row
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.models import sharding
 from negot_jax.rl.configs import BuyerConfig, SellerConfig
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
@@ -133,7 +132,7 @@ def _report(evaluation: Evaluation, role: int) -> str:
     target = evaluation.folder
     if role != parts.program.role:
         target = target.parent / f"{target.name}_sellers"
-    with jax.set_mesh(sharding.make(config.mesh)):
+    with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id, evaluation.every_checkpoint)
         start = Row("start", saved.start_name)
         held_out = {n: rows.TRAINED if n == saved.latest else rows.checkpoint(n) for n in saved.states}

@@ -10,7 +10,6 @@ import jax
 
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own
-from negot_jax.models import sharding
 from negot_jax.run import assembly, folder, manifest, opponents, reporting, training
 from negot_jax.run import config as configs
 from negot_jax.run import export as exporting
@@ -60,7 +59,7 @@ class Run:
         """
         with folder.sole_use(self.workdir):
             self._record_start()
-            with jax.set_mesh(sharding.make(self.config.mesh)):
+            with jax.set_mesh(self.parts.mesh):
                 training.train(self, profile)
 
     def evaluate(

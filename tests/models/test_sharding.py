@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 from jax.sharding import AbstractMesh, AxisType
@@ -152,3 +155,34 @@ def test_a_model_with_any_adapters_is_traced_on_a_mesh(name, targets):
     with jax.sharding.use_abstract_mesh(mesh):
         forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens > 0)[0]
         assert jax.eval_shape(forward, weights, tokens).shape == (64, 4, config.width)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rows", "count"),
+    [
+        (MeshConfig(), 16, 8),
+        (MeshConfig(), 12, 6),
+        (MeshConfig(), 7, 7),
+        (MeshConfig(), 1, 1),
+        (MeshConfig(tensor=2), 6, 6),
+        (MeshConfig(data=3), 12, 3),
+        (MeshConfig(data=16), 16, 8),  # `require_fit` refuses it.
+    ],
+)
+def test_as_many_cores_as_fit(mesh, rows, count, monkeypatch):
+    cores = jax.devices("cpu") * 8
+    monkeypatch.setattr(jax, "devices", lambda: cores)
+    assert len(sharding.devices(mesh, MODEL, {"rows": rows})) == count
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"JAX_NUM_CPU_DEVICES": "3"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}]
+)
+def test_a_core_is_a_device_unless_the_user_says_otherwise(chosen):
+    code = (
+        "import jax; from negot_jax.models import sharding; sharding.use_cores(); print(jax.device_count()); "
+        "sharding.use_cores()"  # JAX has started.
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | chosen
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert int(printed.stdout) == (3 if chosen else min(os.cpu_count(), 8))
