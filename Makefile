@@ -8,7 +8,7 @@ MODEL ?= checkpoints/smollm2-135m
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# With libtpu, which the tests compile by, jax would look for a TPU.
+# With libtpu, which slow tests compile by, jax would look for a TPU.
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: help quickstart pretrained bench test slow colab lint format clean
@@ -38,7 +38,7 @@ test: lint
 	NEGOT_SMALL=1 $(BIN)/python -m pytest -m "not slow" --durations=10 --numprocesses=2 --dist=loadfile \
 		--no-loadscope-reorder --nbmake colabs/quickstart.ipynb tests
 
-slow: $(VENV)/.test
+slow: $(VENV)/.slow
 	$(BIN)/python -m pytest -m slow --durations=10
 	NEGOT_SMALL=1 $(BIN)/python -m pytest --nbmake colabs --ignore=colabs/quickstart.ipynb
 
@@ -61,9 +61,9 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found; name one by PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package alone, or with one of the extras of setup.py.
+# The package alone, or with one of the extras of setup.py. Python compiles what is imported, a small part, by itself.
 $(VENV)/.package: setup.py constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --editable . --constraint constraints.txt
 	touch $@
 
 $(VENV)-colab/.package: setup.py colabs/constraints.txt
@@ -72,5 +72,5 @@ $(VENV)-colab/.package: setup.py colabs/constraints.txt
 	touch $@
 
 $(VENV)/.%: setup.py constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[$*]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[$*]' --constraint constraints.txt
 	touch $@

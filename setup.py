@@ -7,6 +7,19 @@ URL = "https://github.com/OWNER/negot_jax"
 
 # The converter of `experiments.pretrained`, and the reference that it is checked by.
 PRETRAINED = ["accelerate", "gguf", "torch", "transformers"]
+TEST = [
+    *PRETRAINED,
+    "fastapi",  # With uvicorn: `transformers serve`, as an endpoint to play against.
+    "hypothesis",
+    "ipykernel",
+    "mistral-common",
+    "nbmake",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "tensorboard",
+    "uvicorn",
+]
 
 setup(
     name="negot_jax",
@@ -48,19 +61,7 @@ setup(
     extras_require={
         "tpu": ["gcsfs", "jax[tpu]"],  # gcsfs for workdirs in a bucket.
         "pretrained": PRETRAINED,
-        "test": [
-            *PRETRAINED,
-            "fastapi",  # With uvicorn: `transformers serve`, as an endpoint to play against.
-            "hypothesis",
-            "ipykernel",
-            "libtpu",  # The compiler that `launch.compile_check` uses.
-            "mistral-common",
-            "nbmake",
-            "pytest",
-            "pytest-xdist",
-            "ruff",
-            "tensorboard",
-            "uvicorn",
-        ],
+        "test": TEST,
+        "slow": [*TEST, "libtpu"],  # The compiler that `launch.compile_check` uses.
     },
 )

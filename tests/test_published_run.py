@@ -68,9 +68,8 @@ def _greedy_message(parts: Parts, weights) -> tuple[list[int], list[int]]:
     return tokens[:start][valid[:start]].tolist(), tokens[start : start + TOKENS][said].tolist()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "llama-scripted" else pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_trained_here_and_greedy_there(name, tmp_path, capsys):
     case, tokenizer, module, method = CASES[name]
     folder = tmp_path / "model"

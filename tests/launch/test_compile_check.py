@@ -14,7 +14,7 @@ from negot_jax.rl.configs import LearnerConfig
 from negot_jax.roofline import hlo
 from tests import forked, tiny_run
 
-pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is not installed")
+pytestmark = pytest.mark.slow  # They compile by libtpu, which is large.
 
 WIDTH, HIDDEN, EXPERTS, MESSAGE = 32, 48, 4, 80
 SIZES = {"data": 1, "fsdp": 2, "tensor": 1, "expert": 2}
@@ -66,7 +66,6 @@ def _is_decoding(operation: hlo.Operation) -> bool:
     return hlo.Around("while", MESSAGE) in operation.around
 
 
-@pytest.mark.slow
 def test_it_says_what_a_chip_would_hold(compiled):
     printed, report, _, _ = compiled
     for said in ("v5e:2x2", "arguments", "temporaries", "of 15.75 GiB", "all-gather over expert", "bound by memory"):
@@ -79,7 +78,6 @@ def test_it_says_what_a_chip_would_hold(compiled):
     assert all(report["estimate"][phase] > 0 for phase in ("decode", "prefill", "update"))
 
 
-@pytest.mark.slow
 def test_loops_are_counted_to_their_end(compiled):
     """Tokens are gathered along `expert` in both layers, at every step, by both players."""
     collectives = compiled[3]
@@ -87,7 +85,6 @@ def test_loops_are_counted_to_their_end(compiled):
     assert sum(steps) == 2 * 2 * MESSAGE
 
 
-@pytest.mark.slow
 def test_neither_weights_nor_caches_move_while_decoding(compiled):
     report, collectives = compiled[1], compiled[3]
     rows = 8 * 4 / 4
@@ -98,14 +95,12 @@ def test_neither_weights_nor_caches_move_while_decoding(compiled):
     assert all(set(op.types) == {"s32"} for op in gathered)  # The numbers of tokens, for the embedding.
 
 
-@pytest.mark.slow
 def test_experts_stay_where_they_are(compiled):
     for operation in compiled[3]:
         if operation.kind == "all-gather" and "expert" in hlo.axes(operation, SIZES):
             assert not [shape for shape in operation.shapes if set(shape[-2:]) == {WIDTH, HIDDEN}], operation.text
 
 
-@pytest.mark.slow
 def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
     for operation in compiled[2]:
         assert operation.kind not in ("infeed", "outfeed", "send", "recv") and "callback" not in operation.text
@@ -143,7 +138,6 @@ def test_too_much_memory_is_told_with_the_way_out():
     )
 
 
-@pytest.mark.slow
 def test_too_much_memory_is_an_error():
     done = _run("--config.game.turns=1", "--config.learner.group=512")
     assert done.returncode == 1
@@ -153,7 +147,6 @@ def test_too_much_memory_is_an_error():
     )
 
 
-@pytest.mark.slow
 def test_a_table_of_meshes(tmp_path):
     output = tmp_path / "reports.json"
     done = _run("--matrix", "--mesh=fsdp=2,expert=2", "--mesh=fsdp=3", f"--output={output}")

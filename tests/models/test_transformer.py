@@ -214,7 +214,7 @@ def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, who
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", [None, "experts"])
+@pytest.mark.parametrize("name", [None, pytest.param("experts", marks=pytest.mark.slow)])
 def test_products_in_bfloat16_leave_activations_and_gradients_in_float32(name, batch):
     exact = OTHERS.get(name, CONFIG)
     weights, config = _random_weights(exact), dataclasses.replace(exact, matmul="bfloat16")

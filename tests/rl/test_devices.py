@@ -100,9 +100,9 @@ def _case(model, rank=0, **algorithm) -> dict:
 
 
 # By name: what is trained, and the meshes besides one device (data, fsdp, tensor, expert).
-CASES = {"moe": (_case(_MOE | {"replay_experts": True}), [(1, 2, 2, 2)])}
+CASES = {"dense": (_case(_DENSE), [(2, 2, 2, 1)])}
 SLOW = {
-    "dense": (_case(_DENSE), [(2, 2, 2, 1)]),
+    "moe": (_case(_MOE | {"replay_experts": True}), [(1, 2, 2, 2)]),
     "dense, one kv head": (_case(_DENSE | {"kv_heads": 1}), [(8, 1, 1, 1), (1, 8, 1, 1), (2, 1, 4, 1)]),
     "moe, more meshes": (_case(_MOE), [(8, 1, 1, 1), (2, 1, 1, 4), (1, 1, 4, 2), (1, 4, 1, 2)]),
     "moe with adapters": (_case(_MOE, rank=2), [(1, 2, 2, 2), (2, 2, 1, 2)]),

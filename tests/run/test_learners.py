@@ -75,6 +75,7 @@ def test_a_buyer_is_trained_against_the_seller_of_another_run(seller, tmp_path):
         run.build(tiny_run.overridden({**settings, "language.vocab_size": 520}), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_two_runs_meet_in_a_match_if_one_has_trained_a_seller(seller, tmp_path):
     buyer = run.build(tiny_run.overridden({"training.iterations": 1, "evaluation.episodes": 1}), tmp_path)
     buyer.train()

@@ -116,6 +116,7 @@ def bounds(problem, samples):
     return lower, information_relaxation.told_asks(key, problem, step=200, samples=samples // 16)
 
 
+@pytest.mark.slow
 def test_without_noise_both_bounds_are_the_exact_optimum(products):
     linear = sellers.TimeDependent(1.0, tick=200)
     exact, *_ = backward_induction.solve(problem(linear, products, 2), step=200)
