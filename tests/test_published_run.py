@@ -8,7 +8,7 @@ import pytest
 from experiments.configs import gemma3_27b, paper_30b, qwen3_4b, smollm2_135m
 from negot_jax import run
 from negot_jax.game.types import BUYER
-from negot_jax.models import sharding
+from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import players, rollout
 from negot_jax.run import weights
@@ -107,6 +107,25 @@ def test_trained_here_and_greedy_there(name, tmp_path, capsys):
         file.write(b"\x00\x00\x80\x3f")
     with pytest.raises(ValueError, match="model.checkpoint is not what the run"):
         run.open(tmp_path / "run", {"model.checkpoint": str(moved)}).export(tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_either_side_of_self_play_is_exported(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    checkpoint = str(published.with_tokenizer("llama-scaled-rope", vocabularies.qwen3, folder))
+    both = {"learner.role": "both", "buyer.model": "own", "seller.model": "own", "seller.decoding": "constrained"}
+    config = _config(smollm2_135m, "scripted", **both, **{"model.checkpoint": checkpoint, "training.iterations": 1})
+    pair = run.build(config, tmp_path / "run")
+    pair.train()
+    saved = weights.restore(pair.parts, pair.workdir, pair.run_id)
+    for role, name in enumerate(("buyer", "seller")):
+        assert pair.export(tmp_path / name, name) == 1
+        program = pair.parts.programs[role]
+        whole = lora.merge(program.model.lora, program.whole(saved.trained(role), saved.frozen))
+        written = hf_checkpoint.load(tmp_path / name, hf_config.read(tmp_path / name))
+        for ours, theirs in zip(*(jax.tree.leaves(own["blocks"]) for own in (whole, written)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_seller_of_another_tokenizer_is_refused(tmp_path):

@@ -1,10 +1,11 @@
-"""A trained buyer as a Hugging Face checkpoint, which `transformers` and serving engines load."""
+"""A trained buyer or seller as a Hugging Face checkpoint, which `transformers` and serving engines load."""
 
 import pathlib
 from typing import TYPE_CHECKING
 
 import jax
 
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import hf_checkpoint, hf_config, lora
 from negot_jax.run import weights
 from negot_jax.run.folder import local_folder
@@ -12,6 +13,21 @@ from negot_jax.training import storage
 
 if TYPE_CHECKING:
     from negot_jax.run.run import Run
+
+
+ROLES = {"buyer": BUYER, "seller": SELLER}
+
+
+def require_learned(run: "Run", role: str | None) -> int:
+    """The side to export, by default the one that has learned; of two, the buyer.
+
+    Raises:
+      ValueError: that side has not learned.
+    """
+    learned = run.config.learner.role
+    if role is not None and learned not in (role, "both"):
+        raise ValueError(f"--role={role}: {run.workdir} has trained the {learned} alone. Leave --role out.")
+    return ROLES[role or ("buyer" if learned == "both" else learned)]
 
 
 def require_output(run: "Run", output: str) -> pathlib.Path:
@@ -35,8 +51,8 @@ def require_output(run: "Run", output: str) -> pathlib.Path:
     return folder
 
 
-def export(run: "Run", folder: pathlib.Path) -> int:
-    """Writes the latest whole checkpoint's buyer to a folder; returns the iteration that it is of.
+def export(run: "Run", folder: pathlib.Path, role: int) -> int:
+    """Writes a side of the latest whole checkpoint to a folder; returns the iteration that it is of.
 
     Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
     configuration and tokenizer files are copied.
@@ -45,10 +61,11 @@ def export(run: "Run", folder: pathlib.Path) -> int:
       CheckpointError: there is no checkpoint, or none that is whole.
     """
     parts = run.parts
-    original, model = parts.config.model.checkpoint, parts.program.model
+    original, program = parts.config.model.checkpoint, parts.programs[role]
+    model = program.model
     with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id)
-        whole = parts.program.whole(saved.trained(parts.program.role), saved.frozen)
+        whole = program.whole(saved.trained(role), saved.frozen)
         if model.lora.rank:
             whole = lora.merge(model.lora, whole)
         stored = hf_config.read(original).dtype

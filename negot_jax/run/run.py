@@ -87,15 +87,19 @@ class Run:
         output = None if output is None else os.fspath(output)
         return reporting.prepare(self, overrides or {}, output, every_checkpoint)
 
-    def export(self, output: str | os.PathLike) -> int:
-        """Writes the latest learner (in self-play, the buyer) as a Hugging Face checkpoint. Returns its iteration."""
-        return self.prepare_export(output)()
+    def export(self, output: str | os.PathLike, role: str | None = None) -> int:
+        """Writes the latest learner as a Hugging Face checkpoint. Returns its iteration.
 
-    def prepare_export(self, output: str | os.PathLike) -> Callable[[], int]:
-        """Checks an export without writing it; errors as in `export.require_output`."""
-        target = exporting.require_output(self, os.fspath(output))
+        Args:
+          role: "buyer" or "seller", where both have learned; by default the buyer.
+        """
+        return self.prepare_export(output, role)()
+
+    def prepare_export(self, output: str | os.PathLike, role: str | None = None) -> Callable[[], int]:
+        """Checks an export without writing it; errors as in `export.require_learned` and `.require_output`."""
+        side, target = exporting.require_learned(self, role), exporting.require_output(self, os.fspath(output))
         self.parts  # noqa: B018, built now, for its errors.
-        return functools.partial(exporting.export, self, target)
+        return functools.partial(exporting.export, self, target, side)
 
     def _record_start(self) -> None:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
