@@ -21,7 +21,6 @@ from experiments import cli
 from negot_jax.training.metrics import read_csv
 from tests import forked, tiny_run
 
-pytestmark = pytest.mark.slow  # A minute and more each; tests/training/test_loop.py stops the loop in-process.
 LAST = tiny_run.ITERATIONS
 
 
@@ -110,6 +109,7 @@ def assert_same(workdir: pathlib.Path, whole: pathlib.Path) -> None:
     assert ours["rows"] == expected["rows"]
 
 
+@pytest.mark.slow
 def test_a_whole_run_leaves_what_it_should(whole):
     curves = read_csv(whole / "metrics.csv")
     np.testing.assert_array_equal(curves["iteration"], np.arange(LAST))
@@ -134,6 +134,7 @@ def test_a_whole_run_leaves_what_it_should(whole):
     assert "Turn 1, Buyer" in transcript and "Turn 1, Seller" in transcript
 
 
+@pytest.mark.slow
 def test_interrupted_once_and_killed_once_is_uninterrupted(whole, tmp_path):
     for what, moment in ((signal.SIGTERM, "training"), (signal.SIGKILL, "save")):
         with running(tmp_path) as process:
@@ -163,6 +164,7 @@ def test_a_signal_while_python_imports_is_answered_in_one_line(what):
     assert said == ["", "interrupted while starting: give the same command again"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_is_uninterrupted(whole, tmp_path, moment, seed):
@@ -172,6 +174,7 @@ def test_killed_at_any_moment_is_uninterrupted(whole, tmp_path, moment, seed):
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_interrupted_at_any_moment_is_uninterrupted(whole, tmp_path, moment, what):
@@ -186,6 +189,7 @@ def test_interrupted_at_any_moment_is_uninterrupted(whole, tmp_path, moment, wha
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_report_says_that_a_run_is_not_at_its_end(tmp_path):
     with running(tmp_path) as process:
         assert send(process, tmp_path, signal.SIGTERM, "save") == cli.PREEMPTED
@@ -196,6 +200,7 @@ def test_a_report_says_that_a_run_is_not_at_its_end(tmp_path):
     assert said in done.stdout and said in (tmp_path / "report/table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [0, 1, 7, 16, 64])
 def test_a_full_disk_stops_with_one_line_and_harms_nothing(whole, tmp_path, kilobytes):
     """No file may grow beyond so much: the manifest, the tokenizer, the warm start, the checkpoints fail in turn."""
@@ -213,6 +218,7 @@ def test_a_full_disk_stops_with_one_line_and_harms_nothing(whole, tmp_path, kilo
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_and_a_damaged_warm_start_cost_time_alone(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     for folder in (f"checkpoints/{LAST}", "warm_start"):

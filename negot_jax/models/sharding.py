@@ -99,8 +99,9 @@ def use_cores() -> None:
     """
     chosen = jax.config.jax_num_cpu_devices > 0 or _FORCED in os.environ.get("XLA_FLAGS", "")
     if not chosen:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):  # JAX has started.
-            jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, _MOST_CORES))
+            jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CORES))
 
 
 def devices(config: MeshConfig, model: ModelConfig, rows: Mapping[str, int]) -> Sequence[jax.Device]:

@@ -15,19 +15,18 @@ if TYPE_CHECKING:
     from negot_jax.run.run import Run
 
 
-ROLES = {"buyer": BUYER, "seller": SELLER}
-
-
 def require_learned(run: "Run", role: str | None) -> int:
     """The side to export, by default the one that has learned; of two, the buyer.
 
     Raises:
       ValueError: that side has not learned.
     """
-    learned = run.config.learner.role
-    if role is not None and learned not in (role, "both"):
-        raise ValueError(f"--role={role}: {run.workdir} has trained the {learned} alone. Leave --role out.")
-    return ROLES[role or ("buyer" if learned == "both" else learned)]
+    own = run.config.learner.role
+    learned = ("buyer", "seller") if own == "both" else (own,)
+    if role not in (None, *learned):
+        told = " and the ".join(learned)
+        raise ValueError(f"--role={role}: {run.workdir} has trained the {told} alone. Leave --role out.")
+    return BUYER if (role or learned[0]) == "buyer" else SELLER
 
 
 def require_output(run: "Run", output: str) -> pathlib.Path:
