@@ -77,9 +77,10 @@ def _told(key: Array, types: Types, reciprocity: Array, samples: int) -> Array:
         def offered(offer: Array) -> Array:
             sold_K = jnp.sum(history.belief * (1 - belief.refuses(types, penultimate, history, offer)), axis=1)
             payoff = types.worth_JxK[jnp.searchsorted(prices_J, offer)] @ sold_K
-            more_AxKxR = jax.vmap(lambda ask: belief.asks_more(types, penultimate, history, offer, ask))(asks_A)
-            chance_AxKxR = jnp.where(asks_A[:-1, None, None] >= offer, more_AxKxR[:-1] - more_AxKxR[1:], 0)
-            heard_AxK = jnp.einsum("akr,kr->ak", chance_AxKxR, history.belief)
+            # Summed over R first: the products of A, K and R are then in no array.
+            more = lambda ask: history.belief * belief.asks_more(types, penultimate, history, offer, ask)
+            more_AxK = jnp.sum(jax.vmap(more)(asks_A), axis=2)
+            heard_AxK = jnp.where(asks_A[:-1, None] >= offer, more_AxK[:-1] - more_AxK[1:], 0)
             going_on = jnp.sum(jnp.max(covered_JxK @ heard_AxK.T, axis=0))
             value = payoff + types.discount * belief.stays(types, offer) * going_on
             return jnp.where(offer <= history.cap, value, 0)

@@ -33,17 +33,19 @@ _BATCH = 256  # Histories at once.
 def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Array, Array, Array]:
     """Judges one offer by the belief: expected payoff float32, P(refused) float32, features float32[D]."""
     left_KxR = history.belief * belief.refuses(types, turn, history, offer)
-    index = jnp.searchsorted(types.prices_J, offer)
-    left_K = jnp.sum(left_KxR, axis=1)
-    payoff = types.worth_JxK[index] @ (jnp.sum(history.belief, axis=1) - left_K)
+    next_turn = jnp.minimum(turn + 1, types.turns - 1)
+    # Sums over R as one product, for which the probabilities are computed once.
+    left_K, conceded_K = (left_KxR @ jnp.stack([jnp.ones(left_KxR.shape[1]), types.conceded_TxR[next_turn]], axis=1)).T
+    payoff = types.worth_JxK[jnp.searchsorted(types.prices_J, offer)] @ (jnp.sum(history.belief, axis=1) - left_K)
     refused = jnp.sum(left_K)
-    left_K = left_K / jnp.maximum(refused, 1e-9)
+    share = 1 / jnp.maximum(refused, 1e-9)
+    left_K = left_K * share
     # What the best single offer would earn if the seller went no lower: most of the value of continuing.
-    sold_J = jnp.sum(types.covered(types.worth_JxK * left_K), axis=1)
+    sold_J = types.covered(types.worth_JxK) @ left_K
     mean = types.floor_K @ left_K
     deviation = jnp.sqrt(jnp.maximum(jnp.square(types.floor_K - mean) @ left_K, 0))
-    turn = jnp.minimum(turn + 1, types.turns - 1)
-    ask = jnp.sum(belief.target(types, turn, 0.0) * left_KxR) / jnp.maximum(refused, 1e-9)
+    # The mean of `belief.target` without a raise.
+    ask = types.price - (types.price - types.floor_K) @ conceded_K * share
     seen = jnp.stack([mean, deviation, ask, history.cap, offer]) / types.price
     return payoff, refused, _quadratic(jnp.append(seen, jnp.max(sold_J)))
 
@@ -117,13 +119,15 @@ def fit(key: Array, types: Types, samples: int) -> Array:
         return jax.lax.scan(turn, belief.start(types), now)[1]
 
     histories, features = jax.lax.map(trajectory, jax.random.split(key, samples), batch_size=_BATCH)
+
+    def earlier(weights: Array, turn: Array) -> tuple[Array, None]:
+        """Adds the weights of the turn before `turn`."""
+        reached = jax.tree.map(lambda x: x[:, turn], histories)
+        values = jax.lax.map(lambda history: _best(types, weights, turn, history)[0], reached, batch_size=_BATCH)
+        return weights.at[turn - 1].set(_ridge(features[:, turn - 1], values)), None
+
     weights = jnp.zeros((types.turns, features.shape[-1]))
-    for turn in reversed(range(1, types.turns)):
-        reached = jax.tree.map(lambda x, turn=turn: x[:, turn], histories)
-        value = lambda history, turn=turn, weights=weights: _best(types, weights, turn, history)[0]
-        values = jax.lax.map(value, reached, batch_size=_BATCH)
-        weights = weights.at[turn - 1].set(_ridge(features[:, turn - 1], values))
-    return weights
+    return jax.lax.scan(earlier, weights, jnp.arange(1, types.turns), reverse=True)[0]
 
 
 def _ridge(x_NxD: Array, y_N: Array) -> Array:
