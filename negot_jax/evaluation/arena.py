@@ -153,8 +153,9 @@ class Arena:
         takes longest.
         """
         if self.program.scripted:
-            states = [play.play(key, policy, self.test.script, drawn, self.test.params)[0] for policy in policies]
-            return [jax.device_get(rollout.readable(rollout.Trajectory(None, None, state))) for state in states]
+            states, _ = play.play_each(key, tuple(policies), self.test.script, drawn, self.test.params)
+            trajectory = jax.device_get(rollout.readable(rollout.Trajectory(None, None, states)))
+            return [jax.tree.map(lambda x, i=i: x[i], trajectory) for i in range(len(policies))]
         trajectory = self._against_model(self.test, policies, drawn, key)
         return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
 
@@ -176,7 +177,8 @@ class Arena:
         if self.program.role == SELLER or not self.program.scripted:
             return {}
         rules, drawn = self.train.params, scenarios(self.train.params, 1, key)
-        return {row: play.play(key, own, self.train.script, drawn, rules)[1] for row, own in policies.items()}
+        outcomes = play.play_each(key, tuple(policies.values()), self.train.script, drawn, rules)[1]
+        return {row: jax.tree.map(lambda x, i=i: x[i], outcomes) for i, row in enumerate(policies)}
 
     def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
         """A language model on all scenarios, as in `Played`."""

@@ -1,6 +1,7 @@
 """Whole episodes of one scripted policy against another."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from negot_jax.game import rewards, sellers
 from negot_jax.game.bargaining import observe, reset_to, step
 from negot_jax.game.buyers import Buyer
-from negot_jax.game.types import BUYER, SELLER, Action, End, GameParams, GameState, Outcome, Scenario
+from negot_jax.game.types import BUYER, SELLER, Action, End, GameParams, GameState, Observation, Outcome, Scenario
 
 # Where a state has its batch axis between messages. Turn and player have none: all games that go on share them. The
 # batch comes last in the history, and the two offers are arrays of their own. So a CPU vectorizes over the batch, and a
@@ -46,17 +47,41 @@ def episodes(keys_B: Array, buyer: Buyer, seller: sellers.Seller, scenarios: Sce
     return jax.vmap(_stacked, (final,))(states)
 
 
-@functools.partial(jax.jit, static_argnames=("buyer", "seller"))
+@functools.partial(jax.jit, static_argnames=("buyers", "seller"))
+def play_each(
+    key: Array, buyers: tuple[Buyer, ...], seller: sellers.Seller, scenarios: Scenario, params: GameParams
+) -> tuple[GameState, Outcome]:
+    """Plays the same scenarios (leading axis) with each buyer: final states and outcomes, [buyers, scenarios].
+
+    The seller's randomness is in `scenarios`, so the buyers meet the same sellers. One program plays them all: the
+    rules are compiled once.
+    """
+    keys_B = jax.random.split(key, scenarios.product.shape[0])
+
+    def with_buyer(which: Array) -> tuple[GameState, Outcome]:
+        states = episodes(keys_B, _OneOf(buyers, which), seller, scenarios, params)
+        return states, jax.vmap(rewards.outcome, (0, None))(states, params)
+
+    return jax.lax.map(with_buyer, jnp.arange(len(buyers)))
+
+
 def play(
     key: Array, buyer: Buyer, seller: sellers.Seller, scenarios: Scenario, params: GameParams
 ) -> tuple[GameState, Outcome]:
-    """Plays a batch of scenarios (leading axis) and returns final states and the buyer's outcomes, batched likewise.
+    """`play_each` of one buyer: final states and outcomes, [scenarios]."""
+    return jax.tree.map(lambda x: x[0], play_each(key, (buyer,), seller, scenarios, params))
 
-    The seller's randomness is in `scenarios`, so two buyers that play the same scenarios meet the same sellers.
-    """
-    keys_B = jax.random.split(key, scenarios.product.shape[0])
-    states = episodes(keys_B, buyer, seller, scenarios, params)
-    return states, jax.vmap(rewards.outcome, (0, None))(states, params)
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OneOf:
+    """One of several buyers. which: its number, int32, an array."""
+
+    buyers: tuple[Buyer, ...]
+    which: Array
+
+    def act(self, key: Array, obs: Observation, turns: int) -> Action:
+        moves = [lambda key, obs, buyer=buyer: buyer.act(key, obs, turns) for buyer in self.buyers]
+        return jax.lax.switch(self.which, moves, key, obs)
 
 
 def _message(
