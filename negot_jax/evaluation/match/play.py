@@ -20,13 +20,13 @@ from negot_jax import progress
 from negot_jax.catalog import Catalog
 from negot_jax.evaluation import arena, recording
 from negot_jax.evaluation.episodes import Episode, Message
-from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, Reader, Reply, ScriptedBuyer, Spoke, TextSeat, View
+from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, Reply, ScriptedBuyer, Spoke, TextSeat, View
 from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, GameState, Kind, Scenario
 from negot_jax.language import plain, prompts
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.rl import rollout
-from negot_jax.rl.players import Chunk, Spoken, stages, write
+from negot_jax.rl.players import Chunk, Player, Spoken, stages, write
 from negot_jax.rl.rollout import Seat
 from negot_jax.rl.tables import Tables
 
@@ -56,8 +56,7 @@ class _Board:
     carried: tuple
 
 
-Seated = tuple[tuple[DeviceSeat, Any] | TextSeat, tuple[DeviceSeat, Any] | TextSeat]
-"""Buyer and seller. A player of the device comes with its data, a `ScriptedBuyer`'s being a single key."""
+Seated = tuple[DeviceSeat | TextSeat, DeviceSeat | TextSeat]  # Buyer and seller.
 
 
 def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[Episode]:
@@ -66,7 +65,7 @@ def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[
     Args:
       key: for the draws of the players on the device, as the arena's `key_buyers`.
     """
-    count, played = drawn.product.size, []
+    count, states, messages, failures = drawn.product.size, [], [], []
     keys = jax.random.split(key, count)
     order = np.asarray(drawn.product)
     numbers = np.arange(count) - np.searchsorted(order, order)  # Which of its product's episodes each row is.
@@ -75,36 +74,33 @@ def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[
         for first, (key_batch, rows) in zip(range(0, count, table.batch), parts, strict=True):
             own_keys = keys[(first + jnp.arange(table.batch)) % count]
             game = _Game(table, seated, own_keys, rows, numbers[first : first + table.batch])
-            played.append((game.play(key_batch, bar), game.messages, game.failures))
-    states, messages, failures = zip(*played, strict=True)
-    said, state = (sum(messages, []), sum(failures, [])), arena.joined(states, count)
+            states.append(game.play(key_batch, bar))
+            messages += game.messages
+            failures += game.failures.values()
     facts = {"persona": table.tables.script.persona.name, **table.facts}
-    return recording.episodes(state, *said, table.tables, table.catalog, facts)
+    return recording.episodes(arena.joined(states, count), messages, failures, table.tables, table.catalog, facts)
 
 
 class _Game:
     """One batch. The rows after the last of `numbers` only fill it up: nobody is asked for them."""
 
     def __init__(self, table: Table, seated: Seated, keys: jax.Array, drawn: Scenario, numbers: np.ndarray):
-        self.table, self.numbers, self.texts = table, numbers, [None, None]
-        self.seats, self.data = [], []
-        for role, seat in enumerate(seated):
-            static, data = seat if isinstance(seat, tuple) else (Spoke(role), None)
-            self.texts[role] = None if isinstance(seat, tuple) else seat
-            self.seats.append(static)
-            self.data.append(keys if isinstance(static, ScriptedBuyer) else data)
-        self.board = _begin(tuple(self.seats), tuple(self.data), table.tables, drawn)
+        self.table, self.numbers = table, numbers
+        self.texts = {role: seat for role, seat in enumerate(seated) if isinstance(seat, TextSeat)}
+        buyer, seller = (Spoke(role) if role in self.texts else seat for role, seat in enumerate(seated))
+        self.seats = (buyer.replace(keys=keys) if isinstance(buyer, ScriptedBuyer) else buyer, seller)
+        self.board = _begin(self.seats, table.tables, drawn)
         count = len(numbers)
         self.lines: list[list[list[Line]]] = [[[] for _ in range(count)] for _ in range(2)]
         self.messages: list[list[Message]] = [[] for _ in range(count)]
-        self.failures = [""] * count
+        self.failures = dict.fromkeys(range(count), "")
 
     def play(self, key: jax.Array, bar: progress.Bar) -> GameState:
         """Plays to the end. Returns the final states on the host, their keys as data."""
         tables = self.table.tables
         turns = tables.params.turns
         for stage in stages(turns, max(side.layout.columns for side in (tables.buyer, tables.seller) if side)):
-            self.board = _make_room(tuple(self.seats), tuple(self.data), tables, self.board, stage[-1])
+            self.board = _make_room(self.seats, tables, self.board, stage[-1])
             for turn in stage:
                 self._message(jax.random.fold_in(key, turn), BUYER, turn)
                 bar.update()
@@ -120,23 +116,19 @@ class _Game:
         going = [row for row in range(len(self.numbers)) if before[0][row] == End.ONGOING]
         if not going:
             return
-        replies: dict[int, Reply] = {}
-        if (text := self.texts[role]) is not None:
+        replies, seats = {}, list(self.seats)
+        if role in self.texts:
             views = [self._view(row, role, turn, int(before[2][row, 1 - role])) for row in going]
-            replies = dict(zip(going, text.speak(views), strict=True))
+            replies = dict(zip(going, self.texts[role].speak(views), strict=True))
             self._stop({row: reply.failure for row, reply in replies.items() if reply.read is None})
             replies = {row: reply for row, reply in replies.items() if reply.read is not None}
             going = list(replies)
-            self.data[role] = self._spoken(role, {row: reply.read for row, reply in replies.items()})
-        self.board, tokens, lengths, written = _move(
-            (tuple(self.seats), role), tuple(self.data), self.table.tables, jnp.int32(turn), key, self.board
-        )
-        if text is not None:
-            self.data[role] = None
+            seats[role] = Spoke(role, self._spoken(role, {row: reply.read for row, reply in replies.items()}))
+        self.board, *said = _move(role, tuple(seats), self.table.tables, jnp.int32(turn), key, self.board)
         state = self.board.state
         played = [history[:, turn, role] for history in (state.kinds, state.prices, state.acts)]
-        (kinds, prices, acts), interventions = jax.device_get((played, state.interventions))
-        tokens, lengths, written = jax.device_get((tokens, lengths, written))
+        fetched = jax.device_get((*played, state.interventions, *said))
+        kinds, prices, acts, interventions, tokens, lengths, written = fetched
         repairs = self.table.tables.params.regulation == "repair"
         decode = lambda ids, length: self.table.tokenizer.decode(ids[: int(length)])
         for row in going:
@@ -167,8 +159,7 @@ class _Game:
 
     def _stop(self, failures: Mapping[int, str]) -> None:
         """Ends episodes without a result."""
-        for row, failure in failures.items():
-            self.failures[row] = failure
+        self.failures |= failures
         stopped_B = np.isin(np.arange(self.board.state.end.size), list(failures))
         end = jnp.where(stopped_B, INCOMPLETE, self.board.state.end)
         self.board = self.board.replace(state=self.board.state.replace(end=end))
@@ -176,21 +167,21 @@ class _Game:
     def _view(self, row: int, role: int, turn: int, standing: int) -> View:
         table, catalog, params = self.table, self.table.catalog, self.table.tables.params
         product = int(self.board.state.scenario.product[row])
-        tokenizer, persona = table.tokenizer, table.tables.script.persona
         return View(
             role=role,
             product=product,
             episode=int(self.numbers[row]),
             turn=turn,
             turns=params.turns,
-            rules=prompts.rules(catalog, product, role, params.turns, "full", persona),
+            rules=prompts.rules(catalog, product, role, params.turns, "full", table.tables.script.persona),
             about=prompts.about(catalog, product),
             codename=catalog.codenames[product],
             price=int(catalog.price[product]),
             private=int((catalog.budget if role == BUYER else catalog.cost)[product]),
             standing=standing,
             said=tuple(self.lines[role][row]),
-            reader=Reader(tokenizer.encode, tokenizer.decode, table.caps[role]),
+            tokenizer=table.tokenizer,
+            cap=table.caps[role],
         )
 
     def _spoken(self, role: int, read: Mapping[int, Read]) -> Spoken:
@@ -210,32 +201,27 @@ class _Game:
         return Spoken(action, Chunk(jnp.asarray(tokens), jnp.asarray(valid)))
 
 
-def _players(seats: Sequence[DeviceSeat], data: Sequence[Any], tables: Tables) -> list:
-    return [seat.player(tables, own) for seat, own in zip(seats, data, strict=True)]
+def _players(seats: Sequence[DeviceSeat], tables: Tables) -> list[Player]:
+    return [seat.player(tables) for seat in seats]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _begin(seats, data, tables, drawn) -> _Board:
+@jax.jit
+def _begin(seats, tables, drawn) -> _Board:
     state = jax.vmap(lambda scenario: bargaining.reset_to(scenario, tables.params)[1])(drawn)
-    sat = [rollout.sit(tables, player, drawn.product, 1)[0] for player in _players(seats, data, tables)]
-    return _Board(state, tuple(seat[1:] for seat in sat))
+    return _Board(state, tuple(rollout.sit(tables, own, drawn.product, 1)[0][1:] for own in _players(seats, tables)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _make_room(seats, data, tables, board, last) -> _Board:
-    players = _players(seats, data, tables)
-    grown = [
-        (player.make_room(tables, memory, last), *rest)
-        for player, (memory, *rest) in zip(players, board.carried, strict=True)
-    ]
-    return board.replace(carried=tuple(grown))
+@functools.partial(jax.jit, static_argnames="last")
+def _make_room(seats, tables, board, last) -> _Board:
+    pairs = zip(_players(seats, tables), board.carried, strict=True)
+    grown = tuple((player.make_room(tables, memory, last), *rest) for player, (memory, *rest) in pairs)
+    return board.replace(carried=grown)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _move(who, data, tables, turn, key, board):
+@functools.partial(jax.jit, static_argnames="role")
+def _move(role, seats, tables, turn, key, board):
     """The board after one message; its tokens and lengths, None unless a model spoke; and the words of its action."""
-    seats, role = who
-    sat = [Seat(player, *own) for player, own in zip(_players(seats, data, tables), board.carried, strict=True)]
+    sat = [Seat(player, *own) for player, own in zip(_players(seats, tables), board.carried, strict=True)]
     seat, other, state, (said, *_) = rollout.move(key, tables, turn, sat[role], sat[1 - role], board.state)
     played = Action(*(history[:, turn, role] for history in (state.kinds, state.prices, state.acts)))
     book = tables.buyer_book if role == BUYER else tables.seller_book

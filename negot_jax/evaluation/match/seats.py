@@ -1,9 +1,11 @@
 """Who can sit on a side of the table: what plays on the device, and what answers in text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+import functools
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from flax import struct
 import jax
 
 from negot_jax.game import bargaining
@@ -11,74 +13,83 @@ from negot_jax.game.buyers import Buyer
 from negot_jax.game.money import dollars
 from negot_jax.game.types import BUYER, NONE, SELLER, Kind
 from negot_jax.language import plain
+from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models.sampling import SamplingConfig
-from negot_jax.rl.players import Player, ScriptedPlayer, scripted_seller
+from negot_jax.models.transformer import Weights
+from negot_jax.rl.players import Player, ScriptedPlayer, Spoken, scripted_seller
 from negot_jax.rl.tables import Tables
-from negot_jax.rl.train_step import Program
+from negot_jax.rl.train_step import Frozen, Program
+
+_static = functools.partial(struct.field, pytree_node=False)
 
 
 class DeviceSeat(Protocol):
-    """A player on the device: hashable, static under jit. Its weights, keys and the like come as `data`."""
+    """A player on the device: a pytree of its weights or keys; the rest is static."""
 
-    def player(self, tables: Tables, data: Any) -> Player:
+    def player(self, tables: Tables) -> Player:
         """The player of its side."""
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Trained:
-    """The trained model of a run, on either side. data: what is trained, and what is frozen."""
+    """The trained model of a run, on either side."""
 
-    program: Program
-    sampling: SamplingConfig
-    role: int = BUYER
+    program: Program = _static()
+    sampling: SamplingConfig = _static()
+    trained: Weights
+    frozen: Frozen
+    role: int = _static(default=BUYER)
 
-    def player(self, tables, data):
-        learner = self.program.players(*data, tables, self.sampling)[self.program.role]
+    def player(self, tables):
+        learner = self.program.players(self.trained, self.frozen, tables, self.sampling)[self.program.role]
         return learner._replace(role=self.role, per_scenario=self.role == SELLER)
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Opponent:
-    """The seller of a run: scripted, or its frozen language model. data: what is frozen."""
+    """The seller of a run: scripted, or its frozen language model."""
 
-    program: Program
+    program: Program = _static()
+    frozen: Frozen
 
-    def player(self, tables, data):
-        return self.program.opponent_player(data, tables)
+    def player(self, tables):
+        return self.program.opponent_player(self.frozen, tables)
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class ScriptedSeller:
-    """The scripted seller of the tables. data: nothing."""
+    """The scripted seller of the tables."""
 
-    def player(self, tables, data):
+    def player(self, tables):
         return scripted_seller(tables)
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class ScriptedBuyer:
-    """A scripted buyer. data: a key for each row [B], from which `game.play` draws as well."""
+    """A scripted buyer. keys: one for each row [B], given by the match; `game.play` draws from the same ones."""
 
-    policy: Buyer
+    policy: Buyer = _static()
+    keys: jax.Array | None = None
 
-    def player(self, tables, data):
+    def player(self, tables):
         turns = tables.params.turns
 
         def act(key, state):
             key = jax.random.split(jax.random.split(key, turns)[state.turn], 3)[0]
             return self.policy.act(key, bargaining.observe(state, BUYER), turns)
 
-        return ScriptedPlayer(BUYER, lambda state: jax.vmap(act)(data, state))
+        return ScriptedPlayer(BUYER, lambda state: jax.vmap(act)(self.keys, state))
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Spoke:
-    """A seat whose messages come as text. data: what was `Spoken` in this turn."""
+    """A seat whose messages come as text. said: those of this turn, None between turns."""
 
-    role: int
+    role: int = _static()
+    said: Spoken | None = None
 
-    def player(self, tables, data):
-        return ScriptedPlayer(self.role, lambda state: data)
+    def player(self, tables):
+        return ScriptedPlayer(self.role, lambda state: self.said)
 
 
 class Read(NamedTuple):
@@ -95,22 +106,6 @@ class Read(NamedTuple):
         return self.kind not in (Kind.MISSING, Kind.UNREADABLE, Kind.CUT)
 
 
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """Reads messages by `plain`. One whose talk and action take more than `cap` tokens is cut there."""
-
-    encode: Callable[[str], list[int]]
-    decode: Callable[[Sequence[int]], str]
-    cap: int
-
-    def __call__(self, text: str, cut: bool, codename: str, role: int) -> Read:
-        tokens = self.encode(plain.without_thoughts(text))
-        if len(tokens) > self.cap:
-            text, cut = self.decode(tokens[: self.cap]), True
-        said = text.encode()
-        return Read(text, *plain.action(said, cut, codename.encode(), role), plain.acts(plain.talk(said)), cut)
-
-
 class Line(NamedTuple):
     """One message as a side knows it: its own in full (or what replaced it), the other's as it was heard."""
 
@@ -123,7 +118,8 @@ class View:
     """What one side knows of an episode when it is to speak. Money is cents; `NONE` where no offer stands.
 
     product, episode: which one it is. turn: from 0. rules, about: the two parts of its prompt, with its own private
-    number. private: that number. standing: the other side's standing offer. read: how its message will be read.
+    number. private: that number. standing: the other side's standing offer. cap: of its message's talk and action,
+    in tokens.
     """
 
     role: int
@@ -138,10 +134,16 @@ class View:
     private: int
     standing: int
     said: tuple[Line, ...]
-    reader: Reader
+    tokenizer: Tokenizer
+    cap: int
 
     def read(self, text: str, cut: bool = False) -> Read:
-        return self.reader(text, cut, self.codename, self.role)
+        """Reads its message by `plain`; one that is longer than the cap is cut there."""
+        tokens = self.tokenizer.encode(plain.without_thoughts(text))
+        if len(tokens) > self.cap:
+            text, cut = self.tokenizer.decode(tokens[: self.cap]), True
+        said = text.encode()
+        return Read(text, *plain.action(said, cut, self.codename.encode(), self.role), plain.acts(plain.talk(said)), cut)
 
     def action(self, kind: Kind, price: int = NONE) -> str:
         """The Action line of a move."""
@@ -157,6 +159,7 @@ class Reply(NamedTuple):
     failure: str = ""
 
 
+@runtime_checkable
 class TextSeat(Protocol):
     """A player that answers in text."""
 

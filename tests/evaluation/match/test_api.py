@@ -5,16 +5,17 @@ import datetime
 import email.utils
 import json
 import pathlib
+import types
 
 import pytest
 
 from negot_jax.evaluation.match import api
 from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer, StopMatch
-from negot_jax.evaluation.match.seats import Line, Reader, View
+from negot_jax.evaluation.match.seats import Line, View
 from negot_jax.game.types import BUYER, NONE, SELLER, Kind
 from tests.evaluation.match.stub import BUY, KEY, Server, completion, serving
 
-READER = Reader(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(), cap=200)
+BYTES = types.SimpleNamespace(encode=lambda text: list(text.encode()), decode=lambda ids: bytes(ids).decode())
 VIEW = View(
     role=BUYER,
     product=0,
@@ -28,7 +29,8 @@ VIEW = View(
     private=8_000,
     standing=NONE,
     said=(),
-    reader=READER,
+    tokenizer=BYTES,
+    cap=200,
 )
 
 

@@ -82,8 +82,7 @@ def test_a_trained_buyer_plays_the_arenas_episodes(world):
     prior = catalogs.products(products)
     arena_ = Arena(program, NOTHING_FROZEN, EvaluationConfig(batch=4), tables, tables, prior)
     expected = arena_.play_language_model(weights, drawn, KEY)
-    buyer = seats.Trained(program, SamplingConfig())
-    seated = ((buyer, (weights, NOTHING_FROZEN)), (seats.ScriptedSeller(), None))
+    seated = (seats.Trained(program, SamplingConfig(), weights, NOTHING_FROZEN), seats.ScriptedSeller())
     episodes = play(_table(world, tables), seated, KEY, drawn)
     assert len(episodes) == 2 * PRODUCTS and [own.episode for own in episodes] == [0, 1] * PRODUCTS
     _assert_same(episodes, expected.state)
@@ -95,14 +94,14 @@ def test_a_scripted_buyer_plays_the_arenas_episodes(world):
     tables, policy = world[4], buyers.make("tit_for_tat(noise=0.1)")
     drawn = arena.scenarios(tables.params, 2, KEY)
     expected, _ = plays.play(KEY, policy, tables.script, drawn, tables.params)
-    seated = ((seats.ScriptedBuyer(policy), None), (seats.ScriptedSeller(), None))
+    seated = (seats.ScriptedBuyer(policy), seats.ScriptedSeller())
     _assert_same(play(_table(world, tables), seated, KEY, drawn), jax.device_get(expected.replace(scenario=drawn)))
 
 
 def test_a_model_hears_text_but_no_thought(world):
     _, _, program, weights, _, spoken = world
     drawn = arena.scenarios(spoken.params, 8, KEY)  # Most of them end in the first turn.
-    buyer = (seats.Trained(program, SamplingConfig()), (weights, NOTHING_FROZEN))
+    buyer = seats.Trained(program, SamplingConfig(), weights, NOTHING_FROZEN)
     code = world[0].codenames[0]
 
     def meet(seller):
@@ -125,7 +124,7 @@ def test_a_model_hears_text_but_no_thought(world):
 def test_an_illegal_message_is_replaced(world):
     tables, code = world[5], world[0].codenames[0]
     seller = Scripted(f"Action: [SELL] $0.01 (1x {code})")
-    seated = ((seats.ScriptedBuyer(buyers.make("constant(share=0.1)")), None), seller)
+    seated = (seats.ScriptedBuyer(buyers.make("constant(share=0.1)")), seller)
     episodes = play(_table(world, tables), seated, KEY, arena.scenarios(tables.params, 1, KEY))
     message = episodes[0].messages[1]
     assert message.replaced and message.withdrawn == seller.said and message.price > episodes[0].cost
@@ -136,7 +135,7 @@ def test_an_illegal_message_is_replaced(world):
 def test_what_a_server_failed_is_incomplete(world, tmp_path):
     tables, code = world[5], world[0].codenames[0]
     buyer = Scripted(f"Action: [BUY] $1 (1x {code})", fails=(1, 3))
-    seated = (buyer, (seats.ScriptedSeller(), None))
+    seated = (buyer, seats.ScriptedSeller())
     episodes = play(_table(world, tables), seated, KEY, arena.scenarios(tables.params, 2, KEY))
     assert [own.product for own in episodes if not own.complete] == [1, 1, 3, 3]
     assert {own.end for own in episodes if not own.complete} == {End.ONGOING}
@@ -149,10 +148,10 @@ def test_what_a_server_failed_is_incomplete(world, tmp_path):
 
 
 def test_a_message_that_is_too_long_is_cut(world):
-    tokenizer = world[1]
-    read = seats.Reader(tokenizer.encode, tokenizer.decode, 20)
-    code = world[0].codenames[0]
-    assert read(f"Action: [BUY] $1 (1x {code})", False, code, BUYER)[1:] == (Kind.OFFER, 100, 0, False)
-    long = read("Talk: " + "no " * 40 + f"\nAction: [BUY] $1 (1x {code})", False, code, BUYER)
+    tokenizer, code = world[1], world[0].codenames[0]
+    view = seats.View(BUYER, 0, 0, 0, 3, "", "", code, 10_000, 8_000, NONE, (), tokenizer, cap=20)
+    assert view.read(f"Action: [BUY] $1 (1x {code})")[1:] == (Kind.OFFER, 100, 0, False)
+    long = view.read("Talk: " + "no " * 40 + f"\nAction: [BUY] $1 (1x {code})")
     assert long.kind == Kind.CUT and long.cut and len(tokenizer.encode(long.text)) <= 20
-    assert read(f"Action: [BUY] $1 (1x {code})", False, code, SELLER).kind == Kind.UNREADABLE
+    seller = dataclasses.replace(view, role=SELLER)
+    assert seller.read(f"Action: [BUY] $1 (1x {code})").kind == Kind.UNREADABLE
