@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from experiments import cli
-from negot_jax.evaluation import episodes, page
+from negot_jax.evaluation import episodes, transcripts
 from negot_jax.run import folder
 
 
@@ -25,7 +25,7 @@ def main() -> None:
         if not found:
             raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page.html(found), encoding="utf-8")
+    output.write_text(transcripts.page(found), encoding="utf-8")
     print(f"{len(found):,} episodes: {output}")
 
 

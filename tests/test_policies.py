@@ -13,8 +13,7 @@ from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.evaluation import recording, report, transcripts
 from negot_jax.evaluation.arena import Arena
-from negot_jax.evaluation.episodes import Rules
-from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.evaluation.episodes import TRAINED, Row, Rules
 from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import bargaining, play, rewards, sellers
 from negot_jax.game.buyers import Constant, Linear

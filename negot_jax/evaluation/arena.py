@@ -11,8 +11,7 @@ import numpy as np
 
 from negot_jax import progress
 from negot_jax.config import field
-from negot_jax.evaluation import rows
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import BEST_RESPONSE, Row
 from negot_jax.game import bargaining, buyers, play, rewards, sellers, specs
 from negot_jax.game.types import BUYER, SELLER, GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
@@ -110,14 +109,15 @@ class Arena:
             if buys:
                 say("tuning the linear schedule")
                 tuned = self.tune_linear(key_tuning)
-                scripted[rows.tuned(tuned)] = tuned
+                found = (("start", tuned.start), ("end", tuned.end))
+                scripted[Row("tuned", "tuned linear", found)] = tuned
             if self.unsolvable() is None:
                 say("solving for the best response")
                 if buys:
                     solution = self.solve(jax.random.fold_in(key, 3))
-                    scripted[rows.BEST_RESPONSE] = solution.buyer
+                    scripted[BEST_RESPONSE] = solution.buyer
                 else:
-                    scripted[rows.BEST_RESPONSE] = self.solve_seller(jax.random.fold_in(key, 3))
+                    scripted[BEST_RESPONSE] = self.solve_seller(jax.random.fold_in(key, 3))
             say("playing the scripted players")
             play_all = self.play_policies if buys else self.play_sellers
             played = play_all(list(scripted.values()), drawn, key_buyers)

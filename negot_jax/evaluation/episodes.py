@@ -9,15 +9,13 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 import jax
 import numpy as np
 
 from negot_jax import cache
-from negot_jax.evaluation import rows
-from negot_jax.evaluation.rows import Row
 from negot_jax.game import rewards
 from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind, Outcome, Scenario
 
@@ -27,6 +25,41 @@ _ROLES = {"buyer": BUYER, "seller": SELLER}
 _PARTS = ("thought", "talk", "action")
 _WHOLE = ("product", "episode", "price", "budget", "cost", "scale", "interventions", "seed")
 _SELDOM = ("tokens", "acts", "replaced", "withdrawn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A player: a row of the tables, which other runs' rows can be matched with.
+
+    kind: what it is. "start" is the model before reinforcement learning, "checkpoint" an earlier one of the run,
+    "tuned" a schedule chosen on the training products. name: to print. parameters: numbers that were found, such as a
+    tuned schedule's; a scripted player's are in its name. Runs that differ in them alone have the same row.
+    """
+
+    kind: Literal["start", "checkpoint", "trained", "scripted", "tuned", "best response", "served", "person"]
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        numbers = ", ".join(f"{name}={value:g}" for name, value in self.parameters)
+        return f"{self.name}({numbers})" if numbers else self.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the row of another run must agree in to be pooled with this one."""
+        return self.kind, self.name
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {"parameters": dict(self.parameters)}
+
+
+TRAINED = Row("trained", "trained")
+BEST_RESPONSE = Row("best response", "best response")
+
+
+def checkpoint_row(iteration: int) -> Row:
+    return Row("checkpoint", f"after {iteration} iterations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +189,8 @@ def from_json(values: Mapping[str, Any]) -> Episode:
         return Episode(
             **values
             | {
-                "buyer": rows.from_json(values["buyer"]),
-                "selling": (selling := values.get("selling")) and rows.from_json(selling),
+                "buyer": _row_from_json(values["buyer"]),
+                "selling": (selling := values.get("selling")) and _row_from_json(selling),
                 "rules": Rules(**values["rules"]),
                 "messages": tuple(_message_from_json(message) for message in values["messages"]),
                 "end": End[values["end"].upper()],
@@ -166,6 +199,10 @@ def from_json(values: Mapping[str, Any]) -> Episode:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an episode: {type(error).__name__}: {error}") from error
+
+
+def _row_from_json(values: Mapping[str, Any]) -> Row:
+    return Row(values["kind"], values["name"], tuple(values["parameters"].items()))
 
 
 def _require_numbers(values: Mapping[str, Any]) -> None:

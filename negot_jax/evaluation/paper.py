@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 
 from negot_jax.evaluation import statistics, tables
-from negot_jax.evaluation.episodes import Episode, Rules
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import Episode, Row, Rules
 from negot_jax.evaluation.statistics import Summary, Totals
 from negot_jax.evaluation.tables import DIFFERENCE, GAP, MISSING
 

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from negot_jax.evaluation import episodes, figures, statistics, tables
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.tables import Settings, TrainedRun
 
 

@@ -1,17 +1,19 @@
-"""The report of a run: its episodes, and the tables, figures and transcripts that are made of them."""
+"""The reports of a run and of a match: episodes, and the tables, figures and transcripts that are made of them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+import json
 import os
 import pathlib
 
 import jax
 import numpy as np
+import tabulate
 
 from negot_jax.evaluation import episodes as records
-from negot_jax.evaluation import figures, page, paper_figures, statistics, tables, transcripts
-from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation import figures, paper_figures, statistics, tables, transcripts
+from negot_jax.evaluation.episodes import TRAINED, Episode, Row
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.evaluation.rows import TRAINED, Row
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome
 
@@ -30,7 +32,7 @@ def write(
     """Writes episodes.jsonl and episodes.html, evaluation.json and table.md, the figures, and transcripts.md.
 
     Args:
-      episodes: of every row, `rows.TRAINED` among them.
+      episodes: of every row, `TRAINED` among them.
       curves: the columns of the run's metrics.csv; None to draw none.
       references: outcomes on the training products, which the learning curves show as horizontal lines.
       held_out: rows that they show as points, by the number of iterations after which they were saved.
@@ -40,8 +42,7 @@ def write(
       The tables as text for a terminal.
     """
     directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    records.write(directory / records.FILE, episodes)
+    _write_episodes(directory, episodes, [own for own in episodes if own.row.kind in _ON_THE_PAGE])
     summary = statistics.summarize([statistics.totals(episodes)])
     tables.save(directory, summary, settings)
     figures.reward_intervals(summary, directory / "rewards.png")
@@ -53,11 +54,46 @@ def write(
     met = settings.buyer or settings.seller
     played = Pairing(met, 0, met, (tuple(episodes),))
     paper_figures.prices(played).savefig(directory / "prices.png")
-    read = page.html([own for own in episodes if own.row.kind in _ON_THE_PAGE])
-    (directory / page.FILE).write_text(read, encoding="utf-8")
     picked = transcripts.pick([own for own in episodes if own.row == TRAINED], transcribed)
     (directory / "transcripts.md").write_text(transcripts.markdown(picked), encoding="utf-8")
     return tables.text(summary, settings)
+
+
+def write_match(
+    folder: pathlib.Path,
+    episodes: Sequence[Episode],
+    settings: tables.Settings,
+    counts: Mapping[str, Mapping[str, float]],
+) -> str:
+    """Writes episodes.jsonl and episodes.html; evaluation.json and table.md, if any episode is complete; and
+    servers.json, if a server played.
+
+    Args:
+      counts: what happened with each served player, by side.
+
+    Returns:
+      The tables as text for a terminal; how many episodes are complete, and why the others are not; and the counts.
+    """
+    _write_episodes(folder, episodes, episodes)
+    if counts:
+        (folder / "servers.json").write_text(json.dumps(counts, indent=2, sort_keys=True), encoding="utf-8")
+    complete = sum(own.complete for own in episodes)
+    lines = [("n complete", complete), ("n incomplete", len(episodes) - complete)]
+    lines += Counter(f"incomplete: {own.incomplete[:100]}" for own in episodes if own.incomplete).items()
+    for side, own in counts.items():
+        lines += [(f"{side}: {name}", count) for name, count in sorted(own.items()) if count]
+    text = tabulate.tabulate(lines, tablefmt="plain") + "\n"
+    if not complete:
+        return text
+    summary = statistics.summarize([statistics.totals(episodes)], reference=episodes[0].buyer)
+    tables.save(folder, summary, settings)
+    return f"{tables.text(summary, settings)}\n{text}"
+
+
+def _write_episodes(folder: pathlib.Path, episodes: Sequence[Episode], on_the_page: Sequence[Episode]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write(folder / records.FILE, episodes)
+    (folder / "episodes.html").write_text(transcripts.page(on_the_page), encoding="utf-8")
 
 
 def _means(outcome: Outcome) -> dict[str, float | None]:

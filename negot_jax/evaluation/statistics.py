@@ -14,9 +14,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from negot_jax.evaluation import rows
-from negot_jax.evaluation.episodes import Episode, outcomes
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import TRAINED, Episode, Row, outcomes
 from negot_jax.game import rewards
 from negot_jax.game.types import BUYER
 
@@ -81,7 +79,7 @@ def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
 
 def summarize(
     runs: Sequence[Mapping[Row, Totals]],
-    reference: Row = rows.TRAINED,
+    reference: Row = TRAINED,
     resamples: int = 4000,
     seed: int = 0,
 ) -> Summary:

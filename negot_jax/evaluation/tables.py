@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tabulate
 
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game.types import Argument
 

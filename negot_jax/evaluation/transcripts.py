@@ -1,7 +1,9 @@
-"""Readable transcripts of episodes, as Markdown that no message can break out of."""
+"""Readable episodes: Markdown that no message can break out of, and a page that a browser filters and searches."""
 
 from collections.abc import Sequence
+from importlib import resources
 import itertools
+import json
 import re
 
 from negot_jax.evaluation.episodes import Episode, Message
@@ -37,6 +39,17 @@ def pick(episodes: Sequence[Episode], count: int) -> list[Episode]:
 def markdown(episodes: Sequence[Episode]) -> str:
     """Returns all episodes as one Markdown text."""
     return "# Transcripts\n\n" + "\n".join(_section(i, own) for i, own in enumerate(episodes, 1))
+
+
+def page(episodes: Sequence[Episode]) -> str:
+    """One self-contained HTML file. It reads nothing from the network, and shows every text as text."""
+    told = resources.files("negot_jax.evaluation").joinpath("page.html").read_text(encoding="utf-8")
+    ends = {end.name.lower(): words for end, words in ENDS.items()}
+    for mark, data in (("__ENDS__", ends), ("__EPISODES__", [own.to_json() for own in episodes])):
+        # Without "<", no text can end the script that holds it.
+        script = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        told = told.replace(mark, script, 1)
+    return told
 
 
 def escape(text: str) -> list[str]:

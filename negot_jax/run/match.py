@@ -8,29 +8,28 @@ from typing import Any, NamedTuple
 
 import jax
 
-from negot_jax.catalog.types import normalize, products
 from negot_jax.evaluation import episodes as records
-from negot_jax.evaluation.arena import Arena, scenarios
-from negot_jax.evaluation.episodes import Episode
-from negot_jax.evaluation.match import report, seats
+from negot_jax.evaluation import report as reports
+from negot_jax.evaluation.arena import scenarios
+from negot_jax.evaluation.episodes import BEST_RESPONSE, TRAINED, Episode, Row
+from negot_jax.evaluation.match import seats
 from negot_jax.evaluation.match.api import ServedPlayer
 from negot_jax.evaluation.match.person import Person
 from negot_jax.evaluation.match.play import Seated, Table
 from negot_jax.evaluation.match.play import play as play_match
-from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
 from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import buyers, sellers
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
-from negot_jax.run import assembly, weights
+from negot_jax.run import assembly, reporting, weights
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config, override
 from negot_jax.run.run import Run
 from negot_jax.run.run import open as open_run
 
 TEXT_TOKENS = 512  # The cap of a message in text, unless the configuration says otherwise.
-_TEXT = ("api", "person")
+_TEXT = ("api", "person")  # Kinds of players that answer in text.
 _FORMS = "run:DIR, checkpoint:FOLDER, api:MODEL, person, or a scripted {role} such as {example}"
 
 
@@ -39,10 +38,6 @@ class Name(NamedTuple):
 
     kind: str
     value: str = ""
-
-    @property
-    def text(self) -> bool:
-        return self.kind in _TEXT
 
 
 def parse_name(spec: str, role: int) -> Name:
@@ -82,9 +77,13 @@ class Match:
     names: tuple[Name, Name]
     parts: Parts
     run: Run | None
-    episodes: int
     products: int
     first: int = 0
+
+    @property
+    def episodes(self) -> int:
+        """Of each product."""
+        return self.parts.config.evaluation.episodes
 
     def only(self, number: int) -> "Match":
         """The match on one product alone, counted from 1. Raises ValueError if there is none of that number."""
@@ -105,10 +104,10 @@ class Match:
         """Why there is no best response to the seller, in one line; None if there is one."""
         if self.names[SELLER].kind != "scripted" and BUYER not in self.parts.programs:
             return "the seller is a language model"
-        return arena(self.parts).unsolvable()
+        return reporting.arena(self.parts, self.parts.program.role).unsolvable()
 
-    def play(self, served: Mapping[int, ServedPlayer], key: jax.Array | None = None) -> "Played":
-        """Plays it; on the arena's draws, unless another key is given.
+    def play(self, served: Mapping[int, ServedPlayer]) -> Played:
+        """Plays it, on the arena's draws.
 
         Args:
           served: the players of the sides that are `api`, by role.
@@ -116,10 +115,10 @@ class Match:
         Raises:
           CheckpointError: as `weights.restore`. StopMatch: a server refuses every request.
         """
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0)
         key_scenarios, key_buyers, _ = jax.random.split(key, 3)
         with jax.set_mesh(self.parts.mesh):
-            seated, iterations = self._seat(served, key)
+            seated, iterations = self._seat(served, jax.random.fold_in(key, 3))
             table = self._table(iterations)
             rows = slice(self.first * self.episodes, (self.first + self.products) * self.episodes)
             drawn = jax.tree.map(lambda x: x[rows], scenarios(table.tables.params, self.episodes, key_scenarios))
@@ -128,7 +127,7 @@ class Match:
     def report(
         self, played: Played, counts: Mapping[str, Mapping[str, float]], output: pathlib.Path, command: str
     ) -> str:
-        """Writes the report into a folder; returns the tables as text. Arguments as of `match.report.write`."""
+        """Writes the report into a folder; returns the tables as text. Arguments as of `report.write_match`."""
         config = self.parts.config
         settings = Settings(
             catalog=config.catalog.name,
@@ -136,12 +135,12 @@ class Match:
             episodes=self.episodes,
             prices=config.catalog.prices,
             decoding=config.language.decoding,
-            seller=self.labels[SELLER],
+            seller=self.seller,
             runs=(TrainedRun(self.run.run_id, config.seed, played.iterations),) if self.run else (),
             identity=self.parts.inputs(),
             command=command,
         )
-        return report.write(output, played.episodes, settings, counts)
+        return reports.write_match(output, played.episodes, settings, counts)
 
     @property
     def row(self) -> Row:
@@ -152,17 +151,17 @@ class Match:
         return known.get(kind) or Row(kinds[kind], value)
 
     @property
-    def labels(self) -> tuple[str, str]:
+    def seller(self) -> str:
+        """Who sells, in a few words."""
         kind, value = self.names[SELLER]
         manner = f" ({self.parts.config.game.persona.name})"
-        return self.row.label, value if kind == "scripted" else f"{kind} {value}".strip() + manner
+        return value if kind == "scripted" else f"{kind} {value}".strip() + manner
 
     def _table(self, iterations: int) -> Table:
         config, parts = self.parts.config, self.parts
-        people = any(name.kind == "person" for name in self.names)
-        game = config.game
+        game, people = config.game, any(name.kind == "person" for name in self.names)
         trained = f"{iterations} iterations" if self.run else ""
-        versions = {("buyer", "seller")[role]: trained for role in (BUYER, SELLER) if self.names[role].kind == "run"}
+        sides = zip(("buyer", "seller"), self.names, strict=True)
         return Table(
             tables=parts.test_tables,
             catalog=parts.test,
@@ -171,16 +170,16 @@ class Match:
             batch=1 if people else config.evaluation.batch,
             facts={
                 "buyer": self.row,
-                "seller": self.labels[SELLER],
+                "seller": self.seller,
                 "rules": records.Rules(game.turns, game.regulation, game.reward, config.catalog.prices),
                 "run": self.run.run_id if self.run else "",
                 "seed": config.seed,
-                "versions": versions,
+                "versions": {side: trained for side, name in sides if name.kind == "run"},
             },
         )
 
     def _seat(self, served: Mapping[int, ServedPlayer], key: jax.Array) -> tuple[Seated, int]:
-        """Both players, and after how many iterations the run's is taken."""
+        """Both players, and after how many iterations the run's is taken. key: for solving."""
         parts, program, iterations, learned = self.parts, self.parts.program, 0, None
         if self.run is not None:
             saved = weights.restore(parts, self.run.workdir, self.run.run_id)
@@ -197,30 +196,19 @@ class Match:
 
         def seat(role: int):
             kind, value = self.names[role]
-            if kind == "api":
-                return served[role]
-            if kind == "person":
-                return Person()
+            if kind in _TEXT:
+                return served[role] if kind == "api" else Person()
             side = role if role in parts.programs else program.role  # Who has learned one side may play the other.
             if (role == BUYER and kind in ("run", "checkpoint")) or (kind == "run" and (value or side == SELLER)):
                 sampling = config.evaluation.sampling if role == side else config.seller.sampling
-                return seats.Trained(parts.programs[side], sampling, role), (learned[side], frozen[side])
+                return seats.Trained(parts.programs[side], sampling, learned[side], frozen[side], role)
             if role == SELLER:
-                scripted = kind == "scripted"
-                return (seats.ScriptedSeller(), None) if scripted else (seats.Opponent(program), frozen[program.role])
+                return seats.ScriptedSeller() if kind == "scripted" else seats.Opponent(program, frozen[program.role])
             if kind == "best_response":
-                solved = arena(parts).solve(jax.random.fold_in(key, 3))
-                return seats.ScriptedBuyer(solved.buyer), None
-            return seats.ScriptedBuyer(buyers.make(value)), None
+                return seats.ScriptedBuyer(reporting.arena(parts, program.role).solve(key).buyer)
+            return seats.ScriptedBuyer(buyers.make(value))
 
         return (seat(BUYER), seat(SELLER)), iterations
-
-
-def arena(parts: Parts) -> Arena:
-    """Where the best response is found: against the scripted seller, on the training products."""
-    prior = products(normalize(parts.train))
-    tables = (parts.test_tables, parts.train_tables)
-    return Arena(parts.program, NOTHING_FROZEN, parts.config.evaluation, *tables, prior, parts.config.game.seller)
 
 
 def prepare(
@@ -245,7 +233,7 @@ def prepare(
         raise ValueError(f"--workdir={workdir} is another run than {buyer or seller}. Leave it out.")
     if names[SELLER] == Name("run") and not folders:
         raise ValueError("--seller is missing. Only a run, --buyer=run:DIR, brings a seller of its own.")
-    fields = _fields(names, overrides) | dict(overrides)
+    fields = _fields(*names) | dict(overrides)
     if folders:
         run = open_run(folders.pop())
         parts = run.prepare_evaluation(fields).parts
@@ -256,23 +244,22 @@ def prepare(
     total = len(parts.test)
     if count is not None and not 0 < count <= total:
         raise ValueError(f"--products={count}: there are {total} held-out products. Give a number from 1 to {total}.")
-    match = Match(names, parts, run, parts.config.evaluation.episodes, count or total)
+    match = Match(names, parts, run, count or total)
     if names[BUYER].kind == "best_response" and (reason := match.unsolvable()):
         raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
     return match
 
 
-def _fields(names: tuple[Name, Name], given: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(buyer: Name, seller: Name) -> dict[str, Any]:
     """What the players make of the configuration: who sells, and how long a message in text may be."""
-    buyer, seller = names
     fields: dict[str, Any] = {}
-    if buyer.text:
+    if buyer.kind in _TEXT:
         fields["language.message_tokens"] = TEXT_TOKENS
     if buyer.kind == "checkpoint":
         fields["model.checkpoint"] = buyer.value
     if seller.kind == "scripted":
         fields |= {"game.seller": seller.value, "seller.model": "scripted", "seller.checkpoint": None}
-    elif seller.text:
+    elif seller.kind in _TEXT:
         # A model's seat, so that the buyer has room for what is said in it.
         fields |= {"seller.model": "base", "seller.checkpoint": None, "seller.message_tokens": TEXT_TOKENS}
     elif seller.kind == "run" and seller.value:

@@ -11,11 +11,10 @@ from etils import epath
 import jax
 
 from negot_jax.catalog.types import normalize, products
-from negot_jax.evaluation import recording, rows, statistics, tables
+from negot_jax.evaluation import recording, statistics, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.arena import Arena, Played
-from negot_jax.evaluation.episodes import Episode, Rules
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import TRAINED, Episode, Row, Rules, checkpoint_row
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.rl.configs import BuyerConfig, SellerConfig
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
@@ -69,8 +68,16 @@ class Evaluation:
     command: str
 
     def report(self) -> Report:
-        """Plays it and writes its report."""
-        return report(self)
+        """Plays the held-out products and writes the report. All processes of a run call it; the first one writes.
+
+        It is of the sides that have learned, unless another opponent was asked for.
+
+        Raises:
+          CheckpointError: a checkpoint that the report needs is missing, damaged, or of another model or run.
+        """
+        changed, roles = {name.split(".")[0] for name in self.overrides}, list(self.parts.programs)
+        asked = [role for role in roles if ("seller", "buyer")[role] in changed]
+        return Report(self.folder, "\n".join(_report(self, role) for role in asked or roles))
 
 
 def prepare(
@@ -95,7 +102,7 @@ def prepare(
     parts = _other_parts(run, changed, overrides) if overrides else run.parts
     if (metrics := run.workdir / METRICS).exists():
         read_csv(metrics)
-    if (reason := _arena(parts, parts.program.role).unsolvable()) and parts.config.evaluation.best_response:
+    if (reason := arena(parts, parts.program.role).unsolvable()) and parts.config.evaluation.best_response:
         print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
@@ -108,57 +115,37 @@ def prepare(
     return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
 
 
-def report(evaluation: Evaluation) -> Report:
-    """Plays the held-out products and writes the report. All processes of a run call it; the first one writes.
-
-    Raises:
-      CheckpointError: a checkpoint that the report needs is missing, damaged, or of another model or run.
-    """
-    texts = [_report(evaluation, role) for role in _roles(evaluation)]
-    return Report(evaluation.folder, "\n".join(texts))
-
-
-def _roles(evaluation: Evaluation) -> list[int]:
-    """The sides of the report: those that have learned, unless another opponent was asked for."""
-    changed = {name.split(".")[0] for name in evaluation.overrides}
-    roles = list(evaluation.parts.programs)
-    asked = [role for role, other in ((BUYER, "seller"), (SELLER, "buyer")) if role in roles and other in changed]
-    return asked or roles
-
-
 def _report(evaluation: Evaluation, role: int) -> str:
     """Of the learner of one side; where there are two, the seller's goes to a folder of its own."""
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
-    target = evaluation.folder
-    if role != parts.program.role:
-        target = target.parent / f"{target.name}_sellers"
+    first, target = role == parts.program.role, evaluation.folder
+    target = target if first else target.parent / f"{target.name}_sellers"
     with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id, evaluation.every_checkpoint)
         start = Row("start", saved.start_name)
-        held_out = {n: rows.TRAINED if n == saved.latest else rows.checkpoint(n) for n in saved.states}
+        held_out = {n: TRAINED if n == saved.latest else checkpoint_row(n) for n in saved.states}
         players = {start: saved.starts[role]} | {held_out[n]: saved.trained(role, n) for n in saved.states}
         # The draws do not depend on the run's seed: runs of several seeds are compared on the same episodes.
-        played = _arena(parts, role, weights.against(parts, saved, role)).evaluate(players, jax.random.key(0))
-    bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
-    settings = _settings(evaluation, saved.latest, role, bounds)
+        played = arena(parts, role, weights.against(parts, saved, role)).evaluate(players, jax.random.key(0))
     if not distributed.is_first():
         return ""
+    bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
+    settings = _settings(evaluation, saved.latest, role, bounds)
     episodes = _episodes(evaluation, played, role, {start: 0} | {row: n for n, row in held_out.items()})
-    note = ""
-    if saved.latest < (planned := config.training.iterations):
+    note, planned = "", config.training.iterations
+    if saved.latest < planned:
         note = f"\nThe run is not at its end: this is after {saved.latest} of {planned} iterations.\n"
     if len(parts.programs) > 1 and config.catalog.name == "uniform":
         note += _beyond_equilibrium(episodes)
     curves, references = None, {}
-    if role == parts.program.role and not any(within(name, _TRAINED_ON) for name in evaluation.overrides):
+    if first and not any(within(name, _TRAINED_ON) for name in evaluation.overrides):
         # Else the curves are of another game, or of the other side.
         curves = read_csv(run.workdir / METRICS)
         landmarks = [row for row in played.scripts if row.kind != "scripted"] + list(played.scripts)[:1]
         on_training = {row: played.scripts[row] for row in landmarks}
-        references = _arena(parts, role).play_on_training(on_training, jax.random.key(1))
+        references = arena(parts, role).play_on_training(on_training, jax.random.key(1))
     with storage.staged(target) as folder:
-        shown = config.evaluation.transcripts
-        points = {0: start} | held_out
+        points, shown = {0: start} | held_out, config.evaluation.transcripts
         text = reports.write(folder, episodes, settings, curves, references, points, shown)
         with (folder / "table.md").open("a", encoding="utf-8") as table:
             table.write(note)
@@ -167,7 +154,7 @@ def _report(evaluation: Evaluation, role: int) -> str:
 
 def _beyond_equilibrium(episodes: list[Episode]) -> str:
     """A warning where two sides that have learned realize more of the gains than any equilibrium does."""
-    realized = statistics.totals([own for own in episodes if own.row == rows.TRAINED])[rows.TRAINED]["efficiency"]
+    realized = statistics.totals([own for own in episodes if own.row == TRAINED])[TRAINED]["efficiency"]
     share = realized[0].sum() / realized[1].sum()
     if share <= _SECOND_BEST:
         return ""
@@ -209,12 +196,13 @@ def _episodes(evaluation: Evaluation, played: Played, role: int, iterations: Map
     for row, trajectory in played.trajectories.items():
         own = common(run, parts.config, inputs, role, row)
         if row in iterations:
-            own["versions"] = own["versions"] | {("buyer", "seller")[role]: version(run, iterations[row])}
+            own["versions"] |= {("buyer", "seller")[role]: version(run, iterations[row])}
         made += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
     return made
 
 
-def _arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
+def arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
+    """Where a learner of this role is played; the best response is found on the training products."""
     config, prior = parts.config, products(normalize(parts.train))
     tables = (parts.test_tables, parts.train_tables)
     return Arena(parts.programs[role], frozen, config.evaluation, *tables, prior, config.game.seller)
@@ -222,9 +210,8 @@ def _arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
 
 def _require_evaluated(name: str, config: Config) -> None:
     """Raises ValueError, with the reason, if a field cannot differ between a run and an evaluation of it."""
-    reason = next(
-        (reason for field, reason in _REFUSED.items() if within(name, (field,))), "it only matters in training"
-    )
+    known = (reason for field, reason in _REFUSED.items() if within(name, (field,)))
+    reason = next(known, "it only matters in training")
     if name == "language.vocab_size" or not within(name, EVALUATED):
         raise ValueError(f"config.{name} cannot be changed for an evaluation: {reason}. Leave it out.")
     for side in ("buyer", "seller"):

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from negot_jax.evaluation import episodes, paper, paper_figures
-from negot_jax.evaluation.episodes import Episode
+from negot_jax.evaluation.episodes import TRAINED, Episode
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.evaluation.rows import TRAINED
 from negot_jax.game import sellers
 from negot_jax.models import transformer
 from negot_jax.run import reporting, weights

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from negot_jax.evaluation import episodes, recording, rows
+from negot_jax.evaluation import episodes, recording
 from negot_jax.models import sharding, transformer
 from negot_jax.models.transformer import Weights
 from negot_jax.rl.rollout import Trajectory
@@ -57,7 +57,7 @@ def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
 
 def _keep(run: "Run", iteration: int, sample: Trajectory) -> None:
     """Writes a sample of an iteration's episodes, in the same format as a report's."""
-    parts, row = run.parts, rows.checkpoint(iteration)
+    parts, row = run.parts, episodes.checkpoint_row(iteration)
     learner = parts.learner
     role = learner.learning(iteration)[0] if isinstance(learner, SelfPlay) else learner.role
     common = reporting.common(run, parts.config, run.saved["inputs"], role, row)

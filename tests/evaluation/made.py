@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from negot_jax.evaluation.episodes import Episode, Message
-from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.evaluation.episodes import TRAINED, Episode, Message, Row
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 
 

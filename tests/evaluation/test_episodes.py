@@ -12,8 +12,7 @@ import pytest
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import synthetic
 from negot_jax.evaluation import episodes
-from negot_jax.evaluation.episodes import Episode, Message, Rules
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import Episode, Message, Row, Rules
 from negot_jax.game import bargaining, buyers, play, sellers
 from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, Kind
 from tests.evaluation.made import episode

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import figures, phases
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 
 GREEN = "#009E73"

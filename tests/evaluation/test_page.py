@@ -8,9 +8,8 @@ import subprocess
 
 import pytest
 
-from negot_jax.evaluation import page
-from negot_jax.evaluation.episodes import Message
-from negot_jax.evaluation.rows import Row
+from negot_jax.evaluation import transcripts
+from negot_jax.evaluation.episodes import Message, Row
 from negot_jax.game.types import BUYER, End, Kind
 from tests.evaluation.made import episode
 
@@ -38,7 +37,7 @@ def some(count: int):
 
 
 def test_the_file_stands_alone_and_no_text_leaves_its_place():
-    html = page.html(some(20))
+    html = transcripts.page(some(20))
     data = re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.DOTALL)[1]
     assert [own["title"] for own in json.loads(data)] == [own.title for own in some(20)]
     assert html.count("<script") == 2 and "owned" not in html.replace(data, "")
@@ -85,7 +84,7 @@ document.body.replaceChildren(JSON.stringify(told));
 def driven(tmp_path, count: int, size: str, link: str = "") -> dict:
     """What the driver found after it had clicked through the page of so many episodes."""
     path = tmp_path / "episodes.html"
-    path.write_text(page.html(some(count)).replace("</body>", DRIVER + "</body>"))
+    path.write_text(transcripts.page(some(count)).replace("</body>", DRIVER + "</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={size}", "--dump-dom"]
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     done = subprocess.run(

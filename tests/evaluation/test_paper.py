@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import paper, paper_figures
-from negot_jax.evaluation.episodes import Rules
+from negot_jax.evaluation.episodes import BEST_RESPONSE, TRAINED, Row, Rules
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
 from negot_jax.game.types import End
 from tests.evaluation.made import deals, episode
 

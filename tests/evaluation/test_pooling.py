@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import episodes, statistics, tables
+from negot_jax.evaluation.episodes import TRAINED, Row
 from negot_jax.evaluation.pooling import pool
-from negot_jax.evaluation.rows import TRAINED, Row
 from tests.evaluation.made import deals
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import recording
-from negot_jax.evaluation.rows import TRAINED
+from negot_jax.evaluation.episodes import TRAINED
 from negot_jax.game import buyers
 from negot_jax.game.types import BUYER, SELLER, End, Kind
 from negot_jax.language import tokenizer as tokens

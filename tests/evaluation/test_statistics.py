@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from negot_jax.evaluation import rows, statistics
-from negot_jax.evaluation.rows import BEST_RESPONSE, TRAINED, Row
+from negot_jax.evaluation import episodes, statistics
+from negot_jax.evaluation.episodes import BEST_RESPONSE, TRAINED, Row
 from negot_jax.game.types import End
 from tests.evaluation import made
 
@@ -139,7 +139,7 @@ def test_runs_pool_by_kind_and_name_whatever_numbers_were_tuned():
     other = statistics.summarize([run(LOW, 0), run(HIGH, 1)])
     assert list(same.metrics) == [TRAINED, LOW] and list(other.metrics) == [TRAINED, Row("tuned", "tuned linear")]
     assert same.metrics[LOW] == other.metrics[Row("tuned", "tuned linear")]
-    assert rows.from_json(LOW.to_json()) == LOW and LOW.label == "tuned linear(start=0.4, end=0.8)"
+    assert episodes._row_from_json(LOW.to_json()) == LOW and LOW.label == "tuned linear(start=0.4, end=0.8)"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

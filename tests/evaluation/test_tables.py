@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from negot_jax.evaluation import tables
-from negot_jax.evaluation.rows import TRAINED, Row
+from negot_jax.evaluation.episodes import TRAINED, Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game import rewards
 from negot_jax.game.types import Outcome

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from negot_jax import run
-from negot_jax.evaluation import episodes, rows
+from negot_jax.evaluation import episodes
 from negot_jax.game.types import BUYER, SELLER, End
 from negot_jax.run import match as matches
 from negot_jax.run import reporting, reproduction, weights
@@ -40,7 +40,7 @@ def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller)
     own = seller.config.game.seller
     assert [row["label"] for row in told["rows"]] == ["warm start", "trained", own, "boulware", "best response"]
     played = episodes.read(report.folder / "episodes.jsonl")
-    assert {one.role for one in played} == {SELLER} and {one.selling for one in played} > {rows.TRAINED}
+    assert {one.role for one in played} == {SELLER} and {one.selling for one in played} > {episodes.TRAINED}
     for one in played:  # Its share, and never below the cost.
         share = 0 if one.deal_price is None else (one.deal_price - one.cost) / one.scale
         assert one.reward == pytest.approx(min(share, 1), abs=1e-6) and share >= 0
@@ -140,7 +140,7 @@ def test_a_pair_beyond_every_equilibrium_is_a_warning(warned, deals):
     """Ten products of equal gains: nine deals are more than 27/32 of them, eight are not."""
     deal = dict(title="", price=100, budget=90, cost=40, scale=100, messages=(), reward=0.0)
     made = [
-        episodes.Episode(rows.TRAINED, "", place, 0, end=end, deal_price=60 if end == End.DEAL else None, **deal)
+        episodes.Episode(episodes.TRAINED, "", place, 0, end=end, deal_price=60 if end == End.DEAL else None, **deal)
         for place, end in enumerate([End.DEAL] * deals + [End.TURN_LIMIT] * (10 - deals))
     ]
     assert ("27/32" in reporting._beyond_equilibrium(made)) == warned

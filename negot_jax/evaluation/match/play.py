@@ -20,7 +20,7 @@ from negot_jax import progress
 from negot_jax.catalog import Catalog
 from negot_jax.evaluation import arena, recording
 from negot_jax.evaluation.episodes import Episode, Message
-from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, Reply, ScriptedBuyer, Spoke, TextSeat, View
+from negot_jax.evaluation.match.seats import DeviceSeat, Line, Read, ScriptedBuyer, Spoke, TextSeat, View
 from negot_jax.game import bargaining
 from negot_jax.game.types import BUYER, NONE, SELLER, Action, End, GameState, Kind, Scenario
 from negot_jax.language import plain, prompts

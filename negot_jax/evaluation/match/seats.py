@@ -143,7 +143,8 @@ class View:
         if len(tokens) > self.cap:
             text, cut = self.tokenizer.decode(tokens[: self.cap]), True
         said = text.encode()
-        return Read(text, *plain.action(said, cut, self.codename.encode(), self.role), plain.acts(plain.talk(said)), cut)
+        kind, price = plain.action(said, cut, self.codename.encode(), self.role)
+        return Read(text, kind, price, plain.acts(plain.talk(said)), cut)
 
     def action(self, kind: Kind, price: int = NONE) -> str:
         """The Action line of a move."""

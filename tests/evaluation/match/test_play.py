@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from negot_jax import catalog as catalogs
-from negot_jax.evaluation import arena, rows, statistics
+from negot_jax.evaluation import arena, report, statistics
 from negot_jax.evaluation.arena import Arena, EvaluationConfig
-from negot_jax.evaluation.match import report, seats
+from negot_jax.evaluation.episodes import TRAINED
+from negot_jax.evaluation.match import seats
 from negot_jax.evaluation.match.play import Table, play
 from negot_jax.evaluation.match.seats import Reply
 from negot_jax.evaluation.tables import Settings
@@ -23,7 +24,7 @@ from negot_jax.rl.train_step import NOTHING_FROZEN
 from tests.rl import small
 
 KEY = jax.random.key(5)
-FACTS = {"buyer": rows.TRAINED, "seller": "neutral"}
+FACTS = {"buyer": TRAINED, "seller": "neutral"}
 PRODUCTS = 5
 
 
@@ -139,10 +140,10 @@ def test_what_a_server_failed_is_incomplete(world, tmp_path):
     episodes = play(_table(world, tables), seated, KEY, arena.scenarios(tables.params, 2, KEY))
     assert [own.product for own in episodes if not own.complete] == [1, 1, 3, 3]
     assert {own.end for own in episodes if not own.complete} == {End.ONGOING}
-    totals = statistics.totals(episodes)[rows.TRAINED]
+    totals = statistics.totals(episodes)[TRAINED]
     np.testing.assert_array_equal(totals["reward"][1], [2, 0, 2, 0, 2])
     settings = Settings("own", PRODUCTS, 2, "dollars", "free", "neutral", (), {}, "command")
-    text = report.write(tmp_path, episodes, settings, {"buyer": {"retries": 3}})
+    text = report.write_match(tmp_path, episodes, settings, {"buyer": {"retries": 3}})
     assert "n incomplete" in text and "status 500" in text and "retries" in text
     assert (tmp_path / "table.md").exists() and (tmp_path / "episodes.jsonl").exists()
 
