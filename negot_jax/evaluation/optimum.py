@@ -16,12 +16,10 @@ import numpy as np
 
 from negot_jax.catalog.types import MIN_SCALE
 from negot_jax.evaluation import figures
-from negot_jax.game.sellers import Seller
 from negot_jax.game.types import Products
 from negot_jax.solvers import best_response, ladders, market, schedules
 from negot_jax.solvers.backward_induction import BestResponse
 from negot_jax.solvers.problem import Problem
-from negot_jax.solvers.utilities import UTILITIES
 
 FILES = ("best_response.json", "best_response.png")
 _FIRST = "ladder by first ask"
@@ -37,19 +35,6 @@ class Row:
 
 
 Rows = dict[str, Row]  # By name: clairvoyant, bound, best buyer, ladder by first ask, best ladder, tuned linear.
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """prior: the products at one list price, for which everything is solved. played: the same ones, as they are played.
-
-    utility: a key of `UTILITIES`. discount: factor on a deal for each completed round before it.
-    """
-
-    prior: Products
-    played: Products
-    utility: str = "reward"
-    discount: float = 1.0
 
 
 def uniform_prior(spec: str, value: float) -> Products:
@@ -77,16 +62,15 @@ def steps(given: Sequence[str]) -> list[int | None]:
 
 
 def compare(
-    seller: Seller,
-    setting: Setting,
-    turns: int,
-    grids: Sequence[int | None] = (None,),
-    say: Callable[[str], None] = lambda what: None,
+    problem: Problem, played: Products, grids: Sequence[int | None], say: Callable[[str], None]
 ) -> tuple[Rows, list[best_response.Solution]]:
-    """The rows of a seller, and the solutions on each grid of prices (cents), the last of which is in the rows."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    problem = Problem(seller, setting.prior, turns, UTILITIES[setting.utility], setting.discount)
-    played = problem.replace(products=setting.played)
+    """The rows of a problem's seller, and the solutions on each grid of prices (cents), the last one in the rows.
+
+    Args:
+      problem: on products at one list price, for which everything is solved.
+      played: the same products, as they are played.
+    """
+    keys, turns = jax.random.split(jax.random.key(0), 3), problem.turns
     say_of = lambda what: say(f"{turns} turn{'s' * (turns > 1)}: {what}")
 
     solutions = []
@@ -100,14 +84,14 @@ def compare(
         rungs = ladders.tune_ladder(keys[1], problem).offers[0]
     ladder = ladders.single(rungs, problem.unit)
     say_of("searching the best linear schedule")
-    linear, _ = schedules.tune_linear(seller, problem.params, keys[1], draws=4)
+    linear, _ = schedules.tune_linear(problem.seller, problem.params, keys[1], draws=4)
     reading = ladder
     if turns > 1:  # No ask comes before the only offer.
         say_of("searching the best ladder by first ask")
         reading = ladders.tune_by_first_ask(keys[1], ladder, problem)
 
     say_of("playing the buyers")
-    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, played))
+    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, problem.replace(products=played)))
     shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
     fixed = dataclasses.replace(earned(ladder), offers=shares)
     # Classes of first asks may have been tuned on too few episodes, and the fitted buyer is not always the best one.

@@ -65,8 +65,8 @@ class Config:
 
 
 # A run may change these at any later start.
-_KEPT = ("checkpoint_every", "keep", "max_skipped_updates", "transcripts_every")
-_FREE = ("mesh", "evaluation", *(f"training.{name}" for name in _KEPT))
+_TRAINING = ("checkpoint_every", "keep", "max_skipped_updates", "transcripts_every")
+_FREE = ("mesh", "evaluation", *(f"training.{name}" for name in _TRAINING))
 # Where to find an input. Its content identifies the run, by a digest in the manifest.
 PATHS = ("catalog.data_dir", "model.checkpoint", "buyer.checkpoint", "seller.checkpoint")
 # What an evaluation may set otherwise than the run that trained the buyer.
@@ -147,14 +147,12 @@ def identity(config: Config) -> dict[str, Any]:
 
     Inputs outside the run's folder count by content, not by path: see `manifest.run_id`.
     """
-    return {name: value for name, value in flat(config).items() if not within(name, (*_free(config), *PATHS))}
+    others = free(config)
+    return {name: value for name, value in flat(config).items() if name not in others}
 
 
 def free(config: Config) -> dict[str, Any]:
     """The other fields, which any later start may change, by dotted name."""
-    return {name: value for name, value in flat(config).items() if within(name, (*_free(config), *PATHS))}
-
-
-def _free(config: Config) -> tuple[str, ...]:
     # A schedule decays over the iterations of the run.
-    return (*_FREE, "training.iterations") if config.optimizer.schedule == "constant" else _FREE
+    more = ("training.iterations",) if config.optimizer.schedule == "constant" else ()
+    return {name: value for name, value in flat(config).items() if within(name, (*_FREE, *more, *PATHS))}

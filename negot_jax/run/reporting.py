@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import json
+import os
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -81,13 +82,13 @@ class Evaluation:
 
 
 def prepare(
-    run: "Run", overrides: Mapping[str, Any], output: str | None = None, every_checkpoint: bool = False
+    run: "Run", overrides: Mapping[str, Any], output: str | os.PathLike | None = None, every_checkpoint: bool = False
 ) -> Evaluation:
     """Checks an evaluation of a run's buyer before anything is computed.
 
     Args:
-      overrides: configuration fields, by dotted name or nested, in `config.EVALUATED`.
-      output: folder of the report; by default one of the run's folder that is named by the overrides.
+      overrides: fields in `config.EVALUATED`, by dotted name or nested, such as {"game.seller": "insulting"}.
+      output: folder of the report; by default `report` in the run's folder, or one named after the overrides.
       every_checkpoint: whether the run's earlier checkpoints are rows as well.
 
     Raises:
@@ -105,7 +106,8 @@ def prepare(
     if (reason := arena(parts, parts.program.role).unsolvable()) and parts.config.evaluation.best_response:
         print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
-    command += [f"--config.{name}={_flag(value)}" for name, value in overrides.items()]
+    flag = lambda value: tuple(value) if isinstance(value, list) else value  # As ml_collections reads it.
+    command += [f"--config.{name}={flag(value)}" for name, value in overrides.items()]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
     inputs = parts.inputs()
     saved = run.saved["inputs"] if run.saved else inputs
@@ -165,10 +167,9 @@ def _beyond_equilibrium(episodes: list[Episode]) -> str:
 
 
 def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:
-    """The fields that all episodes of a row of a run's evaluation, or of its training, have alike.
+    """The fields that all episodes of a row of a side have alike, in a run's evaluation or training.
 
-    Args:
-      inputs: their digests. role: the side of the row.
+    inputs: their digests.
     """
     own = config.seller.model == "own"
     version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
@@ -244,11 +245,6 @@ def _folder_name(overrides: Mapping[str, Any], others: Mapping[str, str], every_
         return name
     legible = re.sub(r"[^\w.=-]+", "_", ",".join(f"{field.split('.')[-1]}={value}" for field, value in told.items()))
     return f"{name}_{legible.strip('_')[:60]}_{manifest.digest(json.dumps(told, sort_keys=True).encode())[:6]}"
-
-
-def _flag(value: Any) -> str:
-    """A value as ml_collections reads it from the command line."""
-    return str(tuple(value)) if isinstance(value, list) else str(value)
 
 
 def _settings(

@@ -68,12 +68,9 @@ class Run:
         output: str | os.PathLike | None = None,
         every_checkpoint: bool = False,
     ) -> reporting.Report:
-        """Plays what was trained last, and others, on held-out products, and writes a report; see `reporting`.
+        """Plays what was trained last, and others, on held-out products, and writes a report.
 
-        Args:
-          overrides: configuration fields by dotted name, such as {"game.seller": "insulting"}; see `config.EVALUATED`.
-          output: folder of the report. By default `report` in the run's folder, or one named after the overrides.
-          every_checkpoint: whether earlier checkpoints are rows as well.
+        Arguments and errors as in `reporting.prepare`.
         """
         return self.prepare_evaluation(overrides, output, every_checkpoint).report()
 
@@ -83,20 +80,22 @@ class Run:
         output: str | os.PathLike | None = None,
         every_checkpoint: bool = False,
     ) -> reporting.Evaluation:
-        """Checks an evaluation without playing it; arguments as in `evaluate`, errors as in `reporting.prepare`."""
-        output = None if output is None else os.fspath(output)
+        """Checks an evaluation without playing it: see `reporting.prepare`."""
         return reporting.prepare(self, overrides or {}, output, every_checkpoint)
 
     def export(self, output: str | os.PathLike, role: str | None = None) -> int:
-        """Writes the latest learner as a Hugging Face checkpoint. Returns its iteration.
-
-        Args:
-          role: "buyer" or "seller", where both have learned; by default the buyer.
-        """
+        """Writes the latest learner as a Hugging Face checkpoint; returns its iteration. See `prepare_export`."""
         return self.prepare_export(output, role)()
 
     def prepare_export(self, output: str | os.PathLike, role: str | None = None) -> Callable[[], int]:
-        """Checks an export without writing it; errors as in `export.require_learned` and `.require_output`."""
+        """Checks an export without writing it.
+
+        Args:
+          role: "buyer" or "seller", where both have learned; by default the buyer.
+
+        Raises:
+          ValueError: as `export.require_learned` and `.require_output`.
+        """
         side, target = exporting.require_learned(self, role), exporting.require_output(self, os.fspath(output))
         self.parts  # noqa: B018, built now, for its errors.
         return functools.partial(exporting.export, self, target, side)
@@ -105,8 +104,7 @@ class Run:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
 
         Raises:
-          ValueError: the folder now holds another run.
-          FolderError: it is another one for each machine.
+          ValueError: the folder now holds another run, or is another one for each machine.
         """
         parts, inputs = self.parts, self.parts.inputs()
         facts = {"train": len(parts.train), "test": len(parts.test), "train_mutual": int(parts.train.mutual.sum())}
@@ -137,8 +135,8 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
       workdir: the run's folder, local or gs://.
 
     Raises:
-      ValueError, TypeError: fields that do not fit one another, the catalog, a checkpoint, or the run that is in the
-        folder; or a file of the folder that is damaged.
+      ValueError, TypeError: fields that do not fit one another, the catalog, a checkpoint, or the run in the folder; or
+        a damaged file of the folder.
     """
     workdir = folder.workdir(workdir)
     config = assembly.with_absolute_paths(configs.load(config))

@@ -9,6 +9,8 @@ import pytest
 from negot_jax.evaluation import optimum
 from negot_jax.game import sellers
 from negot_jax.solvers import market
+from negot_jax.solvers.problem import Problem
+from negot_jax.solvers.utilities import UTILITIES
 
 SELLER = "linear(k=0.2, tick=500)"
 
@@ -17,8 +19,8 @@ SELLER = "linear(k=0.2, tick=500)"
 def compared():
     """The rows for two turns, and what was said meanwhile."""
     products = market.make(10_000, 8_000, np.linspace(2_000, 9_000, 40).astype(int))
-    setting, said = optimum.Setting(products, products), []
-    return optimum.compare(sellers.make(SELLER), setting, 2, [500], said.append)[0], said
+    problem, said = Problem(sellers.make(SELLER), products, 2, UTILITIES["reward"]), []
+    return optimum.compare(problem, products, [500], said.append)[0], said
 
 
 def test_rows_are_in_order(compared):

