@@ -13,6 +13,8 @@ from negot_jax.evaluation import episodes, figures, statistics, tables
 from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.tables import Settings, TrainedRun
 
+_ONCE = {"run": "run_id", "seed": "seed"}  # What no two runs may share.
+
 
 def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> str:
     """Writes the pooled report (evaluation.json, table.md, rewards.png) to `output`; returns its tables as text.
@@ -24,34 +26,29 @@ def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> s
       ValueError: a report is missing or damaged, two are of one run or seed, or the runs differ in more than the seed.
     """
     totals, settings = zip(*map(_read, reports), strict=True)
-    _require_poolable(reports, settings)
-    runs = tuple(run for own in settings for run in own.runs)
-    pooled = dataclasses.replace(settings[0], runs=runs, command=command)
-    summary = statistics.summarize(totals)
-    tables.save(output, summary, pooled)
-    figures.reward_intervals(summary, output / "rewards.png")
-    return tables.text(summary, pooled)
-
-
-def _require_poolable(reports: Sequence[epath.Path], settings: Sequence[Settings]) -> None:
     seen: dict[Any, epath.Path] = {}
     for report, own in zip(reports, settings, strict=True):
-        for run in own.runs:
-            for name, value in (("run", run.run_id), ("seed", run.seed)):
-                if (name, value) in seen:
-                    raise ValueError(
-                        f"{report} and {seen[name, value]} are of the same {name}, {value}. Pool runs of different "
-                        "seeds, each once."
-                    )
-                seen[name, value] = report
-    for report, own in zip(reports[1:], settings[1:], strict=True):
-        ours, theirs = _compared(settings[0]), _compared(own)
+        for name, value in ((name, getattr(run, key)) for run in own.runs for name, key in _ONCE.items()):
+            if (name, value) in seen:
+                raise ValueError(
+                    f"{report} and {seen[name, value]} are of the same {name}, {value}. Pool runs of different seeds, "
+                    "each once."
+                )
+            seen[name, value] = report
+    ours, *others = map(_compared, settings)
+    for report, theirs in zip(reports[1:], others, strict=True):
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 raise ValueError(
                     f"{report} has {name}={theirs.get(name)!r}, {reports[0]} {ours.get(name)!r}. Pool runs that differ "
                     "in their seed alone."
                 )
+    runs = tuple(run for own in settings for run in own.runs)
+    pooled = dataclasses.replace(settings[0], runs=runs, command=command)
+    summary = statistics.summarize(totals)
+    tables.save(output, summary, pooled)
+    figures.reward_intervals(summary, output / "rewards.png")
+    return tables.text(summary, pooled)
 
 
 def _compared(settings: Settings) -> dict[str, Any]:

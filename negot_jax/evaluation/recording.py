@@ -23,14 +23,8 @@ _TEXTS = {"title": "titles", "category": "categories", "codename": "codenames"}
 def record(
     trajectory: Trajectory, tables: Tables, catalog: Catalog, tokenizer: Tokenizer, common: Mapping[str, Any]
 ) -> list[Episode]:
-    """The episodes of a batch.
-
-    Args:
-      trajectory: as `rollout.readable` gives it, on the host.
-      catalog, common: as for `episodes`.
-    """
-    rows = range(len(trajectory.state.end))
-    messages = [_messages(trajectory, tables, tokenizer, row) for row in rows]
+    """The episodes of a batch. trajectory: as `rollout.readable` gives it, on the host. Else as for `episodes`."""
+    messages = [_messages(trajectory, tables, tokenizer, row) for row in range(len(trajectory.state.end))]
     return episodes(trajectory.state, messages, [""] * len(messages), tables, catalog, common)
 
 
@@ -49,11 +43,9 @@ def episodes(
       catalog: the products that `tables` was built from.
       common: the fields of all these episodes alike: who played, by which rules, in which run.
     """
-    scenario, seen = state.scenario, collections.Counter()
-    scripted = tables.seller is None
-    role = SELLER if common.get("selling") else BUYER
+    scenario, seen, found = state.scenario, collections.Counter(), []
+    scripted, role = tables.seller is None, SELLER if common.get("selling") else BUYER
     hidden_B, reward_B = jax.device_get(_paid(tables.script if scripted else None, state, tables.params, role))
-    found = []
     for row, (product, said, failed) in enumerate(zip(scenario.product.tolist(), messages, failures, strict=True)):
         found.append(
             Episode(

@@ -78,10 +78,7 @@ def totals(episodes: Sequence[Episode]) -> dict[Row, Totals]:
 
 
 def summarize(
-    runs: Sequence[Mapping[Row, Totals]],
-    reference: Row = TRAINED,
-    resamples: int = 4000,
-    seed: int = 0,
+    runs: Sequence[Mapping[Row, Totals]], reference: Row = TRAINED, resamples: int = 4000, seed: int = 0
 ) -> Summary:
     """Estimates every metric of every row, and each row's paired difference of reward to a reference row.
 
@@ -91,8 +88,7 @@ def summarize(
         interval covers both another draw of products and another draw of runs; with a single run, of products alone.
         Parameters in which the runs' rows differ are left out of the pooled row.
       reference: the row that the others are compared with.
-      resamples: draws of the bootstrap.
-      seed: of the draws.
+      resamples, seed: of the bootstrap.
 
     Raises:
       ValueError: the reference is no row, or the runs differ in rows or in their number of products.
@@ -112,10 +108,7 @@ def summarize(
         episodes_M = stacked_KxMx2xP[:, :, 1].sum(axis=(0, 2))
         products_M = (stacked_KxMx2xP[:, :, 1].sum(axis=0) > 0).sum(axis=1)
         intervals = map(_interval, values_M, draws_MxB, episodes_M)
-        metrics[row] = {
-            name: _bounded(name, interval, products)
-            for name, interval, products in zip(names, intervals, products_M, strict=True)
-        }
+        metrics[row] = dict(zip(names, map(_bounded, names, intervals, products_M), strict=True))
         at = names.index("reward")
         rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
     of_kind = lambda kind: [row for row in pooled if row.kind == kind]
@@ -179,12 +172,8 @@ def _interval(value: float, draws_B: np.ndarray, n: float) -> Interval | None:
 
     A share of headroom has none when the headroom is zero, in all or in many resamples of few products.
     """
-    if not np.isfinite(value):
-        return None
-    low, high = np.nanpercentile(draws_B, (2.5, 97.5))
-    if not np.isfinite([low, high]).all():
-        return None
-    return Interval(float(value), float(low), float(high), int(n))
+    found = (value, *np.nanpercentile(draws_B, (2.5, 97.5))) if np.isfinite(value) else (value,)
+    return Interval(*map(float, found), int(n)) if np.isfinite(found).all() else None
 
 
 def _bounded(name: str, interval: Interval | None, products: int) -> Interval | None:

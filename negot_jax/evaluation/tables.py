@@ -79,8 +79,7 @@ def _short(number: str) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", number)
 
 
-# In place of a metric's name: a field of the summary, by row.
-DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"
+DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"  # In place of a metric: a field of the summary, by row.
 
 _OPTIMUM = "Against the best response"
 _FORMAT = "Format errors of the buyer"
@@ -104,10 +103,7 @@ TABLES: dict[str, dict[str, tuple[str, Style]]] = {
         "overshoot MI %": ("overshoot/mi", percent),
         "overshoot CI %": ("overshoot/ci", percent),
     },
-    _OPTIMUM: {
-        "gap in reward": (GAP, plain),
-        "headroom recovered %": (HEADROOM, percent),
-    },
+    _OPTIMUM: {"gap in reward": (GAP, plain), "headroom recovered %": (HEADROOM, percent)},
     "How the other episodes end, and how long a deal takes": {
         "buyer quits MI %": ("buyer_quit/mi", percent),
         "buyer quits CI %": ("buyer_quit/ci", percent),
@@ -140,10 +136,9 @@ def shown(summary: Summary) -> dict[str, dict[str, tuple[str, Style]]]:
 
     def differs(metric: str, usual: float) -> bool:
         """Whether any player's value is anything but the usual one."""
-        found = [metrics[metric] for metrics in summary.metrics.values()]
-        return any(estimate is not None and estimate.value != usual for estimate in found)
+        return any(own[metric] is not None and own[metric].value != usual for own in summary.metrics.values())
 
-    tables = dict(TABLES) if summary.gaps else {title: own for title, own in TABLES.items() if title != _OPTIMUM}
+    tables = TABLES | ({} if summary.gaps else {_OPTIMUM: {}})
     for title, usual in ((_FORMAT, 0), (_SELLER, 0), (_ARGUMENTS, 0), (_MANNERS, 0), (_FAILED, 1)):
         tables[title] = {name: column for name, column in TABLES[title].items() if differs(column[0], usual)}
     return {title: columns for title, columns in tables.items() if columns}
@@ -203,6 +198,7 @@ def paragraph(summary: Summary, side: str = "buyer") -> str:
 
 def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
+    other = f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
     prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
     decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
     if (temperature := settings.identity.get("evaluation.sampling.temperature")) is not None:
@@ -210,73 +206,53 @@ def caption(summary: Summary, settings: Settings) -> str:
     seeds = ", ".join(str(run.seed) for run in settings.runs)
     trained = f", training seed{'s' * (len(settings.runs) > 1)} {seeds}" if settings.runs else ""
     drawn = "products" if len(settings.runs) <= 1 else "products and training runs"
-    return (
-        f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, {_other(settings)}, "
+    told = (
+        f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, {other}, "
         f"prices {prices}, decoding {decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
-        "MI / CI: products whose budget is above / below the cost." + _bounds(summary, settings)
+        "MI / CI: products whose budget is above / below the cost."
     )
-
-
-def _other(settings: Settings) -> str:
-    """Whom the rows met."""
-    return f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
-
-
-def _bounds(summary: Summary, settings: Settings) -> str:
     if settings.buyer and summary.gaps:
-        return (
+        told += (
             " Best response: the best ladders of asks found against these buyers, on the training products. Headroom: "
             "what it earns more than the first scripted seller."
         )
-    if settings.bounds is None:
-        return ""
-    found, upper, clairvoyant = settings.bounds
-    return (
-        " Best response: the best buyer found against this seller, from the training products, where it earns "
-        f"{found:.3f}; no buyer earns more than {upper:.3f} there, nor one who knows the cost and the seller's type "
-        f"more than {clairvoyant:.3f}. Headroom: what it earns more than the tuned linear schedule."
-    )
+    elif settings.bounds is not None:
+        found, upper, clairvoyant = settings.bounds
+        told += (
+            " Best response: the best buyer found against this seller, from the training products, where it earns "
+            f"{found:.3f}; no buyer earns more than {upper:.3f} there, nor one who knows the cost and the seller's "
+            f"type more than {clairvoyant:.3f}. Headroom: what it earns more than the tuned linear schedule."
+        )
+    return told
 
 
 def text(summary: Summary, settings: Settings) -> str:
     """Returns the tables for a terminal of `WIDTH` columns; the rows' names are wrapped where they must be."""
-
-    def table(columns: dict[str, tuple[str, Style]]) -> str:
+    told = [textwrap.fill(paragraph(summary, settings.side), WIDTH)]
+    for title, columns in shown(summary).items():
         rows = cells(summary, columns, settings.side)
         numbers = sum(2 + max(len(row[header]) for row in rows) for header in columns)
         widths = [max(WIDTH - numbers, 10)] + [None] * len(columns)
         rows = [{header.replace(" ", "\n", 1): cell for header, cell in row.items()} for row in rows]
-        return tabulated(rows, "simple", maxcolwidths=widths, colalign=("left", *["right"] * len(columns)))
-
-    parts = [f"{title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    told = [
-        textwrap.fill(paragraph(summary, settings.side), WIDTH),
-        *parts,
-        textwrap.fill(caption(summary, settings), WIDTH),
-    ]
-    return "\n\n".join(told) + "\n"
+        aligned = ("left", *["right"] * len(columns))
+        told.append(f"{title}\n\n{tabulated(rows, 'simple', maxcolwidths=widths, colalign=aligned)}")
+    return "\n\n".join([*told, textwrap.fill(caption(summary, settings), WIDTH)]) + "\n"
 
 
 def markdown(summary: Summary, settings: Settings) -> str:
     """Returns the tables as GitHub Markdown."""
-
-    def table(columns: dict[str, tuple[str, Style]]) -> str:
+    told = [paragraph(summary, settings.side)]
+    for title, columns in shown(summary).items():
         aligned = ("left", *["right"] * len(columns))
-        return tabulated(cells(summary, columns, settings.side), "github", colalign=aligned)
-
-    parts = [f"## {title}\n\n{table(columns)}" for title, columns in shown(summary).items()]
-    told = [paragraph(summary, settings.side), *parts, caption(summary, settings), f"`{settings.command}`"]
-    return "\n\n".join(told) + "\n"
+        told.append(f"## {title}\n\n{tabulated(cells(summary, columns, settings.side), 'github', colalign=aligned)}")
+    return "\n\n".join([*told, caption(summary, settings), f"`{settings.command}`"]) + "\n"
 
 
 def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:
     """The settings and, for each row, every metric as {value, low, high, n}, null where it has no value."""
-
-    def interval(known: Interval | None) -> dict[str, float] | None:
-        return known and dataclasses.asdict(known)
-
+    interval = lambda known: known and dataclasses.asdict(known)
     return {
         "settings": dataclasses.asdict(settings),
         "reference": summary.reference.label,

@@ -37,7 +37,6 @@ def pick(episodes: Sequence[Episode], count: int) -> list[Episode]:
 
 
 def markdown(episodes: Sequence[Episode]) -> str:
-    """Returns all episodes as one Markdown text."""
     return "# Transcripts\n\n" + "\n".join(_section(i, own) for i, own in enumerate(episodes, 1))
 
 
@@ -58,13 +57,10 @@ def escape(text: str) -> list[str]:
     White space is made plain; what cannot be printed (control and format characters) is shown as U+FFFD.
     """
     lines = []
-    for line in text.splitlines():
-        plain = " ".join(line.split())
-        plain = "".join(character if character.isprintable() else "\ufffd" for character in plain)
+    for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
+        plain = "".join(character if character.isprintable() else "\ufffd" for character in line)
         plain = re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", plain)
-        plain = re.sub(r"^([-+=])|^(\d+)(?=[.)])", lambda m: "\\" + m[1] if m[1] else m[2] + "\\", plain)
-        if plain:
-            lines.append(plain)
+        lines.append(re.sub(r"^([-+=])|^(\d+)(?=[.)])", lambda m: "\\" + m[1] if m[1] else m[2] + "\\", plain))
     return lines
 
 
