@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 import csv
 import dataclasses
-import io
 import pathlib
 from typing import Literal
 
@@ -13,8 +12,6 @@ from negot_jax.evaluation import statistics, tables
 from negot_jax.evaluation.episodes import Episode, Row, Rules
 from negot_jax.evaluation.statistics import Summary, Totals
 from negot_jax.evaluation.tables import DIFFERENCE, GAP, MISSING
-
-NAMES = ("main", "unseen_sellers", "personas", "mi_ci", "scale", "matrix")
 
 # What the paper reports of its trained buyer in Table 1: reward, deal rate, bargained ratio, overshoot.
 REPORTED = "0.766 / 92.0 % / 0.839 / 0.1 %"
@@ -27,6 +24,7 @@ _TITLES = {
     "scale": "Sizes of the buyer's model",
     "matrix": "Reward of the trained buyer, by the seller it trained against (row) and the one it meets (column)",
 }
+NAMES = tuple(_TITLES)
 _BRACKETS = (
     "In brackets: 95 % intervals of a bootstrap over products and seeds (Wilson's bounds for rates of 0 or 100 %)."
 )
@@ -99,11 +97,10 @@ class Table:
         plain = lambda text: text.replace(MISSING, "--").replace("†", "*")
         cells = [{plain(header): plain(cell) for header, cell in line.items()} for line in self.lines]
         (folder / f"{self.name}.tex").write_text(tables.tabulated(cells, "latex_booktabs") + "\n", encoding="utf-8")
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.data[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.data)
-        (folder / f"{self.name}.csv").write_text(text.getvalue(), encoding="utf-8")
+        with (folder / f"{self.name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(self.data[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.data)
 
     def text(self) -> str:
         """The most telling columns, for a terminal."""
@@ -175,26 +172,17 @@ def _lines(name: str, own: Pairing, part: str, summary: Summary, rows: Sequence[
 
 
 def _data(own: Pairing, part: str, summary: Summary, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
+    facts = {"trained against": own.trained, "parameters": own.parameters, "seller": own.seller, "products": part}
+    seeds = " ".join(map(str, own.seeds))
     for row in rows:
         compared = {name: getattr(summary, name).get(row) for name in (DIFFERENCE, GAP)}
         for metric, known in (summary.metrics[row] | compared).items():
             if known is not None:
-                yield {
-                    "trained against": own.trained,
-                    "parameters": own.parameters,
-                    "seller": own.seller,
-                    "products": part,
-                    "buyer": row.label,
-                    "metric": metric,
-                    **dataclasses.asdict(known),
-                    "seeds": " ".join(map(str, own.seeds)),
-                }
+                yield {**facts, "buyer": row.label, "metric": metric, **dataclasses.asdict(known), "seeds": seeds}
 
 
 def _matrix(played: Sequence[Pairing]) -> Table:
-    sellers = dict.fromkeys((own.seller for own in played), MISSING)
-    lines: dict[str, dict[str, str]] = {}
-    data = []
+    sellers, lines, data = dict.fromkeys((own.seller for own in played), MISSING), {}, []
     for own in played:
         summary = _summary(own, "all")
         line = lines.setdefault(own.trained, {"trained against": own.trained, **sellers, "seeds": ""})

@@ -53,21 +53,17 @@ def _figure(own: Pairing, rows: int, columns: int, size: tuple[float, float]) ->
     return figure, panels
 
 
-# --- Phases of training ---
-
-
 def _column(curves: Curves, name: str) -> np.ndarray:
     """A metric by iteration; all nan where no iteration had a value, such as a bargained ratio without deals."""
     return curves.get(name, np.full(len(curves["iteration"]), np.nan))
 
 
 _PANELS = {
-    "first offer / budget": lambda curves: _column(curves, "first_offer_ratio"),
-    "deal rate, %": lambda curves: _column(curves, "deal_rate"),
-    "bargained ratio, in deals": lambda curves: _column(curves, "bargained_ratio"),
-    "share of the surplus, all episodes": lambda curves: (
-        _column(curves, "deal_rate") * np.nan_to_num(_column(curves, "bargained_ratio"))
-    ),
+    "first offer / budget": lambda column: column("first_offer_ratio"),
+    "deal rate, %": lambda column: column("deal_rate"),
+    "bargained ratio, in deals": lambda column: column("bargained_ratio"),
+    "share of the surplus, all episodes": lambda column: column("deal_rate") * np.nan_to_num(column("bargained_ratio")),
+    "messages that argue, per episode": lambda column: column("arguments"),
 }
 
 
@@ -76,20 +72,18 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
 
     Where the buyer argues, two more panels: how often per episode, and with which arguments.
     """
-    kinds = [kind for kind in Argument if any((_column(curves, _argued(kind)) > 0).any() for curves in runs)]
-    shown = _PANELS | (
-        {"messages that argue, per episode": lambda curves: _column(curves, "arguments")} if kinds else {}
-    )
-    figure, grid = _figure(own, 2, 3 if kinds else 2, (14 if kinds else 10, 6.6))
-    panels = [*grid[:, :2].flat, *grid[:, 2:].flat]
     length = min(len(curves["iteration"]) for curves in runs)
-    iterations = runs[0]["iteration"][:length]
-    means = {}
-    for axis, (label, read) in zip(panels, shown.items(), strict=False):
-        values_RxT = np.stack([read(curves)[:length] for curves in runs])
+    columns_RxT = lambda name: np.stack([_column(curves, name)[:length] for curves in runs])
+    by_kind = {kind.name.lower(): columns_RxT(f"arguments/{kind.name.lower()}") for kind in Argument}
+    by_kind = {kind: values_RxT for kind, values_RxT in by_kind.items() if (values_RxT > 0).any()}
+    figure, grid = _figure(own, 2, 3 if by_kind else 2, (14 if by_kind else 10, 6.6))
+    panels = [*grid[:, :2].flat, *grid[:1, 2:].flat]
+    iterations, means = runs[0]["iteration"][:length], []
+    for axis, (label, read) in zip(panels, _PANELS.items(), strict=False):
+        values_RxT = read(columns_RxT)
         each_RxT = np.stack([phases.smooth(values, length // 40) for values in values_RxT])
         axis.plot(iterations, values_RxT.T, color=BLUE, alpha=0.25, linewidth=0.8, label="a seed")
-        means[label] = values_RxT.mean(axis=0)
+        means.append(values_RxT.mean(axis=0))
         if len(runs) > 1:
             band = (each_RxT.min(axis=0), each_RxT.max(axis=0))
             axis.fill_between(iterations, *band, color=BLUE, alpha=0.15, linewidth=0, label="lowest to highest seed")
@@ -98,39 +92,30 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
         axis.set_ylabel(label)
         tidy(axis)
-    found = phases.find(*(means[label] for label in list(means)[:3]))
+    found = phases.find(*means[:3])
     for axis in grid.flat:
         for number, phase in enumerate(found):
             label = f"{phase.name} begins"
             axis.axvline(iterations[phase.start], color=_COLORS[number + 1], linestyle="--", label=label)
-    legend(figure, np.array(panels[: len(shown)]))
-    if kinds:
-        _arguments(
-            panels[-1], iterations, {kind: [_column(own, _argued(kind))[:length] for own in runs] for kind in kinds}
-        )
+    legend(figure, np.array(panels))
+    if by_kind:
+        _arguments(grid[1, 2], iterations, by_kind)
     for axis in grid[1]:
         axis.set_xlabel("iteration" if found else "iteration (no phase: the opening does not fall)")
     return figure
 
 
-def _argued(kind: Argument) -> str:
-    return f"arguments/{kind.name.lower()}"
-
-
-def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[Argument, Sequence[np.ndarray]]) -> None:
+def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[str, np.ndarray]) -> None:
     """Running means over the seeds, one line per kind; those most used at the end come first."""
-    means = {kind: phases.smooth(np.mean(runs, axis=0), len(iterations) // 40) for kind, runs in by_kind.items()}
+    means = {kind: phases.smooth(runs.mean(axis=0), len(iterations) // 40) for kind, runs in by_kind.items()}
     lines = []
     for place, kind in enumerate(sorted(means, key=lambda kind: -means[kind][-1])):
         style = ("-", "--")[place // len(_COLORS)]
-        lines += axis.plot(iterations, means[kind], style, color=_COLORS[place % len(_COLORS)], label=kind.name.lower())
+        lines += axis.plot(iterations, means[kind], style, color=_COLORS[place % len(_COLORS)], label=kind)
     axis.set_ylabel("messages by argument, per episode")
     axis.set_ylim(top=1.5 * axis.get_ylim()[1])  # Room for the names.
     axis.legend(handles=lines, frameon=False, fontsize=8, ncols=2)
     tidy(axis)
-
-
-# --- Figures of episodes ---
 
 
 def _main_rows(own: Pairing) -> list[tuple[str, str]]:
@@ -253,11 +238,10 @@ def _frontier(own: Pairing) -> Figure:
         if ratio is None:
             continue
         color = VERMILION if row.kind == "trained" else (*_COLORS[:1], *_COLORS[2:])[number % 5]
-        bars = {"xerr": _bar(rate, 100), "yerr": _bar(ratio, 1), "elinewidth": 0.8, "linestyle": ""}
-        size = 11 if row.kind == "best response" else 7
         marker = markers.get(row.kind, "ovPXdh<>"[number % 8])
-        style = {"color": color, "marker": marker, "markersize": size, "label": row.label}
-        axis.errorbar(100 * rate.value, ratio.value, **bars, **style)
+        style = {"color": color, "marker": marker, "markersize": 11 if row.kind == "best response" else 7}
+        bars = {"xerr": _bar(rate, 100), "yerr": _bar(ratio, 1), "elinewidth": 0.8, "linestyle": ""}
+        axis.errorbar(100 * rate.value, ratio.value, **bars, **style, label=row.label)
     if (floors := frontier(_of(own, _main_rows(own)[0]))) is not None:
         label = "exact frontier: buys at the seller's floor"
         axis.plot(100 * floors[0], floors[1], color="black", linewidth=1.5, label=label)
