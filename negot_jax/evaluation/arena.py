@@ -1,9 +1,9 @@
 """Plays buyers, or sellers, on held-out products, all on the same scenario draws (common random numbers)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +60,7 @@ class EvaluationConfig:
                 raise ValueError(f"evaluation.{name}={named} names one twice. Leave the repetition out.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Played:
+class Played(NamedTuple):
     """What was played: by row, the final states [products * episodes], product by product, and what was said; and the
     best response with its bounds on the prior, if it was asked for. Trajectories are `rollout.readable`, on the host.
     scripts: the scripted rows' own.
@@ -113,11 +112,9 @@ class Arena:
                 scripted[Row("tuned", "tuned linear", found)] = tuned
             if self.unsolvable() is None:
                 say("solving for the best response")
-                if buys:
-                    solution = self.solve(jax.random.fold_in(key, 3))
-                    scripted[BEST_RESPONSE] = solution.buyer
-                else:
-                    scripted[BEST_RESPONSE] = self.solve_seller(jax.random.fold_in(key, 3))
+                key_solver = jax.random.fold_in(key, 3)
+                solution = self.solve(key_solver) if buys else None
+                scripted[BEST_RESPONSE] = solution.buyer if buys else self.solve_seller(key_solver)
             say("playing the scripted players")
             play_all = self.play_policies if buys else self.play_sellers
             played = play_all(list(scripted.values()), drawn, key_buyers)
@@ -163,12 +160,8 @@ class Arena:
         self, policies: Sequence[sellers.Seller], drawn: Scenario, key: jax.Array
     ) -> list[rollout.Trajectory]:
         """Scripted sellers on all scenarios against the buyer, each as in `Played`."""
-        played = []
-        for policy in policies:
-            fixed = (self.program, self.frozen, self.test.replace(script=policy))
-            parts = [jax.device_get(_play_seller(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
-            played.append(joined(parts, drawn.product.size))
-        return played
+        of = lambda policy: functools.partial(_play_seller, self.program, self.frozen, self.test.replace(script=policy))
+        return [_in_batches(of(policy), drawn, self.config.batch, key) for policy in policies]
 
     def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
         """Outcomes [products] of scripted buyers on the training products; {} where a language model plays or the rows
@@ -183,8 +176,7 @@ class Arena:
     def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
         """A language model on all scenarios, as in `Played`."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
-        played = [jax.device_get(_play(*fixed, *part)) for part in batches(drawn, self.config.batch, key)]
-        return joined(played, drawn.product.size)
+        return _in_batches(functools.partial(_play, *fixed), drawn, self.config.batch, key)
 
     def tune_linear(self, key: jax.Array) -> buyers.Linear:
         """The best rising linear schedule on the training products.
@@ -205,9 +197,8 @@ class Arena:
         self, tables: Tables, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
     ) -> rollout.Trajectory:
         """Scripted buyers against a seller that is a language model: [scenarios, policies], on the host."""
-        fixed = (tuple(policies), self.program, self.frozen, tables)
-        parts = batches(drawn, max(self.config.batch // len(policies), 1), key)
-        return joined([jax.device_get(_play_policies(*fixed, *part)) for part in parts], drawn.product.size)
+        of = functools.partial(_play_policies, tuple(policies), self.program, self.frozen, tables)
+        return _in_batches(of, drawn, max(self.config.batch // len(policies), 1), key)
 
 
 def scenarios(params: GameParams, episodes: int, key: jax.Array) -> Scenario:
@@ -228,26 +219,33 @@ def joined(parts: Sequence[Any], count: int) -> Any:
     return jax.tree.map(lambda *own: np.concatenate(own)[:count], *parts)
 
 
+def _in_batches(
+    play: Callable[[jax.Array, Scenario], rollout.Trajectory], drawn: Scenario, size: int, key: jax.Array
+) -> rollout.Trajectory:
+    """All scenarios, on the host."""
+    return joined([jax.device_get(play(*part)) for part in batches(drawn, size, key)], drawn.product.size)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play(program, sampling, weights, frozen, tables, key, drawn):
-    seated = program.players(weights, frozen, tables, sampling)
-    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
-    return sharding.replicate(rollout.readable(trajectory))  # The host reads it.
+    return _read(key, tables, drawn, 1, program.players(weights, frozen, tables, sampling))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _play_seller(program, frozen, tables, key, drawn):
     """The scripted seller of the tables."""
-    seated = (program.opponent_player(frozen, tables), players.scripted_seller(tables))
-    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), 1, *seated)
-    return sharding.replicate(rollout.readable(trajectory))
+    return _read(key, tables, drawn, 1, (program.opponent_player(frozen, tables), players.scripted_seller(tables)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _play_policies(policies, program, frozen, tables, key, drawn):
     """[scenarios, policies]."""
     buyer = players.scripted_buyer(policies, tables.params.turns, key)
-    seller = program.opponent_player(frozen, tables)
-    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), len(policies), buyer, seller)
-    read = sharding.replicate(rollout.readable(trajectory))
+    read = _read(key, tables, drawn, len(policies), (buyer, program.opponent_player(frozen, tables)))
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), read)
+
+
+def _read(key, tables, drawn, group, seated) -> rollout.Trajectory:
+    """For the host to read."""
+    trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), group, *seated)
+    return sharding.replicate(rollout.readable(trajectory))

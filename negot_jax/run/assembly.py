@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 import os
 
 import jax
@@ -24,7 +23,7 @@ from negot_jax.rl.self_play import SelfPlay
 from negot_jax.rl.tables import Tables, build_tables
 from negot_jax.rl.train_step import FrozenModel, Program
 from negot_jax.run import manifest, opponents
-from negot_jax.run.config import PATHS, Config, override
+from negot_jax.run.config import PATHS, Config, flat, override
 from negot_jax.training import storage
 
 
@@ -76,17 +75,18 @@ class Parts:
 
     def inputs(self) -> dict[str, str]:
         """The digests that identify a run together with its configuration: see `manifest.run_id`."""
-        folders = {
-            "model.checkpoint": self.config.model.checkpoint,
-            "buyer.checkpoint": self.config.buyer.checkpoint,
-            "seller.checkpoint": self.config.seller.checkpoint,
-        }
         return {
             "catalog": self.catalog_digest,
             "tokenizer": manifest.digest(self.dialect.tokenizer.model),
-            **{name: opponents.digest(folder) for name, folder in folders.items() if folder},
+            **{name: opponents.digest(folder) for name, folder in checkpoints(self.config).items()},
             **manifest.random_inputs(),
         }
+
+
+def checkpoints(config: Config) -> dict[str, str]:
+    """The checkpoints that are named, by field."""
+    named = {"model": config.model, "buyer": config.buyer, "seller": config.seller}
+    return {f"{name}.checkpoint": own.checkpoint for name, own in named.items() if own.checkpoint}
 
 
 def assemble(
@@ -112,8 +112,8 @@ def assemble(
     check(config)
     config = with_local_checkpoints(config)
     model = config.model.config()
-    for folder in (config.model.checkpoint, config.buyer.checkpoint, config.seller.checkpoint):
-        if folder and not opponents.is_run(folder):
+    for folder in checkpoints(config).values():
+        if not opponents.is_run(folder):
             hf_checkpoint.check(folder, model if folder == config.model.checkpoint else hf_config.read(folder))
     catalog = catalogs.load(config.catalog.name, config.catalog.data_dir)
     train, test = catalogs.split(catalog, config.catalog.test)
@@ -135,28 +135,17 @@ def assemble(
     for opponent in met.values():
         if isinstance(opponent, FrozenModel):
             sharding.require_fit(config.mesh, devices, opponent.model, {})
-    build = functools.partial(
-        build_tables, dialect=dialect, game=config.game, language=config.language, seller=config.seller
-    )
+    fixed = {"dialect": dialect, "game": config.game, "language": config.language, "seller": config.seller}
     known = None
     if config.model.checkpoint:
         known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
-    train_tables = build(train, token_grammar=known)
-    test_tables = build(test, token_grammar=train_tables.grammar)
+    train_tables = build_tables(train, token_grammar=known, **fixed)
+    test_tables = build_tables(test, token_grammar=train_tables.grammar, **fixed)
     # Where the sides take turns, each has half of the iterations, over which its learning rate decays.
     iterations = -(-config.training.iterations // (2 if config.self_play.alternate else 1))
-    programs = {
-        role: Program(
-            model,
-            dataclasses.replace(config.learner, role=("buyer", "seller")[role]),
-            config.algorithm,
-            config.sampling,
-            config.optimizer,
-            iterations,
-            opponent,
-        )
-        for role, opponent in met.items()
-    }
+    learning = {role: dataclasses.replace(config.learner, role=("buyer", "seller")[role]) for role in met}
+    shared = (config.algorithm, config.sampling, config.optimizer, iterations)
+    programs = {role: Program(model, learning[role], *shared, opponent) for role, opponent in met.items()}
     print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, programs, digest)
 
@@ -208,11 +197,8 @@ def with_absolute_paths(config: Config) -> Config:
     Raises:
       ValueError: a path is empty.
     """
-    absolute = {}
-    for name in PATHS:
-        section, leaf = name.split(".")
-        if (path := getattr(getattr(config, section), leaf)) is None:
-            continue
+    absolute, fields = {}, flat(config)
+    for name, path in ((name, fields[name]) for name in PATHS if fields[name] is not None):
         if not path:
             raise ValueError(f"config.{name} is empty. Name a folder, or leave it out.")
         if not storage.is_remote(path) and os.path.exists(expanded := os.path.expanduser(path)):
@@ -227,14 +213,11 @@ def with_local_checkpoints(config: Config) -> Config:
       ValueError: there is nothing in the bucket.
     """
     copies = {}
-    for name in ("model.checkpoint", "buyer.checkpoint", "seller.checkpoint"):
-        section, leaf = name.split(".")
-        path = getattr(getattr(config, section), leaf)
-        if path and storage.is_remote(path):
-            try:
-                copies[name] = str(storage.local(path))
-            except FileNotFoundError as error:
-                raise ValueError(f"config.{name}={path}: {error}. Copy a checkpoint there.") from error
+    for name, path in checkpoints(config).items():
+        try:
+            copies[name] = str(storage.local(path)) if storage.is_remote(path) else path
+        except FileNotFoundError as error:
+            raise ValueError(f"config.{name}={path}: {error}. Copy a checkpoint there.") from error
     return override(config, copies)
 
 
@@ -243,11 +226,11 @@ def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size:
     if folder := config.model.checkpoint:
         tokenizer = hf_tokenizer.load(folder, model.vocab_size)
         return Chat(tokenizer, chat.infer(folder, tokenizer))
-    ours = train_tokenizer(config, train)
+    ours = _train_tokenizer(config, train)
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 
 
-def train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:
+def _train_tokenizer(config: Config, catalog: Catalog) -> Tokenizer:
     """A tokenizer for what will be said: prompts, product texts, and the scripted players' phrases."""
     read = 4 * config.language.text_tokens  # Of a product's text, in characters: about what a prompt will hold.
     told = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.models import hf_checkpoint, hf_config, lora
+from negot_jax.models import hf_checkpoint, hf_config
 from negot_jax.run import weights
 from negot_jax.run.folder import local_folder
 from negot_jax.training import storage
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def require_learned(run: "Run", role: str | None) -> int:
-    """The side to export, by default the one that has learned; of two, the buyer.
-
-    Raises:
-      ValueError: that side has not learned.
-    """
+    """The side to export, by default the one that has learned; of two, the buyer. Raises ValueError if it has not."""
     own = run.config.learner.role
     learned = ("buyer", "seller") if own == "both" else (own,)
     if role not in (None, *learned):
@@ -33,7 +29,7 @@ def require_output(run: "Run", output: str) -> pathlib.Path:
     """The folder to export to.
 
     Raises:
-      ValueError: it is in a bucket or not empty, or the run's model was not a published checkpoint.
+      ValueError: it is in a bucket or not empty, or the run's model did not begin as a published checkpoint.
     """
     if storage.is_remote(output):
         raise ValueError(
@@ -61,13 +57,9 @@ def export(run: "Run", folder: pathlib.Path, role: int) -> int:
     """
     parts = run.parts
     original, program = parts.config.model.checkpoint, parts.programs[role]
-    model = program.model
     with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id)
-        whole = program.whole(saved.trained(role), saved.frozen)
-        if model.lora.rank:
-            whole = lora.merge(model.lora, whole)
+        whole = weights.merged(program, saved.trained(role), saved.frozen)
         stored = hf_config.read(original).dtype
-        whole = {name: jax.tree.map(lambda x: x.astype(stored), whole[name]) for name in ("ends", "blocks")}
-        hf_checkpoint.save(folder, model, whole, original)
+        hf_checkpoint.save(folder, program.model, jax.tree.map(lambda x: x.astype(stored), whole), original)
     return saved.latest

@@ -85,7 +85,6 @@ def run_id(config: Config, inputs: Mapping[str, str]) -> str:
 
 
 def random_inputs() -> dict[str, str]:
-    """JAX options that decide the random numbers."""
     return {name.upper(): str(getattr(jax.config, name)) for name in _RANDOM}
 
 
@@ -132,16 +131,13 @@ _WAY_OUT = {
 
 
 def _start() -> dict[str, Any]:
+    first = jax.devices()[0]
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
         "git": _git_state(),
-        "devices": {
-            "kind": jax.devices()[0].device_kind,
-            "count": jax.device_count(),
-            "processes": jax.process_count(),
-        },
+        "devices": {"kind": first.device_kind, "count": jax.device_count(), "processes": jax.process_count()},
     }
 
 

@@ -14,7 +14,7 @@ from negot_jax.language.dialect import Own
 from negot_jax.models import hf_checkpoint, lora, sharding, transformer
 from negot_jax.models.transformer import Weights
 from negot_jax.rl.self_play import SelfPlayState
-from negot_jax.rl.train_step import Frozen, FrozenModel, TrainState
+from negot_jax.rl.train_step import Frozen, FrozenModel, Program, TrainState
 from negot_jax.run import assembly, manifest, opponents
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config, override
@@ -115,20 +115,22 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
       CheckpointError: there is no whole checkpoint, or it is of another model or run.
     """
     whole = sharding.shard({role: init_learner(parts, role) for role in parts.programs})
-    opponent = None
+
+    def read_warm_start(role: int, target: Weights) -> Weights:
+        try:
+            return checkpoint.read(workdir / warm_start_folder(parts, role), target, run_id)
+        except DamagedError as error:
+            raise CheckpointError(f"{error} The training command makes it again.") from error
+
+    opponent, first = None, parts.program.role
     if len(whole) == 1:
-        role = parts.program.role
-        opponent = sharding.shard(init_opponent(parts, role))
-        if parts.clones_opponent(role):
-            opponent = _read_warm_start(workdir / warm_start_folder(parts, 1 - role), opponent, run_id)
-    frozen = Frozen(base=base(parts, whole[parts.program.role]), opponent=opponent)
+        opponent = sharding.shard(init_opponent(parts, first))
+        if parts.clones_opponent(first):
+            opponent = read_warm_start(1 - first, opponent)
+    frozen = Frozen(base=base(parts, whole[first]), opponent=opponent)
     name, starts = "untrained", {role: parts.program.trained(own) for role, own in whole.items()}
     if parts.config.warm_start.steps:
-        name = "warm start"
-        starts = {
-            role: _read_warm_start(workdir / warm_start_folder(parts, role), own, run_id)
-            for role, own in starts.items()
-        }
+        name, starts = "warm start", {role: read_warm_start(role, own) for role, own in starts.items()}
     target = sharding.shard(parts.learner.init_state(parts.key, for_learner(whole)))
     found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
     states = dict(found if every_checkpoint else itertools.islice(found, 1))
@@ -145,13 +147,6 @@ def against(parts: Parts, saved: Saved, role: int) -> Frozen:
     return saved.frozen.replace(
         opponent=saved.trained(1 - role) if learned else sharding.shard(init_opponent(parts, role))
     )
-
-
-def _read_warm_start(path: epath.Path, target: Weights, run_id: str) -> Weights:
-    try:
-        return checkpoint.read(path, target, run_id)
-    except DamagedError as error:
-        raise CheckpointError(f"{error} The training command makes it again.") from error
 
 
 def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights]:
@@ -173,7 +168,11 @@ def _of_run(folder: str, role: int) -> Weights:
     found = restore(parts, epath.Path(folder), saved["run_id"])
     if role not in parts.programs:
         return parts.program.opponent.weights(found.frozen)
-    program = parts.programs[role]
-    whole = program.whole(found.trained(role), found.frozen)
+    return merged(parts.programs[role], found.trained(role), found.frozen)
+
+
+def merged(program: Program, trained: Weights, frozen: Frozen) -> Weights:
+    """A learner's language model alone, adapters merged into their matrices."""
+    whole = program.whole(trained, frozen)
     whole = lora.merge(program.model.lora, whole) if program.model.lora.rank else whole
     return {name: whole[name] for name in ("ends", "blocks")}

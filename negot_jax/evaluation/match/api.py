@@ -45,7 +45,7 @@ class StopMatch(Exception):
 
 
 class _Failed(Exception):
-    """A request that failed. kind: of the failure, for counting. again: whether another try may help, after `wait`."""
+    """A request that failed. kind: for counting. again: whether another try may help, after `wait` seconds."""
 
     def __init__(self, kind: str, told: str, again: bool = True, wait: float = 0.0):
         super().__init__(f"{kind}: {told}")
@@ -141,16 +141,16 @@ class ServedPlayer:
         Raises:
           StopMatch: the server refuses every request alike.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(self._speak(views))
 
-    async def _speak(self, views: Sequence[View]) -> list[Reply]:
-        own, free = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency)
-        async with openai.AsyncOpenAI(
-            base_url=own.base_url, api_key=own.key, max_retries=0, timeout=own.timeout
-        ) as client:
-            ask = functools.partial(self._ask, client, free)
-            return list(await asyncio.gather(*(self._reply(ask, view) for view in views)))
+        async def ask_all():
+            own, free = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency)
+            options = {"base_url": own.base_url, "api_key": own.key, "max_retries": 0, "timeout": own.timeout}
+            async with openai.AsyncOpenAI(**options) as client:
+                ask = functools.partial(self._ask, client, free)
+                return list(await asyncio.gather(*(self._reply(ask, view) for view in views)))
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(ask_all())
 
     async def _reply(self, ask, view: View) -> Reply:
         """The reply to a view; if it cannot be read, the second one."""
@@ -213,11 +213,11 @@ class ServedPlayer:
     async def _request(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
         """One request. Raises `_Failed`, or `StopMatch`, without the exceptions of the client, which hold the key."""
         create = client.chat.completions.with_raw_response.create
-        own = {name: body[name] for name in ("model", "messages")}
-        rest = {name: value for name, value in body.items() if name not in own}  # A server may know fields of its own.
         try:
+            # A server may know fields of its own.
+            asked = create(model=body["model"], messages=body["messages"], extra_body=dict(self.endpoint.request))
             # The client's own timeout covers each read: a server that trickles would outlast it.
-            raw = await asyncio.wait_for(create(**own, extra_body=rest), self.endpoint.timeout)
+            raw = await asyncio.wait_for(asked, self.endpoint.timeout)
             return parse(self._clean(raw.http_response.text), body)
         except (TimeoutError, openai.APITimeoutError):
             failure: Exception = _Failed("timeout", f"no whole answer within {self.endpoint.timeout:g} s")
@@ -234,9 +234,8 @@ class ServedPlayer:
     def _of_status(self, error: openai.APIStatusError) -> Exception:
         code, told = error.status_code, self._clean(error.response.text)[:300]
         if code in _HOPELESS:
-            return StopMatch(
-                f"{self.endpoint.base_url} refuses model {self.endpoint.model!r} with status {code}: {told}"
-            )
+            own = self.endpoint
+            return StopMatch(f"{own.base_url} refuses model {own.model!r} with status {code}: {told}")
         again = code in _AGAIN or code >= 500
         wait = retry_after(error.response.headers.get("retry-after"))
         if wait > _LONGEST_WISH:
@@ -262,24 +261,17 @@ def conversation(view: View) -> list[dict[str, str]]:
 
     The prompt is the system message; the player is the assistant; the other side and the environment are the user.
     """
-    prompt = f"{view.rules}\n{view.about}"
-    said = [{"role": "system", "content": prompt}]
-    left = view.turns
+    said, left = [("system", f"{view.rules}\n{view.about}")], view.turns
     if view.role == BUYER:
-        said.append({"role": "user", "content": LEFT.format(left) + OPENING})
-    for line in view.said:
-        if line.own:
-            left -= 1
-            said.append({"role": "assistant", "content": line.text})
-        else:
-            said.append({"role": "user", "content": LEFT.format(left) + line.text})
-    return said
+        said.append(("user", LEFT.format(left) + OPENING))
+    for own, text in view.said:
+        left -= own
+        said.append(("assistant", text) if own else ("user", LEFT.format(left) + text))
+    return [{"role": role, "content": content} for role, content in said]
 
 
 def parse(text: str, body: Mapping[str, Any]) -> Answer:
-    """The answer in a response's text.
-
-    Tokens that the server does not count are taken to be four bytes each.
+    """The answer in a response's text. Tokens that the server does not count are taken to be four bytes each.
 
     Raises:
       _Failed: it is not a completion.

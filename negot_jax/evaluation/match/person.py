@@ -17,10 +17,10 @@ _SIDES = ("buyer", "seller")
 
 
 class Person:
-    """A `TextSeat` for whoever sits at the terminal. `console` is where it is asked."""
+    """A `TextSeat` for whoever sits at the terminal."""
 
-    def __init__(self, console: rich.console.Console | None = None):
-        self.console = rich.console.Console() if console is None else console
+    def __init__(self):
+        self.console = rich.console.Console()
 
     def speak(self, views: Sequence[View]) -> list[Reply]:
         return [self._reply(view) for view in views]
@@ -56,14 +56,9 @@ class Person:
         left = view.turns - view.turn
         self._say(f"{facts}, {left} message{'s' * (left > 1)} left")
         limit = "up to your budget" if view.role == BUYER else "from your cost"
-        moves = [
-            f"offer M: name a price, {limit}",
-            "reject: turn the standing offer down",
-            "quit: leave without a deal",
-        ]
-        if view.standing != NONE:
-            moves.insert(0, f"deal: accept {dollars(view.standing)}")
-        self._say("; ".join(moves))
+        deal = f"deal: accept {dollars(view.standing)}; " if view.standing != NONE else ""
+        reject, leave = "reject: turn the standing offer down", "quit: leave without a deal"
+        self._say(f"{deal}offer M: name a price, {limit}; {reject}; {leave}")
 
     def _say(self, told: str) -> None:
         self.console.print(rich.text.Text(told))
