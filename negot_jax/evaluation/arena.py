@@ -88,11 +88,8 @@ class Arena:
     seller: str = "neutral"
 
     def evaluate(self, weights: Mapping[Row, Weights], key: jax.Array) -> Played:
-        """Plays every row of the table: the language models, the scripted players, the best response and, among buyers,
-        the tuned schedule.
-
-        Args:
-          weights: the trained weights of each language model, by row.
+        """Plays every row of the table: the language models by their trained weights, the scripted players, the best
+        response and, among buyers, the tuned schedule.
         """
         config = self.config
         key_scenarios, key_buyers, key_tuning = jax.random.split(key, 3)

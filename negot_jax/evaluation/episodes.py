@@ -21,7 +21,7 @@ from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState
 
 FILE = "episodes.jsonl"  # In a report.
 VERSION = 1  # Of the format.
-_ROLES = {"buyer": BUYER, "seller": SELLER}
+_SIDES = ("buyer", "seller")
 _PARTS = ("thought", "talk", "action")
 _WHOLE = ("product", "episode", "price", "budget", "cost", "scale", "interventions", "seed")
 _SELDOM = ("tokens", "acts", "replaced", "withdrawn")
@@ -173,11 +173,7 @@ class Episode:
 
 
 def from_json(values: Mapping[str, Any]) -> Episode:
-    """The episode that `Episode.to_json` made.
-
-    Raises:
-      ValueError: another version, or a field that is missing, unknown, or has an unknown value.
-    """
+    """The episode that `Episode.to_json` made. Raises ValueError for another version, or a wrong field or value."""
     if not isinstance(values, Mapping):
         raise ValueError(f"a JSON {type(values).__name__} is not an episode")
     values = dict(values)
@@ -232,10 +228,9 @@ def write(path: str | os.PathLike, episodes: Iterable[Episode]) -> None:
 
 
 def read(path: str | os.PathLike) -> list[Episode]:
-    """Reads what `write` wrote. A last line that was torn while it was appended, without its end, is left out.
+    """Reads what `write` wrote, but for a last line that was torn while it was appended, without its end.
 
-    Raises:
-      ValueError: a line is damaged; the message names it.
+    Raises ValueError, which names the line, if one is damaged.
     """
     found = []
     *whole, _ = epath.Path(path).read_text(encoding="utf-8").split("\n")
@@ -250,8 +245,7 @@ def read(path: str | os.PathLike) -> list[Episode]:
 def outcomes(episodes: Sequence[Episode]) -> Outcome:
     """The outcomes, numpy [episodes], as the players that the tables are about see them, from what was played.
 
-    Raises:
-      ValueError: the episodes were paid by different rewards, or are of both sides.
+    Raises ValueError if the episodes were paid by different rewards, or are of both sides.
     """
     if len(roles := {own.role for own in episodes}) > 1:
         raise ValueError("episodes whose rows are buyers and episodes whose rows are sellers have no common table")
@@ -294,7 +288,7 @@ def _message_to_json(message: Message) -> dict[str, Any]:
     """The text in parts; also as a whole where the parts do not add up to it."""
     said = message.parts
     told = {
-        "role": "seller" if message.role == SELLER else "buyer",
+        "role": _SIDES[message.role],
         "turn": message.turn,
         "kind": message.kind.name.lower(),
         **said,
@@ -307,8 +301,8 @@ def _message_to_json(message: Message) -> dict[str, Any]:
 def _message_from_json(values: Mapping[str, Any]) -> Message:
     said = {name: values[name] for name in _PARTS if name in values}
     rest = {name: value for name, value in values.items() if name not in _PARTS}
-    told = {"text": _joined(said), **rest, "role": _ROLES[values["role"]], "kind": Kind[values["kind"].upper()]}
-    return Message(**told)
+    told = {"role": {"buyer": BUYER, "seller": SELLER}[values["role"]], "kind": Kind[values["kind"].upper()]}
+    return Message(**{"text": _joined(said)} | rest | told)
 
 
 def _joined(parts: Mapping[str, str]) -> str:

@@ -37,9 +37,7 @@ def learning_curves(
 
     Args:
       curves: the columns of `metrics.csv`: `iteration` and the four metrics in training; nan where there is no value.
-      path: the file.
-      levels: horizontal lines to compare with, such as schedules' values on the training products: by name, then
-        metric. At most four, lest colors repeat.
+      levels: horizontal lines, by name, then metric: at most four, lest colors repeat.
       held_out: points, such as checkpoints' held-out values: by the number of iterations trained, then metric.
     """
     levels, held_out = levels or {}, held_out or {}

@@ -40,8 +40,7 @@ Rows = dict[str, Row]  # By name: clairvoyant, bound, best buyer, ladder by firs
 def uniform_prior(spec: str, value: float) -> Products:
     """Products at $100.00 worth `value` of that to the buyer, with costs as "uniform(low, high)" of the list price.
 
-    Raises:
-      ValueError: the spec cannot be read, or a number is out of range.
+    Raises ValueError if the spec cannot be read, or a number is out of range.
     """
     match = re.fullmatch(r"uniform(\(.*\))", spec.strip())
     try:
@@ -66,9 +65,7 @@ def compare(
 ) -> tuple[Rows, list[best_response.Solution]]:
     """The rows of a problem's seller, and the solutions on each grid of prices (cents), the last one in the rows.
 
-    Args:
-      problem: on products at one list price, for which everything is solved.
-      played: the same products, as they are played.
+    All is solved for the problem's products, at one list price; `played` are the same ones, as they are played.
     """
     keys, turns = jax.random.split(jax.random.key(0), 3), problem.turns
     say_of = lambda what: say(f"{turns} turn{'s' * (turns > 1)}: {what}")
@@ -110,9 +107,8 @@ def compare(
 
 
 def headroom(rows: Rows) -> tuple[float, float, float] | tuple[float, None, None]:
-    """The best buyer's lead over the tuned linear schedule.
-
-    And the percent of it that is won by reading all asks, and by reading the first alone; None without a lead.
+    """The best buyer's lead over the tuned linear schedule, and the percent of it that is won by reading all asks, and
+    by reading the first alone; None without a lead.
     """
     *_, best, first, ladder, linear = (row.value for row in rows.values())
     if (room := best - linear) <= 0:

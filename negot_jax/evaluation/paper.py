@@ -109,11 +109,7 @@ class Table:
 
 
 def make(name: str, played: Sequence[Pairing]) -> Table:
-    """A table of `NAMES`, of what was played for it.
-
-    Raises:
-      ValueError: a regulated row breaks reward = deal rate x bargained ratio - rate of -1, or seeds do not match.
-    """
+    """A table of `NAMES`, of what was played. Raises ValueError as `require_identity`, or if seeds do not match."""
     if name == "matrix":
         return _matrix(played)
     lines, data = [], []

@@ -26,9 +26,8 @@ def draw(
 ) -> list[pathlib.Path]:
     """Draws a figure of `NAMES`, or the heat map of the matrix, and returns the files.
 
-    Args:
-      played: what each group of runs played against the seller that it trained against; for the matrix, against all.
-      curves: by group, the columns of each run's metrics.csv.
+    played: what each group of runs played against the seller that it trained against; for the matrix, against all.
+    curves: by group, the columns of each run's metrics.csv.
     """
     if name == "matrix":
         return _save(_heat_map(played), output / name)

@@ -28,9 +28,8 @@ class Phase:
 def find(opening_T: np.ndarray, deal_rate_T: np.ndarray, share_T: np.ndarray) -> list[Phase]:
     """The phases of a run, in order; [] where the opening price never falls.
 
-    Args:
-      opening_T: first offer / budget. deal_rate_T: of episodes. share_T: bargained ratio in deals. By iteration, nan
-        where there is no value.
+    opening_T: first offer / budget. deal_rate_T: of episodes. share_T: bargained ratio in deals. By iteration, nan
+    where there is no value.
     """
     (opening, falls), (deals, dips), (share, drops) = map(_smoothed, (opening_T, deal_rate_T, share_T))
     if not (fall := opening[0] - _least(opening)) > falls:

@@ -19,11 +19,9 @@ _ONCE = {"run": "run_id", "seed": "seed"}  # What no two runs may share.
 def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> str:
     """Writes the pooled report (evaluation.json, table.md, rewards.png) to `output`; returns its tables as text.
 
-    Args:
-      reports: folders of reports, each of another run. command: makes the pooled report again.
+    reports: folders of reports, each of another run. command: makes the pooled report again.
 
-    Raises:
-      ValueError: a report is missing or damaged, two are of one run or seed, or the runs differ in more than the seed.
+    Raises ValueError if a report is missing or damaged, two are of one run or seed, or they differ in more.
     """
     totals, settings = zip(*map(_read, reports), strict=True)
     seen: dict[Any, epath.Path] = {}

@@ -38,10 +38,8 @@ def episodes(
 ) -> list[Episode]:
     """The episodes of these final states [B], on the host; the scenarios' keys are their data.
 
-    Args:
-      messages, failures: of each episode; why it has no result, "" if it has one.
-      catalog: the products that `tables` was built from.
-      common: the fields of all these episodes alike: who played, by which rules, in which run.
+    messages, failures: of each episode; why it has no result, "" if it has one. catalog: the products that `tables` was
+    built from. common: the fields of all these episodes alike: who played, by which rules, in which run.
     """
     scenario, seen, found = state.scenario, collections.Counter(), []
     scripted, role = tables.seller is None, SELLER if common.get("selling") else BUYER

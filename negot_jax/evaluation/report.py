@@ -38,8 +38,7 @@ def write(
       held_out: rows that they show as points, by the number of iterations after which they were saved.
       transcribed: how many of the trained buyer's episodes transcripts.md shows.
 
-    Returns:
-      The tables as text for a terminal.
+    Returns the tables as text for a terminal.
     """
     directory = pathlib.Path(directory)
     _write_episodes(directory, episodes, [own for own in episodes if own.row.kind in _ON_THE_PAGE])
@@ -66,13 +65,9 @@ def write_match(
     counts: Mapping[str, Mapping[str, float]],
 ) -> str:
     """Writes episodes.jsonl and episodes.html; evaluation.json and table.md, if any episode is complete; and
-    servers.json, if a server played.
+    servers.json, if a server played. counts: what happened with each served player, by side.
 
-    Args:
-      counts: what happened with each served player, by side.
-
-    Returns:
-      The tables as text for a terminal; how many episodes are complete, and why the others are not; and the counts.
+    Returns the tables as text for a terminal, how many episodes are complete, why the others are not, and the counts.
     """
     _write_episodes(folder, episodes, episodes)
     if counts:

@@ -87,11 +87,9 @@ def summarize(
         the runs' sums and weights: with equal episodes a product, the mean over runs of their per-product means. Its
         interval covers both another draw of products and another draw of runs; with a single run, of products alone.
         Parameters in which the runs' rows differ are left out of the pooled row.
-      reference: the row that the others are compared with.
       resamples, seed: of the bootstrap.
 
-    Raises:
-      ValueError: the reference is no row, or the runs differ in rows or in their number of products.
+    Raises ValueError if the reference is no row, or the runs differ in rows or in their number of products.
     """
     if reference not in runs[0]:
         raise ValueError(f"reference {reference.label!r} is none of the rows {[row.label for row in runs[0]]}")

@@ -105,8 +105,7 @@ def assemble(
       vocab_size: pads a tokenizer of ours to so many tokens, the added ones without bytes: a model of a published
         size can then be built, though not trained, without its checkpoint.
 
-    Raises:
-      ValueError: fields of the configuration that do not fit one another, the catalog or a checkpoint.
+    Raises ValueError for fields of the configuration that do not fit one another, the catalog or a checkpoint.
     """
     require_backend()
     check(config)
@@ -153,12 +152,10 @@ def assemble(
 def check(config: Config, devices: int = 0) -> None:
     """The checks that need no device, no data and no checkpoint from elsewhere: `assemble` makes the others.
 
-    Args:
-      devices: how many the mesh will be laid over; 0 where that is not known. A checkpoint that is not on this machine
-        is taken to have the sizes of its preset, where one is named.
+    devices: how many the mesh will be laid over; 0 where that is not known. A checkpoint that is not on this machine is
+    taken to have the sizes of its preset, where one is named.
 
-    Raises:
-      ValueError: fields of the configuration that do not fit one another.
+    Raises ValueError for fields of the configuration that do not fit one another.
     """
     choice = config.model
     if choice.checkpoint and not os.path.isdir(os.path.expanduser(choice.checkpoint)):
@@ -194,8 +191,7 @@ def require_backend() -> None:
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with `~` expanded and local paths absolute, so that it means the same in another folder.
 
-    Raises:
-      ValueError: a path is empty.
+    Raises ValueError if a path is empty.
     """
     absolute, fields = {}, flat(config)
     for name, path in ((name, fields[name]) for name in PATHS if fields[name] is not None):
@@ -209,8 +205,7 @@ def with_absolute_paths(config: Config) -> Config:
 def with_local_checkpoints(config: Config) -> Config:
     """The configuration, with copies on this machine in place of checkpoints in a bucket.
 
-    Raises:
-      ValueError: there is nothing in the bucket.
+    Raises ValueError if there is nothing in the bucket.
     """
     copies = {}
     for name, path in checkpoints(config).items():

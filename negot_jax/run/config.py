@@ -74,14 +74,10 @@ EVALUATED = ("catalog", "game", "language", "buyer", "seller", "mesh", "evaluati
 
 
 def load(config: Any) -> Config:
-    """A configuration from any of its forms.
+    """A configuration from a `Config`, a `ConfigDict`, a mapping (nested, or flat with dotted names), or the path of a
+    Python file with `get_config()`, to which `path:argument` passes an argument.
 
-    Args:
-      config: a `Config`, a `ConfigDict`, a mapping (nested, or flat with dotted names), or the path of a Python file
-        with `get_config()`, to which `path:argument` passes an argument.
-
-    Raises:
-      ValueError, TypeError: a field is unknown or has a wrong value, or the file cannot be run.
+    Raises ValueError or TypeError if a field is unknown or has a wrong value, or the file cannot be run.
     """
     if isinstance(config, Config):
         return config

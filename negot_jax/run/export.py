@@ -28,8 +28,7 @@ def require_learned(run: "Run", role: str | None) -> int:
 def require_output(run: "Run", output: str) -> pathlib.Path:
     """The folder to export to.
 
-    Raises:
-      ValueError: it is in a bucket or not empty, or the run's model did not begin as a published checkpoint.
+    Raises ValueError if it is in a bucket or not empty, or the model did not begin as a published checkpoint.
     """
     if storage.is_remote(output):
         raise ValueError(
@@ -50,10 +49,7 @@ def export(run: "Run", folder: pathlib.Path, role: int) -> int:
     """Writes a side of the latest whole checkpoint to a folder; returns the iteration that it is of.
 
     Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
-    configuration and tokenizer files are copied.
-
-    Raises:
-      CheckpointError: there is no checkpoint, or none that is whole.
+    configuration and tokenizer files are copied. Raises CheckpointError if no checkpoint is whole.
     """
     parts = run.parts
     original, program = parts.config.model.checkpoint, parts.programs[role]

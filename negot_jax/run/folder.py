@@ -23,9 +23,7 @@ class FolderError(ValueError):
 def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
     """A run's folder from its name, local or gs://.
 
-    Raises:
-      ValueError: it is empty, in a bucket of another kind, cannot be written to, or what reaches a bucket is not
-        installed.
+    Raises ValueError as `local_folder`, or if it is in a bucket of another kind, or gcsfs is not installed.
     """
     value = os.fspath(value)
     if not storage.is_remote(value):
@@ -40,8 +38,7 @@ def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
 def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
     """A local folder from its name, `~` expanded. It need not exist yet.
 
-    Raises:
-      ValueError: the name is empty, or no folder can be made or written to there.
+    Raises ValueError if the name is empty, or no folder can be made or written to there.
     """
     if not os.fspath(value):
         raise ValueError(f"{name} is empty. Name a folder.")
@@ -50,10 +47,8 @@ def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
     except RuntimeError as error:
         raise ValueError(f"{name}={value}: there is no such user. Name another folder.") from error
     there = next(parent for parent in (path, *path.parents) if parent.exists())
-    reason = "it is not a folder" if not there.is_dir() else None
-    if reason is None and not os.access(there, os.W_OK | os.X_OK):
-        reason = "no permission"
-    if reason is not None:
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "no permission" if there.is_dir() else "it is not a folder"
         raise ValueError(f"{name}={value} cannot be written to: {reason} ({there}). Name another folder.")
     return path
 
@@ -62,11 +57,8 @@ def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
 def sole_use(path: epath.Path) -> Iterator[None]:
     """Makes the folder if it is missing, and keeps other processes from training in it.
 
-    A bucket has no locks, and no folders to make.
-
-    Raises:
-      FolderError: it cannot be made or written to, or another process is training in it.
-      CheckpointError: no checkpoint can be written below it.
+    A bucket has no locks, and no folders to make. Raises FolderError if the folder cannot be made or written to, or
+    another process is training in it; CheckpointError if no checkpoint can be written below it.
     """
     if storage.is_remote(path) or not distributed.is_first():
         yield
@@ -96,8 +88,8 @@ def sole_use(path: epath.Path) -> Iterator[None]:
 def has_trained(path: epath.Path) -> bool:
     """Whether a run has come as far as a finished warm start or a checkpoint."""
     saved = path / weights.CHECKPOINTS
-    checkpoints = [child for child in saved.iterdir() if child.name.isdigit()] if saved.exists() else []
-    return bool(checkpoints) or any((path / name).exists() for name in weights.WARM_STARTS)
+    checkpoints = saved.exists() and any(child.name.isdigit() for child in saved.iterdir())
+    return checkpoints or any((path / name).exists() for name in weights.WARM_STARTS)
 
 
 def discard(path: epath.Path) -> None:

@@ -31,12 +31,7 @@ _RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")  # JAX options
 
 
 def read(workdir: str | os.PathLike) -> dict[str, Any]:
-    """The manifest of a run.
-
-    Raises:
-      FileNotFoundError: there is none.
-      ValueError: it is damaged.
-    """
+    """The manifest of a run. Raises FileNotFoundError if there is none, ValueError if it is damaged."""
     path = epath.Path(workdir) / FILE
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -58,8 +53,7 @@ def record_start(
 ) -> None:
     """Writes the manifest, or adds this start to it. Called on one process only.
 
-    Args:
-      inputs: digests by name, see `run_id`. catalog: facts for the reader, such as the sizes of the split.
+    inputs: digests by name, see `run_id`. catalog: facts for the reader, such as the sizes of the split.
     """
     path = epath.Path(workdir) / FILE
     saved = read(workdir) if path.exists() else {"run_id": run_id(config, inputs), "starts": []}
@@ -77,9 +71,8 @@ def record_start(
 def run_id(config: Config, inputs: Mapping[str, str]) -> str:
     """A digest of everything that identifies a run; its checkpoints carry it.
 
-    Args:
-      inputs: digests of what lies outside the configuration, by field: the catalog's products, the tokenizer, the
-        checkpoints that the models come from; and the options of JAX that decide the random numbers.
+    inputs: digests of what lies outside the configuration, by field: the catalog's products, the tokenizer, the
+    checkpoints that the models come from; and the options of JAX that decide the random numbers.
     """
     return digest(json.dumps([identity(config), dict(inputs)], sort_keys=True).encode())
 
@@ -109,11 +102,7 @@ def changed_fields(saved: Mapping[str, Any], config: Config) -> list[str]:
 
 
 def require_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Raises ValueError where an input's content is not what the run was trained on, and names it.
-
-    Args:
-      inputs: the digests to check, any subset of the manifest's.
-    """
+    """Raises ValueError where an input's content is not what the run was trained on. inputs: any of the manifest's."""
     for name, found in inputs.items():
         if (expected := saved["inputs"].get(name)) != found:
             raise ValueError(

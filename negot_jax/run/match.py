@@ -41,11 +41,7 @@ class Name(NamedTuple):
 
 
 def parse_name(spec: str, role: int) -> Name:
-    """Reads a player's name.
-
-    Raises:
-      ValueError: it names no player of this side.
-    """
+    """Reads a player's name. Raises ValueError if it names no player of this side."""
     side, example = (("buyer", "linear, or best_response"), ("seller", "neutral"))[role]
     if match := re.fullmatch(r"(run|checkpoint|api):(.*)", spec):
         if not match[2]:
@@ -107,13 +103,9 @@ class Match:
         return reporting.arena(self.parts, self.parts.program.role).unsolvable()
 
     def play(self, served: Mapping[int, ServedPlayer]) -> Played:
-        """Plays it, on the arena's draws.
+        """Plays it, on the arena's draws. served: the players of the sides that are `api`, by role.
 
-        Args:
-          served: the players of the sides that are `api`, by role.
-
-        Raises:
-          CheckpointError: as `weights.restore`. StopMatch: a server refuses every request.
+        Raises CheckpointError as `weights.restore`, and StopMatch if a server refuses every request.
         """
         key = jax.random.key(0)
         key_scenarios, key_buyers, _ = jax.random.split(key, 3)
@@ -222,8 +214,7 @@ def prepare(
       count: play the first so many held-out products; None for all.
       workdir: the folder of the run on whose terms two other players meet.
 
-    Raises:
-      ValueError: the players do not fit each other, or a field does not fit.
+    Raises ValueError if the players do not fit each other, or a field does not fit.
     """
     names = (parse_name(buyer, BUYER), parse_name(seller, SELLER) if seller else Name("run"))
     if names[BUYER].kind == names[SELLER].kind == "run" and names[SELLER].value not in ("", names[BUYER].value):

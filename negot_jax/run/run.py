@@ -50,12 +50,8 @@ class Run:
     def train(self, profile: tuple[int, int] | None = None) -> None:
         """Trains to the end, from where the folder says that the run is: warm start, then reinforcement learning.
 
-        Args:
-          profile: the first and the last iteration to trace into `profile/`.
-
-        Raises:
-          FolderError: another process is training in the folder, or it cannot be written to.
-          CheckpointError, NotFiniteError, OSError: as `training.loop.train`.
+        profile: the first and the last iteration to trace into `profile/`. Raises FolderError if another process is
+        training in the folder, or it cannot be written to; otherwise as `training.loop.train`.
         """
         with folder.sole_use(self.workdir):
             self._record_start()
@@ -68,10 +64,7 @@ class Run:
         output: str | os.PathLike | None = None,
         every_checkpoint: bool = False,
     ) -> reporting.Report:
-        """Plays what was trained last, and others, on held-out products, and writes a report.
-
-        Arguments and errors as in `reporting.prepare`.
-        """
+        """Plays what was trained last, and others, on held-out products; writes a report. See `reporting.prepare`."""
         return self.prepare_evaluation(overrides, output, every_checkpoint).report()
 
     def prepare_evaluation(
@@ -88,13 +81,9 @@ class Run:
         return self.prepare_export(output, role)()
 
     def prepare_export(self, output: str | os.PathLike, role: str | None = None) -> Callable[[], int]:
-        """Checks an export without writing it.
+        """Checks an export, as `export.require_learned` and `.require_output` do, without writing it.
 
-        Args:
-          role: "buyer" or "seller", where both have learned; by default the buyer.
-
-        Raises:
-          ValueError: as `export.require_learned` and `.require_output`.
+        role: "buyer" or "seller", where both have learned; by default the buyer.
         """
         side, target = exporting.require_learned(self, role), exporting.require_output(self, os.fspath(output))
         self.parts  # noqa: B018, built now, for its errors.
@@ -103,8 +92,7 @@ class Run:
     def _record_start(self) -> None:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
 
-        Raises:
-          ValueError: the folder now holds another run, or is another one for each machine.
+        Raises ValueError if the folder now holds another run, or is another one for each machine.
         """
         parts, inputs = self.parts, self.parts.inputs()
         facts = {"train": len(parts.train), "test": len(parts.test), "train_mutual": int(parts.train.mutual.sum())}
@@ -130,13 +118,10 @@ class Run:
 def build(config: Any, workdir: str | os.PathLike) -> Run:
     """A run to be trained; one that its folder holds already will resume. Writes nothing.
 
-    Args:
-      config: a `Config`, a `ConfigDict`, a mapping, or the path of a Python file: see `config.load`.
-      workdir: the run's folder, local or gs://.
+    config: any form of `config.load`. workdir: the run's folder, local or gs://.
 
-    Raises:
-      ValueError, TypeError: fields that do not fit one another, the catalog, a checkpoint, or the run in the folder; or
-        a damaged file of the folder.
+    Raises ValueError or TypeError for fields that do not fit one another, the catalog, a checkpoint, or the run in the
+    folder; or a damaged file of the folder.
     """
     workdir = folder.workdir(workdir)
     config = assembly.with_absolute_paths(configs.load(config))
@@ -159,11 +144,9 @@ def check(config: Any, devices: int = 0) -> None:
 def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Run:
     """The run that a folder holds, to be evaluated, exported or resumed.
 
-    Args:
-      overrides: fields that may differ from the run's last start, by dotted name: the mesh, say, or where an input is.
+    overrides: fields that may differ from the run's last start, by dotted name: the mesh, say, or where an input is.
 
-    Raises:
-      ValueError: there is no run, or its manifest is damaged, or an override would make it another run.
+    Raises ValueError if there is no run, or its manifest is damaged, or an override would make it another run.
     """
     workdir = folder.workdir(workdir)
     if not (workdir / manifest.FILE).exists():
@@ -179,8 +162,7 @@ def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None)
 def _read_manifest(workdir: epath.Path, config: Config) -> dict[str, Any] | None:
     """The manifest of the run to resume; None where there is none, or none that has trained anything.
 
-    Raises:
-      ValueError: it is damaged, or of a run that learns from something else.
+    Raises ValueError if it is damaged, or of a run that learns from something else.
     """
     if not (workdir / manifest.FILE).exists():
         return None

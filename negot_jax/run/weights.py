@@ -32,11 +32,7 @@ def warm_start_folder(parts: Parts, role: int) -> str:
 
 
 def init_learner(parts: Parts, role: int | None = None) -> Weights:
-    """All weights that a learner begins with: a checkpoint's or random ones, and fresh adapters.
-
-    Args:
-      role: of the learner; None for the first one.
-    """
+    """All weights that a learner, by default the first, begins with: a checkpoint's or random ones; fresh adapters."""
     model, folder = parts.program.model, parts.config.model.checkpoint
     first = role is None or role == parts.program.role
     key = jax.random.fold_in(parts.key, 0 if first else 3)
@@ -111,8 +107,7 @@ class Saved:
 def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bool = False) -> Saved:
     """Reads the latest whole checkpoint, or every one. Changes nothing: the run may still be training.
 
-    Raises:
-      CheckpointError: there is no whole checkpoint, or it is of another model or run.
+    Raises CheckpointError if there is no whole checkpoint, or it is of another model or run.
     """
     whole = sharding.shard({role: init_learner(parts, role) for role in parts.programs})
 
@@ -155,11 +150,7 @@ def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights
 
 
 def _of_run(folder: str, role: int) -> Weights:
-    """All weights of the language model on a side of another run, learned or met; adapters merged.
-
-    Raises:
-      CheckpointError: as `restore`.
-    """
+    """All weights of the language model on a side of another run, learned or met, merged. Raises as `restore`."""
     saved = manifest.read(folder)
     config = override(Config(), saved["config"])
     path = os.path.join(folder, opponents.TOKENIZER)

@@ -136,11 +136,7 @@ class ServedPlayer:
     counts: Counter = dataclasses.field(default_factory=Counter)
 
     def speak(self, views: Sequence[View]) -> list[Reply]:
-        """A reply to each view, asked for at the same time.
-
-        Raises:
-          StopMatch: the server refuses every request alike.
-        """
+        """A reply to each view, asked for at once. Raises `StopMatch` if the server refuses every request alike."""
 
         async def ask_all():
             own, free = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency)
@@ -271,10 +267,9 @@ def conversation(view: View) -> list[dict[str, str]]:
 
 
 def parse(text: str, body: Mapping[str, Any]) -> Answer:
-    """The answer in a response's text. Tokens that the server does not count are taken to be four bytes each.
+    """The answer in a response's text. Raises `_Failed` if it is not a completion.
 
-    Raises:
-      _Failed: it is not a completion.
+    Tokens that the server does not count are taken to be four bytes each.
     """
     try:
         response = json.loads(text)

@@ -60,11 +60,7 @@ Seated = tuple[DeviceSeat | TextSeat, DeviceSeat | TextSeat]  # Buyer and seller
 
 
 def play(table: Table, seated: Seated, key: jax.Array, drawn: Scenario) -> list[Episode]:
-    """Plays all scenarios, product by product, to their ends.
-
-    Args:
-      key: for the draws of the players on the device, as the arena's `key_buyers`.
-    """
+    """Plays all scenarios, product by product, to their ends. key: the arena's `key_buyers`."""
     count, states, messages, failures = drawn.product.size, [], [], []
     keys = jax.random.split(key, count)
     order = np.asarray(drawn.product)
