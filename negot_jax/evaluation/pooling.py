@@ -56,27 +56,21 @@ def _compared(settings: Settings) -> dict[str, Any]:
 
 
 def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], Settings]:
-    """The totals of a report, made of its episodes, and what they were measured on."""
+    """The totals of a report, made of its episodes, each of which it must hold once, and what they were measured on."""
     if not (report / episodes.FILE).exists():
         raise ValueError(f"{report} holds no {episodes.FILE}. Evaluate the run first.")
     try:
         told = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
         settings = Settings(**told | {"runs": tuple(TrainedRun(**run) for run in told["runs"])})
+        if not settings.runs or not isinstance(settings.identity, Mapping):
+            raise ValueError("it names no run, or not what the run learned from")
         played = episodes.read(report / episodes.FILE)
-        _require_whole(played, settings)
+        whole, seen = settings.products * settings.episodes, {(own.row, own.product, own.episode) for own in played}
+        for row, count in Counter(row for row, _, _ in seen).items():
+            if count != whole:
+                raise ValueError(f"it holds {count} episodes of {row.label}, not {whole}")
+        if not played or len(seen) < len(played):
+            raise ValueError("it holds no episode, or one twice")
         return statistics.totals(played), settings
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{report} is damaged: {error}. Evaluate the run again.") from error
-
-
-def _require_whole(played: Sequence[episodes.Episode], settings: Settings) -> None:
-    """Raises ValueError unless every row holds every episode once."""
-    expected = settings.products * settings.episodes
-    seen = Counter((own.row, own.product, own.episode) for own in played)
-    for row, count in Counter(row for row, _, _ in seen).items():
-        if count != expected:
-            raise ValueError(f"it holds {count} episodes of {row.label}, not {expected}")
-    if not settings.runs or not isinstance(settings.identity, Mapping):
-        raise ValueError("it names no run, or not what the run learned from")
-    if not played or len(seen) < len(played):
-        raise ValueError("it holds no episode, or one twice")

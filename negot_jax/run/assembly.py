@@ -79,7 +79,7 @@ class Parts:
             "catalog": self.catalog_digest,
             "tokenizer": manifest.digest(self.dialect.tokenizer.model),
             **{name: opponents.digest(folder) for name, folder in checkpoints(self.config).items()},
-            **manifest.random_inputs(),
+            **{name.upper(): str(getattr(jax.config, name)) for name in manifest.RANDOM},
         }
 
 

@@ -9,9 +9,8 @@ import pathlib
 
 from etils import epath
 
-from negot_jax.run import manifest, opponents, weights
+from negot_jax.run import weights
 from negot_jax.training import checkpoint, distributed, storage
-from negot_jax.training.metrics import METRICS
 
 MARKER = "PREEMPTED"  # A file of the folder, from a preemption to the next start.
 
@@ -90,9 +89,3 @@ def has_trained(path: epath.Path) -> bool:
     saved = path / weights.CHECKPOINTS
     checkpoints = saved.exists() and any(child.name.isdigit() for child in saved.iterdir())
     return checkpoints or any((path / name).exists() for name in weights.WARM_STARTS)
-
-
-def discard(path: epath.Path) -> None:
-    """Removes what a run that has trained nothing has left."""
-    for name in (manifest.FILE, opponents.TOKENIZER, METRICS):
-        (path / name).unlink(missing_ok=True)

@@ -27,7 +27,7 @@ FILE = "manifest.json"  # In the workdir.
 _TYPES = {"run_id": str, "config": dict, "inputs": dict, "catalog": dict, "starts": list}
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")  # JAX options that decide every draw.
+RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")  # JAX options that decide every draw.
 
 
 def read(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -57,12 +57,21 @@ def record_start(
     """
     path = epath.Path(workdir) / FILE
     saved = read(workdir) if path.exists() else {"run_id": run_id(config, inputs), "starts": []}
+    first = jax.devices()[0]
+    start = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "git": _git_state(),
+        "devices": {"kind": first.device_kind, "count": jax.device_count(), "processes": jax.process_count()},
+        "config": free(config),
+    }
     manifest = {
         "run_id": saved["run_id"],
         "config": flat(config),
         "inputs": dict(inputs),
         "catalog": dict(catalog),
-        "starts": [*saved["starts"], _start() | {"config": free(config)}],
+        "starts": [*saved["starts"], start],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomically(path, json.dumps(manifest, indent=2) + "\n")
@@ -75,10 +84,6 @@ def run_id(config: Config, inputs: Mapping[str, str]) -> str:
     checkpoints that the models come from; and the options of JAX that decide the random numbers.
     """
     return digest(json.dumps([identity(config), dict(inputs)], sort_keys=True).encode())
-
-
-def random_inputs() -> dict[str, str]:
-    return {name.upper(): str(getattr(jax.config, name)) for name in _RANDOM}
 
 
 def digest(content: bytes) -> str:
@@ -115,19 +120,8 @@ def require_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs:
 _WAY_OUT = {
     "catalog": "Name the original data by --config.catalog.data_dir",
     "tokenizer": "Put the original tokenizer back (a deleted tokenizer.model is made again by the training command)",
-    **{name.upper(): f"Set {name.upper()} as it was" for name in _RANDOM},
+    **{name.upper(): f"Set {name.upper()} as it was" for name in RANDOM},
 }
-
-
-def _start() -> dict[str, Any]:
-    first = jax.devices()[0]
-    return {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
-        "git": _git_state(),
-        "devices": {"kind": first.device_kind, "count": jax.device_count(), "processes": jax.process_count()},
-    }
 
 
 def _git_state(root: pathlib.Path = _ROOT) -> dict[str, Any]:

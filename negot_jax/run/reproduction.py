@@ -52,10 +52,10 @@ class Group:
         """Whom its buyers were trained against."""
         return reporting.seller(self.config)
 
-    def speaks_with(self, other: "Group") -> bool:
-        """Whether a language model of one can read what one of the other says: tokens, and the unit of prices."""
-        tokenizers = {own.runs[0].saved["inputs"]["tokenizer"] for own in (self, other)}
-        return len(tokenizers) == 1 and self.config.catalog.prices == other.config.catalog.prices
+    @property
+    def spoken(self) -> tuple[str, str]:
+        """What another model must share to read what its models say: tokens, and the unit of prices."""
+        return self.runs[0].saved["inputs"]["tokenizer"], self.config.catalog.prices
 
 
 def groups(workdirs: Iterable[str]) -> list[Group]:
@@ -78,10 +78,8 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
             raise ValueError(f"--workdirs: {workdir} is the same run as {alike[-1].workdir}. Name each run once.")
         alike.append(own)
     every = list(found.values())
-    sizes = [_parameters(own[0]) for own in every]
-    names = _told_apart(
-        [reporting.seller(own[0].config) for own in every], [f", {size:,} parameters" for size in sizes]
-    )
+    names, sizes = [reporting.seller(own[0].config) for own in every], [_parameters(own[0]) for own in every]
+    names = _told_apart(names, [f", {size:,} parameters" for size in sizes])
     names = _told_apart(names, [f" ({own[0].workdir.name})" for own in every])  # The first folder's, if need be.
     return [Group(name, size, tuple(own)) for name, size, own in zip(names, sizes, every, strict=True)]
 
@@ -147,7 +145,7 @@ def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
 def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:
     """Whom a group meets for a table."""
     if table == "matrix":
-        met = [own.seller for own in every if own.config.seller.model == "scripted" or own.speaks_with(group)]
+        met = [own.seller for own in every if own.config.seller.model == "scripted" or own.spoken == group.spoken]
         return tuple(dict.fromkeys([*met, *PERSONAS, *UNSEEN]))
     return {"personas": PERSONAS, "unseen_sellers": UNSEEN}.get(table, (group.seller,))
 

@@ -99,7 +99,8 @@ class Run:
         distributed.wait("run prepared")
         if distributed.is_first():
             if self.replaces and not folder.has_trained(self.workdir):
-                folder.discard(self.workdir)
+                for name in (manifest.FILE, opponents.TOKENIZER, METRICS):
+                    (self.workdir / name).unlink(missing_ok=True)
             elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
                 manifest.require_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)

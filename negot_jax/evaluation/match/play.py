@@ -116,7 +116,11 @@ class _Game:
         if role in self.texts:
             views = [self._view(row, role, turn, int(before[2][row, 1 - role])) for row in going]
             replies = dict(zip(going, self.texts[role].speak(views), strict=True))
-            self._stop({row: reply.failure for row, reply in replies.items() if reply.read is None})
+            failed = {row: reply.failure for row, reply in replies.items() if reply.read is None}
+            self.failures |= failed
+            ended_B = np.isin(np.arange(self.board.state.end.size), list(failed))
+            state = self.board.state.replace(end=jnp.where(ended_B, INCOMPLETE, self.board.state.end))
+            self.board = self.board.replace(state=state)
             replies = {row: reply for row, reply in replies.items() if reply.read is not None}
             going = list(replies)
             seats[role] = Spoke(role, self._spoken(role, {row: reply.read for row, reply in replies.items()}))
@@ -152,13 +156,6 @@ class _Game:
                     withdrawn=text if replaced else "",
                 )
             )
-
-    def _stop(self, failures: Mapping[int, str]) -> None:
-        """Ends episodes without a result."""
-        self.failures |= failures
-        stopped_B = np.isin(np.arange(self.board.state.end.size), list(failures))
-        end = jnp.where(stopped_B, INCOMPLETE, self.board.state.end)
-        self.board = self.board.replace(state=self.board.state.replace(end=end))
 
     def _view(self, row: int, role: int, turn: int, standing: int) -> View:
         table, catalog, params = self.table, self.table.catalog, self.table.tables.params
