@@ -14,7 +14,7 @@ import jax
 from negot_jax.catalog.types import normalize, products
 from negot_jax.evaluation import recording, statistics, tables
 from negot_jax.evaluation import report as reports
-from negot_jax.evaluation.arena import Arena, Played
+from negot_jax.evaluation.arena import Arena
 from negot_jax.evaluation.episodes import TRAINED, Episode, Row, Rules, checkpoint_row
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.rl.configs import BuyerConfig, SellerConfig
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 REPORT = "report"  # In the workdir.
 
 # What the reports of pooled runs may differ in.
-_ANY = ("seed", "mesh", "training", "catalog.data_dir", "model.checkpoint", "buyer.checkpoint", "seller.checkpoint")
+_ANY = ("seed", "mesh", "training", *PATHS)
 
 # What the curves of training hold for.
 _TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "buyer", "seller")
-
-_SECOND_BEST = 27 / 32  # Of the gains from trade: see `catalog.synthetic.uniform`.
 
 _REFUSED = {
     "language.vocab_size": "the learner speaks the tokenizer that it was trained with, and another cannot be compared",
@@ -130,7 +128,12 @@ def _report(evaluation: Evaluation, role: int) -> str:
         return ""
     bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
     settings = _settings(evaluation, saved.latest, role, bounds)
-    episodes = _episodes(evaluation, played, role, {start: 0} | {row: n for n, row in held_out.items()})
+    inputs, episodes, iterations = parts.inputs(), [], {start: 0} | {row: n for n, row in held_out.items()}
+    for row, trajectory in played.trajectories.items():
+        own = common(run, config, inputs, role, row)
+        if row in iterations:
+            own["versions"] |= {("buyer", "seller")[role]: version(run, iterations[row])}
+        episodes += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
     note, planned = "", config.training.iterations
     if saved.latest < planned:
         note = f"\nThe run is not at its end: this is after {saved.latest} of {planned} iterations.\n"
@@ -155,7 +158,7 @@ def _beyond_equilibrium(episodes: list[Episode]) -> str:
     """A warning where two sides that have learned realize more of the gains than any equilibrium does."""
     realized = statistics.totals([own for own in episodes if own.row == TRAINED])[TRAINED]["efficiency"]
     share = realized[0].sum() / realized[1].sum()
-    if share <= _SECOND_BEST:
+    if share <= 27 / 32:  # Of the gains from trade: see `catalog.synthetic.uniform`.
         return ""
     return (
         f"\nWarning: the trained pair realizes {share:.3f} of the gains from trade, above 27/32, the most that an "
@@ -165,8 +168,7 @@ def _beyond_equilibrium(episodes: list[Episode]) -> str:
 
 def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:
     """The fields that all episodes of a side's row have alike, in a run's evaluation or training. inputs: digests."""
-    own = config.seller.model == "own"
-    version = inputs.get("seller.checkpoint", run.run_id) if own else inputs.get("model.checkpoint", run.run_id)
+    made = inputs.get("seller.checkpoint" if config.seller.model == "own" else "model.checkpoint", run.run_id)
     seats = {"buyer": row, "seller": seller(config)}
     if role == SELLER:
         seats = {"buyer": Row("scripted", buyer(config)), "seller": row.label, "selling": row}
@@ -176,24 +178,13 @@ def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row
         **seats,
         "persona": config.game.persona.name,
         "rules": Rules(config.game.turns, config.game.regulation, config.game.reward, config.catalog.prices),
-        "versions": {} if config.seller.model == "scripted" else {"seller": version},
+        "versions": {} if config.seller.model == "scripted" else {"seller": made},
     }
 
 
 def version(run: "Run", iterations: int) -> str:
     """Names what a run has trained after so many iterations."""
     return f"{run.run_id} after {iterations} iterations"
-
-
-def _episodes(evaluation: Evaluation, played: Played, role: int, iterations: Mapping[Row, int]) -> list[Episode]:
-    """iterations: that the language models' rows had been trained for."""
-    run, parts, inputs, made = evaluation.run, evaluation.parts, evaluation.parts.inputs(), []
-    for row, trajectory in played.trajectories.items():
-        own = common(run, parts.config, inputs, role, row)
-        if row in iterations:
-            own["versions"] |= {("buyer", "seller")[role]: version(run, iterations[row])}
-        made += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
-    return made
 
 
 def arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
