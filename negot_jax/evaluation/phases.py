@@ -9,7 +9,7 @@ A phase begins where a smoothed curve has made half of its move. It counts only 
 smoothed curve, and only after the phase before it. Where none is found, none is named.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ LEAST = 0.03  # The smallest move of a ratio or rate that counts, however little
 _ERRORS = 4.0  # Standard errors of the smoothed curve that a move must exceed.
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """name: as above. start: the first iteration, an index of the curves."""
 
     name: str

@@ -82,21 +82,13 @@ def price(cents: np.ndarray) -> int | None:
 
 
 def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int) -> list[Message]:
-    state = trajectory.state
+    state, found = trajectory.state, []
     kinds_Kx2, prices_Kx2, acts_Kx2 = state.kinds[row], state.prices[row], state.acts[row]
-    return [
-        Message(
-            role=role,
-            turn=turn,
-            kind=Kind(int(kinds_Kx2[turn, role])),
-            price=price(prices_Kx2[turn, role]),
-            acts=int(acts_Kx2[turn, role]),
-            **_said(trajectory, tables, tokenizer, row, turn, role),
-        )
-        for turn in range(len(kinds_Kx2))
-        for role in (BUYER, SELLER)
-        if kinds_Kx2[turn, role] != NONE
-    ]
+    for turn, role in zip(*np.nonzero(kinds_Kx2 != NONE), strict=True):
+        action = {"kind": Kind(int(kinds_Kx2[turn, role])), "price": price(prices_Kx2[turn, role])}
+        said = _said(trajectory, tables, tokenizer, row, int(turn), int(role))
+        found.append(Message(int(role), int(turn), **action, acts=int(acts_Kx2[turn, role]), **said))
+    return found
 
 
 def _said(

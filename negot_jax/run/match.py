@@ -30,7 +30,6 @@ from negot_jax.run.run import open as open_run
 
 TEXT_TOKENS = 512  # The cap of a message in text, unless the configuration says otherwise.
 _TEXT = ("api", "person")  # Kinds of players that answer in text.
-_FORMS = "run:DIR, checkpoint:FOLDER, api:MODEL, person, or a scripted {role} such as {example}"
 
 
 class Name(NamedTuple):
@@ -43,16 +42,17 @@ class Name(NamedTuple):
 def parse_name(spec: str, role: int) -> Name:
     """Reads a player's name. Raises ValueError if it names no player of this side."""
     side, example = (("buyer", "linear, or best_response"), ("seller", "neutral"))[role]
+    forms = f"run:DIR, checkpoint:FOLDER, api:MODEL, person, or a scripted {side} such as {example}"
     if match := re.fullmatch(r"(run|checkpoint|api):(.*)", spec):
         if not match[2]:
-            raise ValueError(f"--{side}={spec} names none. Write {_FORMS.format(role=side, example=example)}.")
+            raise ValueError(f"--{side}={spec} names none. Write {forms}.")
         return Name(*match.groups())
     if spec == "person" or (spec == "best_response" and role == BUYER):
         return Name(spec)
     try:
         (buyers if role == BUYER else sellers).make(spec)
     except ValueError as error:
-        raise ValueError(f"--{side}={spec}: {error}. Or write {_FORMS.format(role=side, example=example)}.") from error
+        raise ValueError(f"--{side}={spec}: {error}. Or write {forms}.") from error
     return Name("scripted", spec)
 
 

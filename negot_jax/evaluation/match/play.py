@@ -87,7 +87,7 @@ class _Game:
         self.seats = (buyer.replace(keys=keys) if isinstance(buyer, ScriptedBuyer) else buyer, seller)
         self.board = _begin(self.seats, table.tables, drawn)
         count = len(numbers)
-        self.lines: list[list[list[Line]]] = [[[] for _ in range(count)] for _ in range(2)]
+        self.lines: list[list[list[Line]]] = [[[] for _ in range(count)] for _ in seated]
         self.messages: list[list[Message]] = [[] for _ in range(count)]
         self.failures = dict.fromkeys(range(count), "")
 
@@ -143,19 +143,9 @@ class _Game:
             shown = words if replaced else text
             self.lines[role][row].append(Line(True, shown))
             self.lines[1 - role][row].append(Line(False, plain.heard(shown)))
-            self.messages[row].append(
-                Message(
-                    role=role,
-                    turn=turn,
-                    kind=Kind(int(kinds[row])),
-                    price=recording.price(prices[row]),
-                    text=shown,
-                    tokens=used,
-                    acts=int(acts[row]),
-                    replaced=replaced,
-                    withdrawn=text if replaced else "",
-                )
-            )
+            action = {"kind": Kind(int(kinds[row])), "price": recording.price(prices[row]), "acts": int(acts[row])}
+            said = {"text": shown, "tokens": used, "replaced": replaced, "withdrawn": text if replaced else ""}
+            self.messages[row].append(Message(role, turn, **action, **said))
 
     def _view(self, row: int, role: int, turn: int, standing: int) -> View:
         table, catalog, params = self.table, self.table.catalog, self.table.tables.params
