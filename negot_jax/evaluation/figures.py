@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 import textwrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,8 +59,7 @@ def learning_curves(
                 axis.axhline(values[metric], color=color, linestyle=style, linewidth=1.6, label=name)
         if metric == "deal_rate":
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-        axis.set_ylabel(label)
-        tidy(axis)
+        tidy(axis, ylabel=label)
     for axis in panels[1]:
         axis.set_xlabel("iterations trained")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -84,10 +84,8 @@ def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: 
         turns = range(1, len(points) + 1)
         axis.errorbar(turns, heights, errors, label=name, color=color, marker=marker, capsize=3)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel("turns")
-    axis.set_ylabel(label)
     axis.legend(frameon=False)
-    tidy(axis)
+    tidy(axis, xlabel="turns", ylabel=label)
     figure.savefig(path)
 
 
@@ -105,19 +103,19 @@ def legend(figure: Figure, panels: np.ndarray, place: str = "outside lower cente
 
 def intervals(axis: Axes, rewards: Mapping[str, Interval], own: str) -> None:
     """Draws each name's mean reward with its 95 % interval, the best on top, `own` marked."""
-    for y, (name, reward) in enumerate(sorted(rewards.items(), key=lambda item: item[1].value)):
+    names = sorted(rewards, key=lambda name: rewards[name].value)
+    for y, (name, reward) in enumerate((name, rewards[name]) for name in names):
         color = VERMILION if name == own else BLUE
         axis.plot([reward.low, reward.high], [y, y], color=color, linewidth=2.5)
         axis.plot(reward.value, y, "D" if name == own else "o", color=color, markersize=7)
         axis.text(1.02, y, f"{reward.value:.3f}", transform=axis.get_yaxis_transform(), va="center")
     axis.axvline(rewards[own].value, color=VERMILION, linewidth=0.8, linestyle="--")
-    names = sorted(rewards, key=lambda name: rewards[name].value)
     axis.set_yticks(range(len(names)), [textwrap.fill(name, _WIDTH, max_lines=3, placeholder=" …") for name in names])
-    axis.set_ylim(-0.6, len(rewards) - 0.4)
-    axis.set_xlabel(f"mean {_REWARD} (95 % interval)")
-    tidy(axis)
+    tidy(axis, ylim=(-0.6, len(rewards) - 0.4), xlabel=f"mean {_REWARD} (95 % interval)")
 
 
-def tidy(axis: Axes) -> None:
+def tidy(axis: Axes, **properties: Any) -> None:
+    """Sets the properties of a finished panel, such as its `ylabel`."""
+    axis.set(**properties)
     axis.grid(color=GRAY, alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)

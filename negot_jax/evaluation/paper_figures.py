@@ -89,8 +89,7 @@ def _phases(runs: Sequence[Curves], own: Pairing) -> Figure:
         axis.plot(iterations, each_RxT.mean(axis=0), color=BLUE, linewidth=2, label="running mean")
         if "%" in label:
             axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-        axis.set_ylabel(label)
-        tidy(axis)
+        tidy(axis, ylabel=label)
     found = phases.find(*means[:3])
     for axis in grid.flat:
         for number, phase in enumerate(found):
@@ -111,10 +110,9 @@ def _arguments(axis: Axes, iterations: np.ndarray, by_kind: Mapping[str, np.ndar
     for place, kind in enumerate(sorted(means, key=lambda kind: -means[kind][-1])):
         style = ("-", "--")[place // len(_COLORS)]
         lines += axis.plot(iterations, means[kind], style, color=_COLORS[place % len(_COLORS)], label=kind)
-    axis.set_ylabel("messages by argument, per episode")
     axis.set_ylim(top=1.5 * axis.get_ylim()[1])  # Room for the names.
     axis.legend(handles=lines, frameon=False, fontsize=8, ncols=2)
-    tidy(axis)
+    tidy(axis, ylabel="messages by argument, per episode")
 
 
 def _main_rows(own: Pairing) -> list[tuple[str, str]]:
@@ -142,9 +140,7 @@ def _reward_gap(own: Pairing) -> Figure:
     for axis, label in zip(grid.flat, ("mean reward", "gap to the best response, in reward"), strict=True):
         axis.axhline(0, color=GRAY, linewidth=0.8)
         axis.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
-        axis.set_xlabel("(budget − cost) / list price; left of 0: conflicting interest")
-        axis.set_ylabel(label)
-        tidy(axis)
+        tidy(axis, xlabel="(budget − cost) / list price; left of 0: conflicting interest", ylabel=label)
     if not best:
         grid[0, 1].text(0.5, 0.5, "no best response was solved for", transform=grid[0, 1].transAxes, ha="center")
     legend(figure, grid)
@@ -187,39 +183,33 @@ def trajectories(axis: Axes, episodes: Sequence[Episode]) -> None:
     """Draws both sides' offers by turn on an axis, over the list price: the median, and the middle half as a band."""
     turns = episodes[0].rules.turns
     for role, name, color in ((SELLER, "seller's asks", VERMILION), (BUYER, "buyer's offers", BLUE)):
-        by_turn: list[list[float]] = [[] for _ in range(turns)]
-        for episode in episodes:
-            for message in episode.messages:
-                if message.role == role and message.kind == Kind.OFFER:
-                    by_turn[message.turn].append(message.price / episode.price)
-        said = [turn for turn in range(turns) if by_turn[turn]]
-        low, middle, high = np.array([np.percentile(by_turn[turn], (25, 50, 75)) for turn in said]).reshape(-1, 3).T
-        places = [turn + 1 for turn in said]
+        by_turn: dict[int, list[float]] = {turn: [] for turn in range(1, turns + 1)}
+        for price, message in ((episode.price, message) for episode in episodes for message in episode.messages):
+            if message.role == role and message.kind == Kind.OFFER:
+                by_turn[message.turn + 1].append(message.price / price)
+        places = [turn for turn, offers in by_turn.items() if offers]
+        low, middle, high = np.array([np.percentile(by_turn[turn], (25, 50, 75)) for turn in places]).reshape(-1, 3).T
         axis.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, label=f"{name}, middle half")
         axis.plot(places, middle, color=color, marker="o", markersize=4, label=f"{name}, median")
     for name, style, attribute in (("mean budget", "--", "budget"), ("mean cost", ":", "cost")):
         level = np.mean([getattr(episode, attribute) / episode.price for episode in episodes])
         axis.axhline(level, color=GRAY, linestyle=style, linewidth=1, label=name)
-    axis.set_xticks(range(1, turns + 1))
-    axis.set_ylim(0, 1.1)
-    tidy(axis)
+    tidy(axis, xticks=range(1, turns + 1), ylim=(0, 1.1))
 
 
 def _going_on(axis: Axes, episodes: Sequence[Episode]) -> None:
     """How many episodes reach each turn, and how many have closed a deal by its end."""
-    turns = range(1, episodes[0].rules.turns + 1)
+    turns_T = np.arange(1, episodes[0].rules.turns + 1)
     last = np.array([episode.messages[-1].turn + 1 for episode in episodes])
     deal = np.array([episode.end == End.DEAL for episode in episodes])
     lines = {
-        "reach the turn": (GRAY, "s", [last >= turn for turn in turns]),
-        "have a deal by its end": (GREEN, "^", [deal & (last <= turn) for turn in turns]),
+        "reach the turn": (GRAY, "s", last >= turns_T[:, None]),
+        "have a deal by its end": (GREEN, "^", deal & (last <= turns_T[:, None])),
     }
-    for label, (color, marker, hold) in lines.items():
-        shares = [100 * own.mean() for own in hold]
-        axis.plot(turns, shares, color=color, marker=marker, markersize=4, label=label)
-    axis.set_xticks(list(turns))
-    axis.set_ylim(-3, 103)
-    tidy(axis)
+    for label, (color, marker, hold_TxN) in lines.items():
+        shares_T = 100 * hold_TxN.mean(axis=1)
+        axis.plot(turns_T, shares_T, color=color, marker=marker, markersize=4, label=label)
+    tidy(axis, xticks=turns_T, ylim=(-3, 103))
 
 
 def _frontier(own: Pairing) -> Figure:
@@ -242,13 +232,10 @@ def _frontier(own: Pairing) -> Figure:
         bars = {"xerr": _bar(rate, 100), "yerr": _bar(ratio, 1), "elinewidth": 0.8, "linestyle": ""}
         axis.errorbar(100 * rate.value, ratio.value, **bars, **style, label=row.label)
     if (floors := frontier(_of(own, _main_rows(own)[0]))) is not None:
-        label = "exact frontier: buys at the seller's floor"
-        axis.plot(100 * floors[0], floors[1], color="black", linewidth=1.5, label=label)
-    axis.set_xlim(0, 106)
-    axis.set_ylim(0, 1.05)
-    axis.set_xlabel("deal rate, % (thin lines: equal reward, if no episode fails)")
-    axis.set_ylabel("bargained ratio, share of the surplus in deals")
-    tidy(axis)
+        style = {"color": "black", "linewidth": 1.5, "label": "exact frontier: buys at the seller's floor"}
+        axis.plot(100 * floors[0], floors[1], **style)
+    tidy(axis, xlim=(0, 106), xlabel="deal rate, % (thin lines: equal reward, if no episode fails)")
+    axis.set(ylim=(0, 1.05), ylabel="bargained ratio, share of the surplus in deals")
     legend(figure, grid, columns=2)
     return figure
 
@@ -292,7 +279,6 @@ def _heat_map(played: Sequence[Pairing]) -> Figure:
     wrap = lambda name: name.replace("(", "\n(", 1).replace("), ", "),\n")
     axis.set_xticks(range(len(met)), [wrap(name) for name in met], fontsize=8, rotation=20, ha="right")
     axis.set_yticks(range(len(trained)), [wrap(name) for name in trained], fontsize=8)
-    axis.set_xlabel("meets")
-    axis.set_ylabel("trained against")
+    axis.set(xlabel="meets", ylabel="trained against")
     figure.colorbar(image, ax=axis, label="reward")
     return figure
