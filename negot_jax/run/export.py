@@ -1,6 +1,6 @@
 """A trained buyer or seller as a Hugging Face checkpoint, which `transformers` and serving engines load."""
 
-import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from negot_jax.run.run import Run
 
 
-def require_learned(run: "Run", role: str | None) -> int:
-    """The side to export, by default the one that has learned; of two, the buyer. Raises ValueError if it has not."""
+def prepare(run: "Run", output: str, role: str | None) -> Callable[[], int]:
+    """Checks the export of a side; returns what writes its latest whole checkpoint, and returns the iteration of that.
+
+    Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
+    configuration and tokenizer files are copied.
+
+    Raises ValueError if the side has not learned, its model did not begin as a published checkpoint, or the output is
+    in a bucket or not empty; what is returned raises CheckpointError if no checkpoint is whole.
+    """
     own = run.config.learner.role
     learned = ("buyer", "seller") if own == "both" else (own,)
     if role not in (None, *learned):
         told = " and the ".join(learned)
         raise ValueError(f"--role={role}: {run.workdir} has trained the {told} alone. Leave --role out.")
-    return BUYER if (role or learned[0]) == "buyer" else SELLER
-
-
-def require_output(run: "Run", output: str) -> pathlib.Path:
-    """The folder to export to.
-
-    Raises ValueError if it is in a bucket or not empty, or the model did not begin as a published checkpoint.
-    """
     if storage.is_remote(output):
         raise ValueError(
             f"--output={output} is in a bucket. Name a local folder, then `gcloud storage cp --recursive` copies it."
@@ -42,20 +41,15 @@ def require_output(run: "Run", output: str) -> pathlib.Path:
     folder = local_folder(output, "--output")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--output={output} is not an empty folder. Name a new folder.")
-    return folder
+    parts, side = run.parts, BUYER if (role or learned[0]) == "buyer" else SELLER
 
+    def export() -> int:
+        program, original = parts.programs[side], parts.config.model.checkpoint
+        with jax.set_mesh(parts.mesh):
+            saved = weights.restore(parts, run.workdir, run.run_id)
+            whole = weights.merged(program, saved.trained(side), saved.frozen)
+            stored = hf_config.read(original).dtype
+            hf_checkpoint.save(folder, program.model, jax.tree.map(lambda x: x.astype(stored), whole), original)
+        return saved.latest
 
-def export(run: "Run", folder: pathlib.Path, role: int) -> int:
-    """Writes a side of the latest whole checkpoint to a folder; returns the iteration that it is of.
-
-    Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
-    configuration and tokenizer files are copied. Raises CheckpointError if no checkpoint is whole.
-    """
-    parts = run.parts
-    original, program = parts.config.model.checkpoint, parts.programs[role]
-    with jax.set_mesh(parts.mesh):
-        saved = weights.restore(parts, run.workdir, run.run_id)
-        whole = weights.merged(program, saved.trained(role), saved.frozen)
-        stored = hf_config.read(original).dtype
-        hf_checkpoint.save(folder, program.model, jax.tree.map(lambda x: x.astype(stored), whole), original)
-    return saved.latest
+    return export

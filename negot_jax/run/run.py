@@ -10,9 +10,8 @@ import jax
 
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own
-from negot_jax.run import assembly, folder, manifest, opponents, reporting, training
+from negot_jax.run import assembly, export, folder, manifest, opponents, reporting, training
 from negot_jax.run import config as configs
-from negot_jax.run import export as exporting
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
 from negot_jax.training import distributed, storage
@@ -81,13 +80,11 @@ class Run:
         return self.prepare_export(output, role)()
 
     def prepare_export(self, output: str | os.PathLike, role: str | None = None) -> Callable[[], int]:
-        """Checks an export, as `export.require_learned` and `.require_output` do, without writing it.
+        """Checks an export without writing it: see `export.prepare`.
 
         role: "buyer" or "seller", where both have learned; by default the buyer.
         """
-        side, target = exporting.require_learned(self, role), exporting.require_output(self, os.fspath(output))
-        self.parts  # noqa: B018, built now, for its errors.
-        return functools.partial(exporting.export, self, target, side)
+        return export.prepare(self, os.fspath(output), role)
 
     def _record_start(self) -> None:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
