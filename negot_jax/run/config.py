@@ -7,6 +7,7 @@ import runpy
 import traceback
 from typing import Any, Literal
 
+from flax import traverse_util
 from ml_collections import config_dict
 
 from negot_jax import config as schema
@@ -122,15 +123,8 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 def flat(config: Config) -> dict[str, Any]:
     """Every field by its dotted name, as JSON reads it back (tuples are lists)."""
-
-    def walk(values: Mapping[str, Any], path: str):
-        for name, value in values.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{path}{name}.")
-            else:
-                yield path + name, list(value) if isinstance(value, tuple) else value
-
-    return dict(walk(dataclasses.asdict(config), ""))
+    fields = traverse_util.flatten_dict(dataclasses.asdict(config), sep=".")
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def within(name: str, fields: tuple[str, ...]) -> bool:

@@ -23,13 +23,6 @@ from negot_jax.rl.train_step import Frozen, Program
 _static = functools.partial(struct.field, pytree_node=False)
 
 
-class DeviceSeat(Protocol):
-    """A player on the device: a pytree of its weights or keys; the rest is static."""
-
-    def player(self, tables: Tables) -> Player:
-        """The player of its side."""
-
-
 @struct.dataclass
 class Trained:
     """The trained model of a run, on either side."""
@@ -40,7 +33,7 @@ class Trained:
     frozen: Frozen
     role: int = _static(default=BUYER)
 
-    def player(self, tables):
+    def player(self, tables: Tables) -> Player:
         learner = self.program.players(self.trained, self.frozen, tables, self.sampling)[self.program.role]
         return learner._replace(role=self.role, per_scenario=self.role == SELLER)
 
@@ -90,6 +83,10 @@ class Spoke:
 
     def player(self, tables):
         return ScriptedPlayer(self.role, lambda state: self.said)
+
+
+DeviceSeat = Trained | Opponent | ScriptedSeller | ScriptedBuyer | Spoke
+"""A player on the device: a pytree of its weights or keys, the rest static, whose `player` is that of its side."""
 
 
 class Read(NamedTuple):
