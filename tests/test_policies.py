@@ -156,7 +156,7 @@ def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_
         written,
         Settings(*facts, {}, ""),
         curves,
-        arena.play_on_training(played.buyers, jax.random.key(0)),
+        arena.play_on_training(played.scripts, jax.random.key(0)),
         {},
         transcribed=2,
     )

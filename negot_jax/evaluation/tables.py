@@ -53,12 +53,13 @@ class Settings:
         return "seller" if self.buyer else "buyer"
 
 
-def plain(interval: Interval) -> str:
-    return f"{interval.value:z.3f} [{_short(f'{interval.low:z.3f}')}, {_short(f'{interval.high:z.3f}')}]"
+def plain(interval: Interval, form: str = "z.3f") -> str:
+    low, high = (re.sub(r"^([+-]?)0\.", r"\1.", f"{bound:{form}}") for bound in (interval.low, interval.high))
+    return f"{interval.value:{form}} [{low}, {high}]"
 
 
 def signed(interval: Interval) -> str:
-    return f"{interval.value:+z.3f} [{_short(f'{interval.low:+z.3f}')}, {_short(f'{interval.high:+z.3f}')}]"
+    return plain(interval, "+z.3f")
 
 
 def percent(interval: Interval) -> str:
@@ -73,10 +74,6 @@ def hits(interval: Interval) -> str:
 
 def misses(interval: Interval) -> str:
     return f"{round((1 - interval.value) * interval.n):,}"
-
-
-def _short(number: str) -> str:
-    return re.sub(r"^([+-]?)0\.", r"\1.", number)
 
 
 DIFFERENCE, GAP, HEADROOM = "differences", "gaps", "headroom"  # In place of a metric: a field of the summary, by row.

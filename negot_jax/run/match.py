@@ -83,11 +83,7 @@ class Match:
 
     def only(self, number: int) -> "Match":
         """The match on one product alone, counted from 1. Raises ValueError if there is none of that number."""
-        total = len(self.parts.test)
-        if not 0 < number <= total:
-            raise ValueError(
-                f"--product={number}: there are {total} held-out products. Give a number from 1 to {total}."
-            )
+        _require_product("--product", number, len(self.parts.test))
         return dataclasses.replace(self, first=number - 1, products=1)
 
     def instead(self, role: int, spec: str) -> "Match":
@@ -232,13 +228,17 @@ def prepare(
         run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
     if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
         raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")
-    total = len(parts.test)
-    if count is not None and not 0 < count <= total:
-        raise ValueError(f"--products={count}: there are {total} held-out products. Give a number from 1 to {total}.")
-    match = Match(names, parts, run, count or total)
+    count = len(parts.test) if count is None else count
+    _require_product("--products", count, len(parts.test))
+    match = Match(names, parts, run, count)
     if names[BUYER].kind == "best_response" and (reason := match.unsolvable()):
         raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
     return match
+
+
+def _require_product(flag: str, number: int, total: int) -> None:
+    if not 0 < number <= total:
+        raise ValueError(f"{flag}={number}: there are {total} held-out products. Give a number from 1 to {total}.")
 
 
 def _fields(buyer: Name, seller: Name) -> dict[str, Any]:

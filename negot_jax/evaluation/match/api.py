@@ -7,7 +7,7 @@ file, no message and no error.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime
 import email.utils
@@ -168,11 +168,8 @@ class ServedPlayer:
                 return Reply(read, tokens)
             self.counts["asked again"] += 1
             why = _WRONG.get(read.kind, "Its Action line holds no action that is yours, complete and in that form")
-            dialogue = [
-                *dialogue,
-                {"role": "assistant", "content": answer.text or "(nothing)"},
-                {"role": "user", "content": _REPROMPT.format(why=why)},
-            ]
+            told = {"assistant": answer.text or "(nothing)", "user": _REPROMPT.format(why=why)}
+            dialogue = [*dialogue, *({"role": role, "content": content} for role, content in told.items())]
 
     async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, dialogue: list, where: tuple) -> Answer:
         """The kept answer to a request, or the server's."""
@@ -184,20 +181,20 @@ class ServedPlayer:
             self.counts["kept answers"] += 1
         else:
             async with free:
-                answer = await self._patiently(functools.partial(self._request, client, body))
+                answer = await self._patiently(client, body)
             with cache.replacing(path) as part:
                 part.write_text(json.dumps({**asked, "answer": dataclasses.asdict(answer)}, indent=1), encoding="utf-8")
         self.budget.charge(*answer.tokens)
         return answer
 
-    async def _patiently(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _patiently(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
         """An answer, after as many tries as it takes and the endpoint allows."""
         for tried in range(self.endpoint.retries + 1):
             if spent := self.budget.spent():
                 raise _Failed("budget", spent, again=False)
             self.counts["requests"] += 1
             try:
-                return await request()
+                return await self._request(client, body)
             except _Failed as failure:
                 self.counts[f"answered by {failure.kind}"] += 1
                 if not failure.again or tried == self.endpoint.retries:
