@@ -14,9 +14,9 @@ from negot_jax.evaluation import phases
 from negot_jax.evaluation.statistics import Interval, Summary
 
 # Okabe and Ito's palette, told apart by color-blind readers; line styles tell the levels apart once more.
-BLUE, VERMILION = "#0072B2", "#D55E00"
-_LEVELS = (("#009E73", "--"), ("#CC79A7", ":"), ("#E69F00", "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
+BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GRAY = "#666666"
+_LEVELS = ((GREEN, "--"), (PINK, ":"), (ORANGE, "-."), ("#000000", (0, (5, 1, 1, 1, 1, 1))))
 _WIDTH = 52  # Characters of a row's name, which may be a long spec.
 _REWARD = "reward, surplus over |budget − cost|"
 
@@ -77,7 +77,7 @@ def reward_intervals(summary: Summary, path: str | os.PathLike) -> None:
 
 def values_by_turns(values: Mapping[str, Sequence[tuple[float, float]]], label: str, path: str | os.PathLike) -> None:
     """Draws (value, half-width of its interval) for 1, 2, ... turns as one line per name, at most six, as PNG."""
-    colors = (BLUE, VERMILION, "#009E73", "#56B4E9", "#CC79A7", "#E69F00")
+    colors = (BLUE, VERMILION, GREEN, SKY, PINK, ORANGE)
     figure, ((axis,),) = sheet(1, 1, (7, 4.6))
     for (name, points), color, marker in zip(values.items(), colors, "osDP^v", strict=False):
         heights, errors = zip(*points, strict=True)

@@ -10,12 +10,11 @@ import numpy as np
 
 from negot_jax.evaluation import phases, statistics
 from negot_jax.evaluation.episodes import Episode
-from negot_jax.evaluation.figures import BLUE, GRAY, VERMILION, legend, sheet, tidy
+from negot_jax.evaluation.figures import BLUE, GRAY, GREEN, ORANGE, PINK, SKY, VERMILION, legend, sheet, tidy
 from negot_jax.evaluation.paper import Pairing
 from negot_jax.game.types import BUYER, SELLER, Argument, End, Kind
 
 NAMES = ("phases", "reward_gap", "prices", "frontier")
-GREEN, PINK, ORANGE, SKY = "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)
 
 Curves = Mapping[str, np.ndarray]

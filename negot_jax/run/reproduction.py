@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -19,11 +19,9 @@ from negot_jax.run import reporting, weights
 from negot_jax.run import run as runs
 from negot_jax.run.config import Config, identity
 from negot_jax.run.reporting import Evaluation
+from negot_jax.run.run import Run
 from negot_jax.training import checkpoint
 from negot_jax.training.metrics import METRICS, read_csv
-
-if TYPE_CHECKING:
-    from negot_jax.run.run import Run
 
 PERSONAS = ("begging", "insulting", "unyielding")
 # Scripted sellers that nobody is trained against here; the last is the configured one's kind, with a higher floor and
@@ -41,7 +39,7 @@ class Group:
 
     name: str
     parameters: int
-    runs: tuple["Run", ...]
+    runs: tuple[Run, ...]
 
     @property
     def config(self) -> Config:
@@ -89,7 +87,7 @@ def _told_apart(names: Sequence[str], more: Sequence[str]) -> list[str]:
     return [f"{name}{own}" if names.count(name) > 1 else name for name, own in zip(names, more, strict=True)]
 
 
-def _parameters(run: "Run") -> int:
+def _parameters(run: Run) -> int:
     init = functools.partial(transformer.init, config=run.parts.program.model)
     return transformer.parameter_count(jax.eval_shape(init, jax.random.key(0)))
 
