@@ -13,14 +13,18 @@ from negot_jax import progress
 from negot_jax.config import field
 from negot_jax.evaluation.episodes import BEST_RESPONSE, Row
 from negot_jax.game import bargaining, buyers, play, rewards, sellers, specs
+from negot_jax.game.buyers import Buyer
+from negot_jax.game.sellers import Seller
 from negot_jax.game.types import BUYER, SELLER, GameParams, Outcome, Products, Scenario
 from negot_jax.models import sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import players, rollout
+from negot_jax.rl.rollout import Trajectory
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen, Program
 from negot_jax.solvers import best_response, schedules, selling, utilities
+from negot_jax.solvers.best_response import Solution
 from negot_jax.solvers.problem import Problem
 
 
@@ -66,9 +70,9 @@ class Played(NamedTuple):
     scripts: the scripted rows' own.
     """
 
-    trajectories: dict[Row, rollout.Trajectory]
-    scripts: dict[Row, buyers.Buyer | sellers.Seller]
-    solution: best_response.Solution | None
+    trajectories: dict[Row, Trajectory]
+    scripts: dict[Row, Buyer | Seller]
+    solution: Solution | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,20 +131,18 @@ class Arena:
             return None
         return best_response.unsupported(self.train.script, self.prior, self.train.params.reward)
 
-    def solve(self, key: jax.Array) -> best_response.Solution:
+    def solve(self, key: jax.Array) -> Solution:
         """The best buyer against the scripted seller, in the configured reward."""
         rules = self.train.params
         utility = utilities.of_reward(rewards.REWARDS[rules.reward])
         return best_response.solve(key, Problem(self.train.script, self.prior, rules.turns, utility))
 
-    def solve_seller(self, key: jax.Array) -> sellers.Seller:
+    def solve_seller(self, key: jax.Array) -> Seller:
         """The best seller found against the scripted buyers; it rounds asks as the scripted seller does."""
         tick = getattr(self.train.script, "tick", 1)  # Not every seller rounds.
         return selling.best_seller(key, self.program.opponent, self.train.params, tick=tick)
 
-    def play_policies(
-        self, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
-    ) -> list[rollout.Trajectory]:
+    def play_policies(self, policies: Sequence[Buyer], drawn: Scenario, key: jax.Array) -> list[Trajectory]:
         """Scripted buyers on all scenarios against the seller, each as in `Played`.
 
         A scripted seller plays without text. A language model meets all the buyers in one program, since compiling
@@ -148,19 +150,17 @@ class Arena:
         """
         if self.program.scripted:
             states, _ = play.play_each(key, tuple(policies), self.test.script, drawn, self.test.params)
-            trajectory = jax.device_get(rollout.readable(rollout.Trajectory(None, None, states)))
+            trajectory = jax.device_get(rollout.readable(Trajectory(None, None, states)))
             return [jax.tree.map(lambda x, i=i: x[i], trajectory) for i in range(len(policies))]
         trajectory = self._against_model(self.test, policies, drawn, key)
         return [jax.tree.map(lambda x, i=i: x[:, i], trajectory) for i in range(len(policies))]
 
-    def play_sellers(
-        self, policies: Sequence[sellers.Seller], drawn: Scenario, key: jax.Array
-    ) -> list[rollout.Trajectory]:
+    def play_sellers(self, policies: Sequence[Seller], drawn: Scenario, key: jax.Array) -> list[Trajectory]:
         """Scripted sellers on all scenarios against the buyer, each as in `Played`."""
         of = lambda policy: functools.partial(_play_seller, self.program, self.frozen, self.test.replace(script=policy))
         return [_in_batches(of(policy), drawn, self.config.batch, key) for policy in policies]
 
-    def play_on_training(self, policies: Mapping[Row, buyers.Buyer], key: jax.Array) -> dict[Row, Outcome]:
+    def play_on_training(self, policies: Mapping[Row, Buyer], key: jax.Array) -> dict[Row, Outcome]:
         """Outcomes [products] of scripted buyers on the training products; {} where a language model plays or the rows
         are sellers.
         """
@@ -170,7 +170,7 @@ class Arena:
         outcomes = play.play_each(key, tuple(policies.values()), self.train.script, drawn, rules)[1]
         return {row: jax.tree.map(lambda x, i=i: x[i], outcomes) for i, row in enumerate(policies)}
 
-    def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> rollout.Trajectory:
+    def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> Trajectory:
         """A language model on all scenarios, as in `Played`."""
         fixed = (self.program, self.config.sampling, weights, self.frozen, self.test)
         return _in_batches(functools.partial(_play, *fixed), drawn, self.config.batch, key)
@@ -190,9 +190,7 @@ class Arena:
         earned = jax.vmap(jax.vmap(rewards.outcome, (0, None)), (0, None))(states, self.train.params).reward
         return grid[int(jnp.argmax(earned.mean(axis=0)))]
 
-    def _against_model(
-        self, tables: Tables, policies: Sequence[buyers.Buyer], drawn: Scenario, key: jax.Array
-    ) -> rollout.Trajectory:
+    def _against_model(self, tables: Tables, policies: Sequence[Buyer], drawn: Scenario, key: jax.Array) -> Trajectory:
         """Scripted buyers against a seller that is a language model: [scenarios, policies], on the host."""
         of = functools.partial(_play_policies, tuple(policies), self.program, self.frozen, tables)
         return _in_batches(of, drawn, max(self.config.batch // len(policies), 1), key)
@@ -216,10 +214,8 @@ def joined(parts: Sequence[Any], count: int) -> Any:
     return jax.tree.map(lambda *own: np.concatenate(own)[:count], *parts)
 
 
-def _in_batches(
-    play: Callable[[jax.Array, Scenario], rollout.Trajectory], drawn: Scenario, size: int, key: jax.Array
-) -> rollout.Trajectory:
-    """All scenarios, on the host."""
+def _in_batches(play: Callable[..., Trajectory], drawn: Scenario, size: int, key: jax.Array) -> Trajectory:
+    """All scenarios by `play(key, scenarios)`, on the host."""
     return joined([jax.device_get(play(*part)) for part in batches(drawn, size, key)], drawn.product.size)
 
 
@@ -242,7 +238,7 @@ def _play_policies(policies, program, frozen, tables, key, drawn):
     return jax.tree.map(lambda x: x.reshape(-1, len(policies), *x.shape[1:]), read)
 
 
-def _read(key, tables, drawn, group, seated) -> rollout.Trajectory:
+def _read(key, tables, drawn, group, seated) -> Trajectory:
     """For the host to read."""
     trajectory = rollout.rollout(key, tables, sharding.shard_rows(drawn), group, *seated)
     return sharding.replicate(rollout.readable(trajectory))

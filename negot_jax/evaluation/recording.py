@@ -91,11 +91,9 @@ def _messages(trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row:
     return found
 
 
-def _said(
-    trajectory: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int, turn: int, role: int
-) -> dict[str, Any]:
+def _said(played: Trajectory, tables: Tables, tokenizer: Tokenizer, row: int, turn: int, role: int) -> dict[str, Any]:
     """The fields about a message's words: its own tokens or, without them, what the other side read."""
-    own, other = trajectory.dialogue(role), trajectory.dialogue(1 - role)
+    own, other = played.dialogue(role), played.dialogue(1 - role)
     told: dict[str, Any] = {}
     if own is not None:
         said_W, sampled_W = own.said_BxKxW[row, turn], own.sampled_BxKxW[row, turn]

@@ -48,9 +48,7 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
-def record_start(
-    workdir: str | os.PathLike, config: Config, inputs: Mapping[str, str], catalog: Mapping[str, Any]
-) -> None:
+def record_start(workdir: os.PathLike, config: Config, inputs: Mapping[str, str], catalog: Mapping[str, Any]) -> None:
     """Writes the manifest, or adds this start to it. Called on one process only.
 
     inputs: digests by name, see `run_id`. catalog: facts for the reader, such as the sizes of the split.

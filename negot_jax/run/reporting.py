@@ -23,6 +23,7 @@ from negot_jax.run import assembly, manifest, weights
 from negot_jax.run import folder as folders
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import EVALUATED, PATHS, Config, flat, override, within
+from negot_jax.solvers.best_response import Solution
 from negot_jax.training import distributed, storage
 from negot_jax.training.metrics import METRICS, read_csv
 
@@ -126,8 +127,7 @@ def _report(evaluation: Evaluation, role: int) -> str:
         played = arena(parts, role, weights.against(parts, saved, role)).evaluate(players, jax.random.key(0))
     if not distributed.is_first():
         return ""
-    bounds = played.solution and (played.solution.lower, played.solution.upper, played.solution.clairvoyant)
-    settings = _settings(evaluation, saved.latest, role, bounds)
+    settings = _settings(evaluation, saved.latest, role, played.solution)
     inputs, episodes, iterations = parts.inputs(), [], {start: 0} | {row: n for n, row in held_out.items()}
     for row, trajectory in played.trajectories.items():
         own = common(run, config, inputs, role, row)
@@ -232,9 +232,7 @@ def _folder_name(overrides: Mapping[str, Any], others: Mapping[str, str], every_
     return f"{name}_{legible.strip('_')[:60]}_{manifest.digest(json.dumps(told, sort_keys=True).encode())[:6]}"
 
 
-def _settings(
-    evaluation: Evaluation, iterations: int, role: int, bounds: tuple[float, float, float] | None
-) -> tables.Settings:
+def _settings(evaluation: Evaluation, iterations: int, role: int, solved: Solution | None) -> tables.Settings:
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
     identity = {name: value for name, value in flat(config).items() if not within(name, _ANY)}
     return tables.Settings(
@@ -248,7 +246,7 @@ def _settings(
         runs=(tables.TrainedRun(run.run_id, config.seed, iterations),),
         identity=identity | parts.inputs(),
         command=evaluation.command,
-        bounds=bounds,
+        bounds=solved and (solved.lower, solved.upper, solved.clairvoyant),
     )
 
 

@@ -139,9 +139,8 @@ def against(parts: Parts, saved: Saved, role: int) -> Frozen:
     if len(parts.programs) == 1:
         return saved.frozen
     learned = parts.clones_opponent(role)
-    return saved.frozen.replace(
-        opponent=saved.trained(1 - role) if learned else sharding.shard(init_opponent(parts, role))
-    )
+    opponent = saved.trained(1 - role) if learned else sharding.shard(init_opponent(parts, role))
+    return saved.frozen.replace(opponent=opponent)
 
 
 def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights]:

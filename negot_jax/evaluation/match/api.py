@@ -78,9 +78,8 @@ class Endpoint:
         except ValueError:
             good = False
         if not good or re.search(r"\s", self.base_url):
-            raise ValueError(
-                f"base_url={self.base_url} is no address such as http://127.0.0.1:8000/v1 (without a password)."
-            )
+            example = "http://127.0.0.1:8000/v1 (without a password)"
+            raise ValueError(f"base_url={self.base_url} is no address such as {example}.")
         if not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout={self.timeout}: give a number of seconds above 0.")
 
