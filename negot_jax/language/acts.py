@@ -1,7 +1,4 @@
-"""Which arguments a message makes, read on token ids: the automaton of `phrases` composed once with a vocabulary.
-
-What counts is what the other side hears: the visible tokens of Talk, in a row, whatever is hidden between them.
-"""
+"""Which arguments a message makes, read on token ids: the automaton of `phrases` composed once with a vocabulary."""
 
 from collections.abc import Sequence
 
@@ -11,10 +8,9 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.language import phrases, vocabulary
+from negot_jax.language import automaton, phrases
 
-_STATE = np.uint32(0xFFFF)  # The bits of a step that hold a state; the others hold arguments.
-_SHIFT = 16
+_STATE, _SHIFT = np.uint32(0xFFFF), 16  # The bits of a step that hold a state; the others hold arguments.
 
 
 @struct.dataclass
@@ -40,7 +36,7 @@ def build(token_bytes: Sequence[bytes]) -> Acts:
     def then(column_S: np.ndarray, byte: int) -> np.ndarray:
         return step_256xS[byte, column_S & _STATE] | (column_S & ~_STATE)
 
-    columns, class_of = vocabulary.classes(token_bytes, np.arange(len(acts_S), dtype=np.uint32), then)
+    columns, class_of = automaton.classes(token_bytes, np.arange(len(acts_S), dtype=np.uint32), then)
     return Acts(
         step_SxK=jnp.asarray(np.stack(columns, axis=1)),
         class_V=jnp.asarray(class_of, np.min_scalar_type(len(columns) - 1)),
@@ -49,8 +45,8 @@ def build(token_bytes: Sequence[bytes]) -> Acts:
 
 
 def read(acts: Acts, tokens_L: Array, talk_L: Array) -> Array:
-    """int32, one bit per kind of `Argument`: those made by the tokens at which `talk_L`, bool, holds."""
-    class_L = jnp.where(talk_L, acts.class_V[tokens_L], vocabulary.EMPTY)
+    """int32, one bit per kind of `Argument`: those made by the tokens at which `talk_L`, bool, holds, read in a row."""
+    class_L = jnp.where(talk_L, acts.class_V[tokens_L], automaton.EMPTY)
 
     def forward(carry, token_class):
         state, made = carry

@@ -44,7 +44,9 @@ CAP), and, where `extend` is set, code <- code * multiplier + addend with number
 does, or nothing. They are `Content.MAYBE`, and the `Verdict` of a later step settles all that are still open.
 """
 
+from collections.abc import Callable, Sequence
 import enum
+import itertools
 
 import numpy as np
 
@@ -53,6 +55,7 @@ from negot_jax.game.types import MAX_PRICE
 CAP = MAX_PRICE + 1  # Stands for every price too large to read. A power of ten, so exponents of ten can stop at it too.
 _MAX_SCALE = 9
 assert CAP == 10**_MAX_SCALE
+EMPTY = 0  # The class of the tokens without bytes.
 KEEP = 255  # In `tag` and `done`: the register stays as it is.
 # P. L'Ecuyer, "Tables of linear congruential generators of different sizes and good lattice structure" (1999): modulo
 # 2**32 no short integer combination of this number's powers vanishes, so names that differ in few bytes do not collide.
@@ -62,13 +65,7 @@ _HASH_MULTIPLIER = 2891336453
 class Tag(enum.IntEnum):
     """What the last action line holds so far."""
 
-    NO_LINE = 0
-    NO_TAG = 1
-    BUY = 2
-    SELL = 3
-    REJECT = 4
-    DEAL = 5
-    QUIT = 6
+    NO_LINE, NO_TAG, BUY, SELL, REJECT, DEAL, QUIT = range(7)
 
 
 class Content(enum.IntEnum):
@@ -90,17 +87,8 @@ class Verdict(enum.IntEnum):
 
 
 STEP = np.dtype(
-    [
-        ("next", np.uint8),
-        ("content", np.uint8),
-        ("verdict", np.uint8),
-        ("tag", np.uint8),
-        ("done", np.uint8),
-        ("reset", np.bool_),
-        ("scale", np.uint8),
-        ("add", np.int32),
-        ("extend", np.bool_),
-    ]
+    [(name, np.uint8) for name in ("next", "content", "verdict", "tag", "done")]
+    + [("reset", np.bool_), ("scale", np.uint8), ("add", np.int32), ("extend", np.bool_)]
 )
 
 _HEADERS = {"Thought:": "private", "Talk:": "talk", "Action:": "action"}
@@ -110,44 +98,30 @@ _PRICED = (Tag.BUY, Tag.SELL, Tag.DEAL)
 _ANY = bytes(range(256))
 _WS = b" \t\r"
 _NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_DOLLARS = ("$1", "$12", "$123", "$1234", "$1,234")
+_PRICE_ENDS = ((_WS, "$1_"), (b"(", "("))
 
 # The arguments: (state, bytes, next state, effects), and for digits (state, next state).
 _ARGUMENTS = (
     ("[TAG]", _WS, "[TAG]", {}),
     ("[TAG]", b"$", "$", {"reset": True}),
-    *((number, b".", "$1.", {}) for number in ("$1", "$12", "$123", "$1234", "$1,234")),
+    *((number, b".", "$1.", {}) for number in _DOLLARS),
     *((number, b",", "$1,", {}) for number in ("$1", "$12", "$123", "$1,234")),
     # Where the price ends, what was read is in dollars, dimes or cents; from here on it is in cents.
-    *((number, _WS, "$1_", {"scale": 2}) for number in ("$1", "$12", "$123", "$1234", "$1,234")),
-    *((number, b"(", "(", {"scale": 2}) for number in ("$1", "$12", "$123", "$1234", "$1,234")),
-    ("$1.5", _WS, "$1_", {"scale": 1}),
-    ("$1.5", b"(", "(", {"scale": 1}),
-    ("$1.50", _WS, "$1_", {}),
-    ("$1.50", b"(", "(", {}),
-    ("$1_", _WS, "$1_", {}),
-    ("$1_", b"(", "(", {}),
+    *((number, sign, after, {"scale": 2}) for number in _DOLLARS for sign, after in _PRICE_ENDS),
+    *(("$1.5", sign, after, {"scale": 1}) for sign, after in _PRICE_ENDS),
+    *((number, sign, after, {}) for number in ("$1.50", "$1_") for sign, after in _PRICE_ENDS),
     ("(", b"1", "(1", {}),
     ("(1", b"x", "(1x", {}),
-    ("(1x", _WS, "(1x_", {}),
-    ("(1x_", _WS, "(1x_", {}),
-    ("(1x_", _NAME, "(1x a", {"extend": True}),
-    ("(1x a", _NAME, "(1x a", {"extend": True}),
-    ("(1x a", _WS, "(1x a_", {}),
-    ("(1x a", b")", "action", {"done": 1}),
-    ("(1x a_", _WS, "(1x a_", {}),
-    ("(1x a_", b")", "action", {"done": 1}),
+    *((before, _WS, "(1x_", {}) for before in ("(1x", "(1x_")),
+    *((before, _NAME, "(1x a", {"extend": True}) for before in ("(1x_", "(1x a")),
+    *((before, _WS, "(1x a_", {}) for before in ("(1x a", "(1x a_")),
+    *((before, b")", "action", {"done": 1}) for before in ("(1x a", "(1x a_")),
 )
 _DIGITS = (
-    ("$", "$1"),
-    ("$1", "$12"),
-    ("$12", "$123"),
-    ("$123", "$1234"),
-    ("$1234", "$1234"),
-    ("$1,", "$1,2"),
-    ("$1,2", "$1,23"),
-    ("$1,23", "$1,234"),
-    ("$1.", "$1.5"),
-    ("$1.5", "$1.50"),
+    *itertools.pairwise(("$", "$1", "$12", "$123", "$1234", "$1234")),
+    *itertools.pairwise(("$1,", "$1,2", "$1,23", "$1,234")),
+    *itertools.pairwise(("$1.", "$1.5", "$1.50")),
 )
 
 
@@ -159,11 +133,8 @@ def _prefixes(words) -> list[str]:
 _LINE_STARTS = ["", *_prefixes(_HEADERS)]
 _ARGUMENT_STATES = list(dict.fromkeys([rule[0] for rule in _ARGUMENTS] + [rule[0] for rule in _DIGITS]))
 _ACTION_STATES = ["action", *_prefixes(_TAGS), *_ARGUMENT_STATES]
-STATES = tuple(
-    [f"{section}^{prefix}" for section in ("private", "talk") for prefix in _LINE_STARTS]
-    + ["private", "talk"]
-    + _ACTION_STATES
-)
+_SECTIONS = ("private", "talk")
+STATES = (*(f"{section}^{prefix}" for section in _SECTIONS for prefix in _LINE_STARTS), *_SECTIONS, *_ACTION_STATES)
 START = STATES.index("private^")
 # Where `value` and `code` hold something of the arguments being read.
 _IN_ARGUMENTS = np.array([state in _ARGUMENT_STATES and state != "[TAG]" for state in STATES])
@@ -186,10 +157,8 @@ def _build() -> np.ndarray:
         for field, value in {"next": STATES.index(to), **effects}.items():
             table[field][cells] = value
 
-    for section, content, maybe in (
-        ("private", Content.PRIVATE, Content.PRIVATE),
-        ("talk", Content.TALK, Content.MAYBE),
-    ):
+    kinds = ((Content.PRIVATE, Content.PRIVATE), (Content.TALK, Content.MAYBE))
+    for section, (content, maybe) in zip(_SECTIONS, kinds, strict=True):
         on(section, _ANY, section, content=content)
         on(section, b"\n", f"{section}^")
         for prefix in _LINE_STARTS:
@@ -201,10 +170,8 @@ def _build() -> np.ndarray:
                 if longer != header:
                     on(state, longer[-1:].encode(), f"{section}^{longer}", content=maybe, verdict=Verdict.OPEN)
                 else:
-                    to = _HEADERS[header]
-                    on(state, b":", to, content=Content.PRIVATE, verdict=Verdict.HEADER)
-                    if to == "action":
-                        on(state, b":", to, tag=Tag.NO_TAG, done=0)
+                    opens = {"tag": Tag.NO_TAG, "done": 0} if header == "Action:" else {}
+                    on(state, b":", _HEADERS[header], content=Content.PRIVATE, verdict=Verdict.HEADER, **opens)
 
     for state in _ACTION_STATES:
         on(state, _ANY, "action", content=Content.ACTION)
@@ -227,15 +194,10 @@ TABLE.setflags(write=False)
 
 
 def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """What one string and then another do.
+    """What one string and then another do, each STEP[S].
 
-    Args:
-      first: STEP[S].
-      second: STEP[S].
-
-    Returns:
-      STEP[S], normalized: equal records do the same to a message's action and content. To this end steps after which
-      `value` and `code` are of no more use (the arguments broke off) leave these registers alone.
+    The result is normalized: equal records do the same to a message's action and content. To this end steps after which
+    `value` and `code` are of no more use (the arguments broke off) leave these registers alone.
     """
     then = second[first["next"]]
     both = then.copy()
@@ -257,17 +219,13 @@ def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _join(first: np.ndarray, then: np.ndarray) -> np.ndarray:
     """The `Content` of two strings in a row; talk after a MAYBE means that this was talk, too."""
-    talk = [Content.TALK, Content.MAYBE]
-    alike = (first == Content.EMPTY) | (first == then) | (np.isin(first, talk) & np.isin(then, talk))
+    talk = lambda content: np.isin(content, [Content.TALK, Content.MAYBE])
+    alike = (first == Content.EMPTY) | (first == then) | (talk(first) & talk(then))
     return np.where(then == Content.EMPTY, first, np.where(alike, then, Content.PRIVATE))
 
 
 def codename_hash(codename: bytes) -> np.uint32:
-    """The polynomial hash of a codename modulo 2**32, as the register `code` holds it after `(1x codename)`.
-
-    Raises:
-      ValueError: if the codename has bytes that the grammar cannot read.
-    """
+    """The register `code` after `(1x codename)`. Raises ValueError for a codename that the grammar cannot read."""
     if not codename or not set(codename) <= set(_NAME):
         raise ValueError(f"codename is {codename!r}: it must be one or more of A-Z, a-z, 0-9, '_' and '-'")
     return hash_step(codename)[1]
@@ -282,9 +240,7 @@ def hash_step(part: bytes) -> tuple[np.uint32, np.uint32]:
     return np.uint32(multiplier), np.uint32(addend)
 
 
-_NEXT = TABLE["next"].tolist()
-_RESET = TABLE["reset"].tolist()
-_EXTEND = TABLE["extend"].tolist()
+_NEXT, _RESET, _EXTEND = (TABLE[field].tolist() for field in ("next", "reset", "extend"))
 
 
 def codename_part(text: bytes, state: int) -> bytes:
@@ -303,3 +259,37 @@ def codename_part(text: bytes, state: int) -> bytes:
             part.append(byte)
         state = _NEXT[state][byte]
     return bytes(part)
+
+
+def classes(
+    token_bytes: Sequence[bytes], empty: np.ndarray, then: Callable[[np.ndarray, int], np.ndarray]
+) -> tuple[list[np.ndarray], list[int]]:
+    """Sorts the tokens of a vocabulary, V byte strings, by what they do in every state of an automaton.
+
+    Each distinct column is composed once, through a trie of prefixes whose nodes are columns.
+
+    Args:
+      empty: what the empty string does, a column over the states. then: what a string and one more byte do, from the
+        string's column and the byte; equal columns must be equal bytes.
+
+    Returns:
+      The distinct columns of all tokens, the empty string's first, and each token's index among them.
+    """
+    nodes, children = [empty], [{}]
+    index = {empty.tobytes(): EMPTY}
+    ends = []
+    for text in token_bytes:
+        node = EMPTY
+        for byte in text:
+            child = children[node].get(byte)
+            if child is None:
+                column = then(nodes[node], byte)
+                child = index.setdefault(column.tobytes(), len(nodes))
+                if child == len(nodes):
+                    nodes.append(column)
+                    children.append({})
+                children[node][byte] = child
+            node = child
+        ends.append(node)
+    used, class_of = np.unique([EMPTY, *ends], return_inverse=True)
+    return [nodes[node] for node in used], class_of[1:].tolist()

@@ -1,12 +1,14 @@
 """The message grammar on token ids: the automaton composed once with a vocabulary, then read inside the program.
 
-`build` turns a vocabulary's byte strings into tables; `advance` takes the registers over one token, `read` makes an
-action of them, and `parse` does a whole message and marks what the other side may see. Nothing is ever decoded to
-text. `automaton` defines what the bytes mean. All functions but `build` take one message; batch them with `jax.vmap`.
+`automaton` defines what the bytes mean; nothing is ever decoded to text. `advance`, `read` and `parse` take one
+message; batch them with `jax.vmap`.
 """
 
 import collections
 from collections.abc import Sequence
+import contextlib
+import hashlib
+import pathlib
 
 from flax import struct
 import jax
@@ -14,12 +16,12 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from negot_jax import cache
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Action, Kind
-from negot_jax.language import acts, automaton, vocabulary
+from negot_jax.language import acts, automaton, phrases
 from negot_jax.language.automaton import CAP, KEEP, Content, Tag, Verdict
 
 Steps = collections.namedtuple("Steps", automaton.STEP.names)
-"""What tokens do, in the tables all of shape [S, K]."""
 
 
 @struct.dataclass
@@ -67,16 +69,13 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
     Args:
       token_bytes: what each token id stands for, V byte strings; b"" for control tokens, which do nothing.
 
-    Returns:
-      The tables, some ten megabytes for a vocabulary of tens of thousands of tokens.
-
     Raises:
       TypeError: if a token is not a byte string.
     """
     for token, text in enumerate(token_bytes):
         if not isinstance(text, bytes):
             raise TypeError(f"token_bytes[{token}] is {text!r}, not bytes: give the raw bytes, b'' for control tokens")
-    columns, class_of = vocabulary.classes(
+    columns, class_of = automaton.classes(
         token_bytes, automaton.identity(), lambda column, byte: automaton.compose(column, automaton.TABLE[:, byte])
     )
     extending = [np.flatnonzero(column["extend"]) for column in columns]
@@ -95,15 +94,39 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
     )
 
 
+def load(token_bytes: Sequence[bytes], folder: pathlib.Path) -> Grammar:
+    """Returns `build(token_bytes)`, read from `folder` if an earlier call has stored it: building may take seconds.
+
+    The file is named by a digest of the vocabulary and the automata. A damaged file is rebuilt; if the folder cannot be
+    written, nothing is stored.
+    """
+    path = folder / f"grammar_{_digest(token_bytes)}.npz"
+    try:
+        return _read(path)
+    except Exception:  # Absent, or damaged; NumPy raises nearly anything for the latter.
+        tables = build(token_bytes)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with cache.replacing(path) as part, part.open("xb") as file:
+            np.savez(file, *jax.tree.leaves(tables))
+    return tables
+
+
+def _read(path: pathlib.Path) -> Grammar:
+    structure = jax.tree.structure(Grammar(Steps(*automaton.STEP.names), 0, 0, 0, acts.Acts(0, 0, 0)))
+    with np.load(path) as arrays:
+        return jax.tree.unflatten(structure, map(jnp.asarray, arrays.values()))
+
+
+def _digest(token_bytes: Sequence[bytes]) -> str:
+    sizes = np.array([len(text) for text in token_bytes], np.int64)
+    tables = (automaton.TABLE, np.asarray(automaton.hash_step(b"a")), *phrases.automaton(), sizes)
+    return hashlib.sha256(b"".join([*(table.tobytes() for table in tables), *token_bytes])).hexdigest()[:32]
+
+
 def start() -> Registers:
     """The registers before the first token of a message."""
-    return Registers(
-        state=jnp.int32(automaton.START),
-        tag=jnp.int32(Tag.NO_LINE),
-        done=jnp.bool_(False),
-        value=jnp.int32(0),
-        code=jnp.uint32(0),
-    )
+    return Registers(jnp.int32(automaton.START), jnp.int32(Tag.NO_LINE), jnp.bool_(False), jnp.int32(0), jnp.uint32(0))
 
 
 def advance(grammar: Grammar, registers: Registers, token: Array) -> Registers:
@@ -159,12 +182,10 @@ def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename
     """Reads one whole message.
 
     Args:
-      grammar: of the vocabulary.
-      tokens_L: int32[L], token ids.
-      length: int32, the message's tokens; what stands at and after this position is ignored.
+      tokens_L: int32, token ids. length: int32, the message's tokens; what stands at and after it is ignored.
       cut, codename_hash, role: as for `read`.
     """
-    class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], vocabulary.EMPTY)
+    class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], automaton.EMPTY)
 
     def forward(registers, inputs):
         registers, step = _advance(grammar, registers, *inputs)

@@ -11,7 +11,7 @@ from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.language import chat, grammar_cache, hf_tokenizer, prompts, render
+from negot_jax.language import chat, grammar, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Chat, Dialect, Own
 from negot_jax.language.tokenizer import Tokenizer
@@ -137,7 +137,7 @@ def assemble(
     fixed = {"dialect": dialect, "game": config.game, "language": config.language, "seller": config.seller}
     known = None
     if config.model.checkpoint:
-        known = grammar_cache.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
+        known = grammar.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build_tables(train, token_grammar=known, **fixed)
     test_tables = build_tables(test, token_grammar=train_tables.grammar, **fixed)
     # Where the sides take turns, each has half of the iterations, over which its learning rate decays.

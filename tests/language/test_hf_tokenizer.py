@@ -12,7 +12,7 @@ import sentencepiece
 import tokenizers
 
 from negot_jax.game.types import BUYER, SELLER, Kind
-from negot_jax.language import grammar, grammar_cache, hf_tokenizer
+from negot_jax.language import grammar, hf_tokenizer
 from tests.language import test_grammar, vocabularies
 
 VOCAB = 33_000  # Above all three.
@@ -106,7 +106,7 @@ def test_thoughts_are_text(published):
 class _Vocabulary(test_grammar._Vocabulary):
     def __init__(self, tokenizer, folder):
         self.tokens = tokenizer.token_bytes
-        self.grammar = grammar_cache.load(tokenizer.token_bytes, folder)
+        self.grammar = grammar.load(tokenizer.token_bytes, folder)
         self.ids = {text: token for token, text in enumerate(self.tokens)}
         self.longest = 12
 
@@ -134,12 +134,12 @@ def test_the_grammar_equals_its_oracle(published, tmp_path, name, count):
 def test_tables_from_disk_are_those_that_are_built(published, tmp_path, monkeypatch):
     token_bytes = published["gemma3"].token_bytes[:3000]
     built = grammar.build(token_bytes)
-    first = grammar_cache.load(token_bytes, tmp_path / "new")
+    first = grammar.load(token_bytes, tmp_path / "new")
     (file,) = (tmp_path / "new").iterdir()
-    other = grammar_cache.load([*token_bytes[:-1], b"x"], tmp_path / "new")
+    other = grammar.load([*token_bytes[:-1], b"x"], tmp_path / "new")
     assert len(list((tmp_path / "new").iterdir())) == 2 and other.class_V[-1] != built.class_V[-1]
     monkeypatch.setattr(grammar, "build", None)  # From here on everything is read.
-    again = grammar_cache.load(token_bytes, tmp_path / "new")
+    again = grammar.load(token_bytes, tmp_path / "new")
     for tables in (first, again):
         leaves = zip(jax.tree.leaves(tables), jax.tree.leaves(built), strict=True)
         assert all(a.dtype == b.dtype and (a == b).all() for a, b in leaves)

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from negot_jax import cache
 from negot_jax import catalog as cat
 from negot_jax.catalog import amazon_history_price as ahp
-from negot_jax.language import grammar, grammar_cache
+from negot_jax.language import grammar
 from tests.outside.test_catalogs import ROW
 
 TOKENS = [b"", b"Action: ", b"[BUY]", b" $", *(bytes([i]) for i in range(256))]
@@ -106,24 +106,24 @@ def _same(tables, others) -> bool:
 
 @pytest.mark.parametrize("how", [*DAMAGES, "a folder in its place"])
 def test_a_damaged_grammar_is_built_again(how, tmp_path):
-    built = grammar_cache.load(TOKENS, tmp_path)
+    built = grammar.load(TOKENS, tmp_path)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     _damage(file, how)
-    assert _same(grammar_cache.load(TOKENS, tmp_path), built)
+    assert _same(grammar.load(TOKENS, tmp_path), built)
     assert list(tmp_path.iterdir()) == [file]
-    assert file.is_dir() or len(file.read_bytes()) == len(whole) and _same(grammar_cache._read(file), built)
+    assert file.is_dir() or len(file.read_bytes()) == len(whole) and _same(grammar._read(file), built)
 
 
 def test_a_grammar_that_cannot_be_stored_is_built_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(file, **arrays):
+    def full(file, *arrays):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(grammar_cache.np, "savez", full)
-    assert _same(grammar_cache.load(TOKENS, tmp_path), grammar.build(TOKENS))
+    monkeypatch.setattr(grammar.np, "savez", full)
+    assert _same(grammar.load(TOKENS, tmp_path), grammar.build(TOKENS))
     assert not list(tmp_path.iterdir())
-    grammar_cache.load(TOKENS, pathlib.Path("/proc/no"))
+    grammar.load(TOKENS, pathlib.Path("/proc/no"))
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
