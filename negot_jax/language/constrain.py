@@ -7,7 +7,6 @@ the sampler keeps one small integer per token, the automaton's node, or `FORCED`
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 
 from flax import struct
 import jax
@@ -63,59 +62,43 @@ class Spellings:
     lengths_2: jax.Array
 
 
-@dataclasses.dataclass
-class _Node:
-    """The columns of `Constraint` at one node."""
-
-    next_V: np.ndarray
-    spelled: int
-    after: int
-    with_deal: int
-    newline: int = -1
-    reserve: int = 0
-
-
 class _Builder:
+    """Nodes as they are added, each a dictionary of the columns of `Constraint`."""
+
     def __init__(self, vocab_size: int):
         self.vocab_size = vocab_size
-        self.nodes: list[_Node] = []
+        self.nodes: list[dict] = []
 
     def node(self, spelled: int = 0, after: int = 0) -> int:
-        nothing = np.full(self.vocab_size, -1, np.int16)
-        self.nodes.append(_Node(nothing, spelled, after, with_deal=len(self.nodes)))
+        row = np.full(self.vocab_size, -1, np.int16)
+        columns = {"spelled_N": spelled, "after_N": after, "with_deal_N": len(self.nodes), "newline_N": -1}
+        self.nodes.append({"next_NxV": row, **columns, "reserve_N": 0})
         return len(self.nodes) - 1
 
     def step(self, start: int, ids: Sequence[int] | np.ndarray, end: int) -> None:
         """Any one of the tokens leads from start to end."""
-        self.nodes[start].next_V[ids] = end
+        self.nodes[start]["next_NxV"][ids] = end
 
     def literal(self, start: int, ids: Sequence[int], end: int) -> None:
         """The tokens in a row lead from start to end, on a path shared with the literals that begin alike."""
         for token in ids[:-1]:
-            if self.nodes[start].next_V[token] < 0:
+            if self.nodes[start]["next_NxV"][token] < 0:
                 self.step(start, [token], self.node())
-            start = int(self.nodes[start].next_V[token])
+            start = int(self.nodes[start]["next_NxV"][token])
         self.step(start, ids[-1:], end)
 
     def line(self, node: int, text: np.ndarray, newline: int, end: int, reserve: int) -> None:
         """Free text in `node` until a line break leads to `end`."""
         self.step(node, text, node)
         self.step(node, [newline], end)
-        self.nodes[node].newline, self.nodes[node].reserve = newline, reserve
+        self.nodes[node] |= {"newline_N": newline, "reserve_N": reserve}
 
     def build(self, start: int) -> Constraint:
-        def column(name):
-            return jnp.array([getattr(node, name) for node in self.nodes], jnp.int32)
-
-        return Constraint(
-            next_NxV=jnp.array(np.stack([node.next_V for node in self.nodes])),
-            spelled_N=column("spelled"),
-            after_N=column("after"),
-            with_deal_N=column("with_deal"),
-            newline_N=column("newline"),
-            reserve_N=column("reserve"),
-            start=jnp.array(start, jnp.int32),
-        )
+        column = lambda name, dtype: jnp.array(np.stack([node[name] for node in self.nodes]), dtype)
+        columns = {name: column(name, jnp.int32) for name in self.nodes[0]} | {
+            "next_NxV": column("next_NxV", jnp.int16)
+        }
+        return Constraint(**columns, start=jnp.array(start, jnp.int32))
 
 
 def constraint(
@@ -126,9 +109,8 @@ def constraint(
     DEAL is possible only while the other side's offer stands.
 
     Args:
-      code_tokens: the most tokens a codename takes. digits: the most digits before a price's point.
+      code_tokens: the most tokens of a codename. digits: the most digits before a price's point. eot: ends a message.
       force_deal_price: whether a DEAL repeats the standing offer by force; else it may name any price.
-      eot: the token that ends a message.
     """
     encode, build = tokenizer.encode, _Builder(tokenizer.vocab_size)
     header, thought_header, action_header = encode("Talk:"), encode("Thought:"), encode("Action:")
@@ -136,7 +118,7 @@ def constraint(
     newline = int(tokenizer.single_bytes("\n")[0])
     text = np.flatnonzero([len(piece) > 0 and b"\n" not in piece for piece in tokenizer.token_bytes])
 
-    done, end, closed = build.node(), build.node(), build.node()
+    done, end, closed = (build.node() for _ in range(3))
     build.step(done, [eot], done)
     build.step(end, [eot], done)
     build.literal(closed, closing, end)
@@ -151,7 +133,7 @@ def constraint(
     answers = {" [BUY] $" if role == BUYER else " [SELL] $": amount, " [REJECT]": end, " [QUIT]": end}
     deal = {" [DEAL] $": standing}
     without, with_deal = (_action(build, tokenizer, action_header, tags) for tags in (answers, answers | deal))
-    build.nodes[without].with_deal = with_deal
+    build.nodes[without]["with_deal_N"] = with_deal
     longest_tag = max(len(encode(tag)) for tag in answers | deal)
     action = len(action_header) + longest_tag + digits + DECIMALS + len(unit) + code_tokens + len(closing) + 1
 
@@ -162,14 +144,14 @@ def constraint(
     build.line(thought, text, newline, talk_head, after_thought)
     build.literal(talk_head, header, talk)
     build.line(talk, text, newline, without, action)
-    build.nodes[start].reserve = len(thought_header) + 1 + after_thought
+    build.nodes[start]["reserve_N"] = len(thought_header) + 1 + after_thought
     return build.build(start)
 
 
 def _price(build: _Builder, tokenizer: Tokenizer, digits: int, unit: Sequence[int], code: int) -> int:
     """Up to `digits` digits, then perhaps a point and two more, then the quantity and the codename."""
     figures, point = tokenizer.single_bytes("0123456789"), tokenizer.single_bytes(".")
-    cents, dimes, decimals = build.node(), build.node(), build.node()
+    cents, dimes, decimals = (build.node() for _ in range(3))
     build.step(decimals, figures, dimes)
     build.step(dimes, figures, cents)
     build.literal(cents, unit, code)

@@ -15,22 +15,8 @@ import sentencepiece
 PAD, UNKNOWN, BOS, EOT, BUYER_TURN, SELLER_TURN = range(6)
 _CONTROL = ("<eot>", "<buyer>", "<seller>")
 # Whole phrases of the message format, so that a small model spends few tokens on form.
-_PHRASES = (
-    "\n",
-    "Thought:",
-    "Talk:",
-    "Action:",
-    " [BUY] $",
-    " [SELL] $",
-    " [DEAL] $",
-    " [REJECT]",
-    " [QUIT]",
-    " (1x ",
-    ")",
-    "$",
-    ".",
-    *"0123456789",
-)
+_PHRASES = ("\n", "Thought:", "Talk:", "Action:", " [BUY] $", " [SELL] $", " [DEAL] $", " [REJECT]", " [QUIT]", " (1x ")
+_PHRASES += (")", "$", ".", *"0123456789")
 SPACE = "\u2581"  # The visible space by which SentencePiece spells a space.
 
 
@@ -38,12 +24,9 @@ SPACE = "\u2581"  # The visible space by which SentencePiece spells a space.
 class Tokenizer:
     """A vocabulary, with what the game needs to know of it.
 
-    Attributes:
-      model: the content of the file that it was read from.
-      encode: returns the token ids of a text; control tokens are never among them, whatever the text spells.
-      token_bytes: the byte string of every token; empty for control tokens and unused ids, which leave no trace in a
-        text.
-      controls: the ids of control tokens by name, such as "<|im_end|>".
+    model: the content of the file that it was read from. encode: the token ids of a text, whatever it spells never a
+    control token. token_bytes: the byte string of every token; empty for control tokens and unused ids. controls: the
+    ids of control tokens by name, such as "<|im_end|>".
     """
 
     model: bytes
@@ -60,7 +43,7 @@ class Tokenizer:
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
-        """Returns the ids, int32[len(text)], of the tokens that are exactly one character each. Raises ValueError."""
+        """The ids, int32[len(text)], of the tokens that are one character each. Raises ValueError if one is missing."""
         ids = {piece: token for token, piece in reversed(list(enumerate(self.token_bytes)))}
         missing = [character for character in text if character.encode() not in ids]
         if missing:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from negot_jax.models.presets import RopeConfig
 
 _LAYER = "model.layers.{layer}."
+_HEADS, _MATRICES = ("query", "key", "value"), ("gate", "up", "down")
 _NO_DEFAULT = object()
 MANY = 4096  # No model has more layers, or experts in one.
 
@@ -23,37 +24,20 @@ ENDS = {
 }
 ATTENTION = {
     "blocks.attention_norm.scale": _LAYER + "input_layernorm.weight",
-    "blocks.attention.query": _LAYER + "self_attn.q_proj.weight",
-    "blocks.attention.key": _LAYER + "self_attn.k_proj.weight",
-    "blocks.attention.value": _LAYER + "self_attn.v_proj.weight",
     "blocks.attention.out": _LAYER + "self_attn.o_proj.weight",
+    **{f"blocks.attention.{name}": f"{_LAYER}self_attn.{name[0]}_proj.weight" for name in _HEADS},
 }
-QK_NORM = {
-    "blocks.attention.query_norm.scale": _LAYER + "self_attn.q_norm.weight",
-    "blocks.attention.key_norm.scale": _LAYER + "self_attn.k_norm.weight",
-}
-QKV_BIAS = {
-    "blocks.attention.query_bias": _LAYER + "self_attn.q_proj.bias",
-    "blocks.attention.key_bias": _LAYER + "self_attn.k_proj.bias",
-    "blocks.attention.value_bias": _LAYER + "self_attn.v_proj.bias",
-}
+QK_NORM = {f"blocks.attention.{name}_norm.scale": f"{_LAYER}self_attn.{name[0]}_norm.weight" for name in _HEADS[:2]}
+QKV_BIAS = {f"blocks.attention.{name}_bias": f"{_LAYER}self_attn.{name[0]}_proj.bias" for name in _HEADS}
 PRE_NORM = {"blocks.mlp_norm.scale": _LAYER + "post_attention_layernorm.weight"}
 SANDWICH_NORM = {
     "blocks.attention_out_norm.scale": _LAYER + "post_attention_layernorm.weight",
     "blocks.mlp_norm.scale": _LAYER + "pre_feedforward_layernorm.weight",
     "blocks.mlp_out_norm.scale": _LAYER + "post_feedforward_layernorm.weight",
 }
-MLP = {
-    "blocks.mlp.gate": _LAYER + "mlp.gate_proj.weight",
-    "blocks.mlp.up": _LAYER + "mlp.up_proj.weight",
-    "blocks.mlp.down": _LAYER + "mlp.down_proj.weight",
-}
-EXPERTS = {
-    "blocks.mlp.router": _LAYER + "mlp.gate.weight",
-    "blocks.mlp.gate": _LAYER + "mlp.experts.{expert}.gate_proj.weight",
-    "blocks.mlp.up": _LAYER + "mlp.experts.{expert}.up_proj.weight",
-    "blocks.mlp.down": _LAYER + "mlp.experts.{expert}.down_proj.weight",
-}
+MLP = {f"blocks.mlp.{name}": f"{_LAYER}mlp.{name}_proj.weight" for name in _MATRICES}
+EXPERTS = {"blocks.mlp.router": _LAYER + "mlp.gate.weight"}
+EXPERTS |= {f"blocks.mlp.{name}": f"{_LAYER}mlp.experts.{{expert}}.{name}_proj.weight" for name in _MATRICES}
 DENSE = {name.replace("mlp", "dense", 1): tensor for name, tensor in MLP.items()}  # Of a mixture's dense layers.
 
 # A setting that nobody read may change the forward pass if its name speaks of a part of it, unless it speaks of
@@ -117,6 +101,10 @@ class Settings:
         if (value := self.get(name, supported)) != supported:
             self.refuse(name, value, f"Use a checkpoint with {supported!r}.")
 
+    def fill(self, defaults: dict[str, Any]) -> None:
+        """Gives values to settings that are absent or null."""
+        self.values = defaults | {name: value for name, value in self.values.items() if value is not None}
+
     def pass_over(self, *names: str) -> None:
         """Marks settings that have no effect in this family as read."""
         self._read.update(names)
@@ -134,12 +122,10 @@ class Settings:
 class Family:
     """One architecture of the Hub.
 
-    Attributes:
-      model_type, architecture: its names in `config.json`.
-      features: turns settings into fields of `ModelConfig`.
-      tensors: maps a weight's name to the stored tensor's, with {layer} and {expert} where there are many.
-      rename: maps a tensor's name in a file to that in `tensors`; None for a tensor outside the model.
-      nested: the setting that holds those of the language model in a multimodal one.
+    model_type, architecture: its names in `config.json`. features: turns settings into fields of `ModelConfig`.
+    tensors: maps a weight's name to the stored tensor's, with {layer} and {expert} where there are many. rename: maps a
+    tensor's name in a file to that in `tensors`; None for a tensor outside the model. nested: the setting that holds
+    those of the language model in a multimodal one.
     """
 
     model_type: str
@@ -150,42 +136,16 @@ class Family:
     nested: str | None = None
 
 
-def sizes(settings: Settings, kv_heads: Any = _NO_DEFAULT) -> dict[str, Any]:
-    """The features that all families have. Sizes have no default, and neither do key-value heads unless given."""
+def sizes(settings: Settings) -> dict[str, Any]:
+    """The features that all families have."""
     return {
         "vocab_size": settings.whole("vocab_size"),
         "layers": settings.whole("num_hidden_layers", most=MANY),
         "width": settings.whole("hidden_size"),
         "heads": settings.whole("num_attention_heads"),
-        "kv_heads": settings.whole("num_key_value_heads", kv_heads),
+        "kv_heads": settings.whole("num_key_value_heads"),
         "norm_eps": settings.number("rms_norm_eps", 1e-6),
     }
-
-
-def llama_like(settings: Settings, head_dim: int | None = None, kv_heads: Any = _NO_DEFAULT) -> dict[str, Any]:
-    """The features of the families that grew from Llama: SwiGLU, one rotary embedding for all layers.
-
-    head_dim, kv_heads: where the settings name none; by default the width over the heads, and an error.
-    """
-    settings.only("hidden_act", "silu")
-    features = sizes(settings, kv_heads)
-    return features | {
-        "head_dim": settings.whole("head_dim", head_dim or features["width"] // features["heads"]),
-        "rope": rope(settings),
-        "tied_embedding": settings.flag("tie_word_embeddings", False),
-        "qk_norm": False,
-    }
-
-
-def window(settings: Settings) -> dict[str, Any]:
-    """The local layers of Qwen: `layer_types`, or those from `max_window_layers` on, and none unless they are used."""
-    used = settings.flag("use_sliding_window", False)
-    size, first = settings.whole("sliding_window", 4096), settings.whole("max_window_layers", 28, least=0)
-    layers = settings.whole("num_hidden_layers", most=MANY)
-    local = layer_types(settings, tuple(used and layer >= first for layer in range(layers)))
-    if any(local) and not used:
-        settings.refuse("layer_types", settings.values["layer_types"], "With use_sliding_window=false no layer slides.")
-    return {"window": size, "local_layers": local} if any(local) else {}
 
 
 def layer_types(settings: Settings, default: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -202,16 +162,11 @@ def layer_types(settings: Settings, default: tuple[bool, ...]) -> tuple[bool, ..
 
 def shortest(layers: tuple[bool, ...]) -> tuple[bool, ...]:
     """The shortest tuple that, repeated, gives this one."""
-    count = len(layers)
-    return next(layers[:n] for n in range(1, count + 1) if all(layers[i] == layers[i % n] for i in range(count)))
+    return next(layers[:n] for n in range(1, len(layers) + 1) if layers == (layers[:n] * len(layers))[: len(layers)])
 
 
-_ROPE_FIELDS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
-    "yarn": ("factor",),
-}
+_ROPE_FIELDS = {"default": (), "linear": ("factor",), "yarn": ("factor",)}
+_ROPE_FIELDS["llama3"] = ("factor", "low_freq_factor", "high_freq_factor")
 
 
 def rope(settings: Settings) -> RopeConfig:
@@ -227,9 +182,8 @@ def rope(settings: Settings) -> RopeConfig:
 def rope_of(settings: Settings, where: str, given: Any, theta_name: str, theta: float) -> RopeConfig:
     """The rotary embedding that a dictionary of settings describes.
 
-    Args:
-      where: the name of the dictionary, for errors. theta_name, theta: where the base stands if not in it, and its
-      value where it stands nowhere.
+    where: the name of the dictionary, for errors. theta_name, theta: where the base stands if not in it, and its value
+    where it stands nowhere.
     """
     if not isinstance(given, dict):
         settings.refuse(where, given, "It must be an object.")

@@ -8,22 +8,17 @@ import dataclasses
 
 from negot_jax.models.families import family
 
-_DEFAULTS = {
-    "vocab_size": 262_208,
-    "hidden_size": 2304,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-}
+_DEFAULTS = {"vocab_size": 262_208, "hidden_size": 2304, "num_hidden_layers": 26}
+_DEFAULTS |= {"num_attention_heads": 8, "num_key_value_heads": 4}
 # Where the language model's names begin, in two versions of the library, and the parts that are left out.
-_TEXT = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
+_NESTED = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
 _VISION = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
 def _features(settings):
     for name in ("hidden_activation", "hidden_act"):  # The second is of older files, and read by nobody.
         settings.only(name, "gelu_pytorch_tanh")
-    settings.values = _DEFAULTS | {name: value for name, value in settings.values.items() if value is not None}
+    settings.fill(_DEFAULTS)
     layers = settings.whole("num_hidden_layers", most=family.MANY)
     every = settings.whole("_sliding_window_pattern", settings.whole("sliding_window_pattern", 6))
     local = family.layer_types(settings, tuple((layer + 1) % every != 0 for layer in range(layers)))
@@ -63,9 +58,11 @@ def _ropes(settings):
 def _rename(name):
     if name.startswith(_VISION):
         return None
-    return next((plain + name.removeprefix(nested) for nested, plain in _TEXT.items() if name.startswith(nested)), name)
+    return next(
+        (plain + name.removeprefix(nested) for nested, plain in _NESTED.items() if name.startswith(nested)), name
+    )
 
 
-TENSORS = family.ENDS | family.ATTENTION | family.QK_NORM | family.SANDWICH_NORM | family.MLP
-TEXT = family.Family("gemma3_text", "Gemma3ForCausalLM", _features, TENSORS, _rename)
-MULTIMODAL = dataclasses.replace(TEXT, model_type="gemma3", nested="text_config")
+_TENSORS = family.ENDS | family.ATTENTION | family.QK_NORM | family.SANDWICH_NORM | family.MLP
+_TEXT = family.Family("gemma3_text", "Gemma3ForCausalLM", _features, _TENSORS, _rename)
+FAMILIES = (_TEXT, dataclasses.replace(_TEXT, model_type="gemma3", nested="text_config"))
