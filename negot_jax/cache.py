@@ -20,13 +20,10 @@ import jax
 
 
 def folder(name: str) -> pathlib.Path:
-    """Returns a writable folder for one kind of cached data.
+    """A writable folder for one kind of cached data; raises OSError if no temporary folder can be written either.
 
     Where the user has no home, or the cache cannot be written, the folder is temporary: it is removed when the process
     ends, and one line says so.
-
-    Raises:
-      OSError: no temporary folder can be written either.
     """
     root = _root()
     if root is not None:
@@ -43,8 +40,7 @@ def folder(name: str) -> pathlib.Path:
 def keep_compiled(where: str | None) -> None:
     """Keeps what this process compiles, so that another start of the same program compiles nothing.
 
-    Args:
-      where: a folder, local or gs://; "" for nowhere; None for JAX_COMPILATION_CACHE_DIR, or else the user's cache.
+    where: a folder, local or gs://; "" for nowhere; None for JAX_COMPILATION_CACHE_DIR, or else the user's cache.
     """
     if where == "" or (where is None and jax.config.jax_compilation_cache_dir):
         return

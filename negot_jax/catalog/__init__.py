@@ -13,12 +13,10 @@ CATALOGS = (*GENERATED, "amazon_history_price", "file")
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None) -> Catalog:
-    """Returns the catalog called `name`, one of `CATALOGS`.
+    """The catalog called `name`, one of `CATALOGS`.
 
-    Args:
-      data_dir: for 'file', the user's own product file; for 'amazon_history_price', the folder of the benchmark's
-        JSON files, which are downloaded if it is None.
-      cache_dir: where the download is kept; by default in the user's cache.
+    data_dir: for 'file', the user's own product file; for 'amazon_history_price', the folder of the benchmark's JSON
+    files, which are downloaded if it is None. cache_dir: where the download is kept; by default in the user's cache.
 
     Raises:
       ValueError: an unknown name, a `data_dir` that is missing or not needed, or an invalid row.

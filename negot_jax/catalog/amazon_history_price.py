@@ -17,8 +17,8 @@ import tempfile
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import download_manager
-from tensorflow_datasets.core.download import util as download_util
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError
 
 from negot_jax import cache
 from negot_jax.catalog import rows
@@ -34,7 +34,7 @@ def load(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
     """The catalog of the JSON files in `data_dir`, or of the pinned download without one; raises as `catalog.load`."""
     if data_dir is None:
         return _downloaded(Path(cache_dir).expanduser() if cache_dir else cache.folder("tfds"))
-    return from_rows(_read(_json_files(Path(os.path.expanduser(data_dir)).resolve())))
+    return from_rows(rows.read_rows(_json_files(Path(os.path.expanduser(data_dir)).resolve())))
 
 
 def _json_files(folder: Path) -> dict[str, Path]:
@@ -48,13 +48,6 @@ def _json_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise FileNotFoundError(f"data_dir={str(folder)!r} holds no *.json file; {way_out}")
     return files
-
-
-def _read(paths: dict[str, Path]) -> list[dict]:
-    products = list(rows.read_rows(paths))
-    if not products:
-        raise ValueError(f"no product in any of {', '.join(sorted(paths))}: every list is empty")
-    return products
 
 
 class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
@@ -76,7 +69,7 @@ class AmazonHistoryPrice(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         paths = dl_manager.download({f"{name}.json": f"{_FILES}/{name}.json" for name in SHARES})
-        return {"products": self._generate_examples(_read(paths))}
+        return {"products": self._generate_examples(rows.read_rows(paths))}
 
     def _generate_examples(self, products):
         yield from enumerate(products)
@@ -113,11 +106,7 @@ def _download(folder: Path) -> None:
         requests.head(_FILES, timeout=20)  # Fails at once without a network; the download would retry for minutes.
         with contextlib.redirect_stdout(io.StringIO()):
             _builder(folder).download_and_prepare()
-    except (
-        requests.RequestException,
-        download_util.DownloadError,
-        download_manager.NonMatchingChecksumError,
-    ) as error:
+    except (requests.RequestException, DownloadError, NonMatchingChecksumError) as error:
         raise ConnectionError(
             f"cannot download AmazonHistoryPrice: {error}\nRun again when online, or give a local copy by data_dir."
         ) from error

@@ -3,7 +3,8 @@
 Every error names the file, the row (counted from 0), the field, the value found, and what is wanted instead.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 import json
 import os
 from pathlib import Path
@@ -32,9 +33,7 @@ class Number(str):
 
 
 def parse_price(text: Any) -> int | None:
-    """Returns the cents of a price such as '$1,299.00' or '12.5', or None for anything else,
-    such as a price of zero or above `MAX_PRICE`.
-    """
+    """The cents of a price such as '$1,299.00' or '12.5'; None for anything else, also beyond 0 and `MAX_PRICE`."""
     match = _PRICE.fullmatch(text) if isinstance(text, str) else None
     cents = int(match[1].replace(",", "")) * 100 + int((match[2] or "").ljust(2, "0")) if match else 0
     return cents if 0 < cents <= MAX_PRICE else None
@@ -87,12 +86,9 @@ class Row:
 
 
 def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
-    """Returns one product of the benchmark, as `types.from_rows` takes it.
+    """One product of the benchmark, as `types.from_rows` takes it; raises RowError.
 
     P0 is the greater of list and highest price, C the lowest price, in cents. Description and features may be missing.
-
-    Raises:
-      RowError: a field is missing or malformed, or the lowest price is above the highest.
     """
     row = Row(raw, file, index)
     texts, highest = row.texts(), row.price("highest_price")
@@ -104,11 +100,7 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text, its numbers as `Number`.
-
-    Raises:
-      ValueError: it is not JSON, or nested too deeply; `where` is named.
-    """
+    """The value of a JSON text, its numbers as `Number`. Raises ValueError, which names `where`."""
     try:
         return json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
@@ -116,19 +108,18 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{SHORT.repr(next(name for name in names if names.count(name) > 1))} is there twice")
-    return made
+    if (repeated := twice(name for name, _ in pairs)) is not None:
+        raise ValueError(f"{SHORT.repr(repeated)} is there twice")
+    return dict(pairs)
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first name that is there twice, if there is one."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def read_text(path: os.PathLike, file: str) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
-
-    Raises:
-      ValueError: it is not UTF-8; `file` is named.
-    """
+    """The text of a UTF-8 file, with or without a byte order mark. Raises ValueError, which names `file`."""
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -136,29 +127,27 @@ def read_text(path: os.PathLike, file: str) -> str:
 
 
 def parse_list(text: str, file: str) -> list[Any]:
-    """The entries of a JSON list.
-
-    Raises:
-      ValueError: the text is something else.
-    """
+    """The entries of a JSON list. Raises ValueError for any other text."""
     if not isinstance(raws := parse_json(text, file), list):
         raise ValueError(f"{file}: holds a {type(raws).__name__}, not a list of products")
     return raws
 
 
-def read_rows(paths: Mapping[str, os.PathLike]) -> Iterator[dict[str, Any]]:
-    """Yields the products of the benchmark's JSON files, given as {name for errors: path}, ordered by name and row.
+def read_rows(paths: Mapping[str, os.PathLike]) -> list[dict[str, Any]]:
+    """The products of the benchmark's JSON files, given as {name for errors: path}, ordered by name and row.
 
     Raises:
       RowError: as `parse_row`, and if two files make the same codename.
-      ValueError: a file is not a JSON list.
+      ValueError: a file is not a JSON list, or there is no product in any.
     """
-    seen = set()
+    rows = {}
     for file, path in sorted(paths.items()):
         for i, raw in enumerate(parse_list(read_text(path, file), file)):
             row = parse_row(raw, file, i)
-            if row["codename"] in seen:
+            if row["codename"] in rows:
                 wanted = f"a category of this file alone (codename {row['codename']} is taken)"
                 raise RowError(file, i, "category", row["category"], wanted)
-            seen.add(row["codename"])
-            yield row
+            rows[row["codename"]] = row
+    if not rows:
+        raise ValueError(f"no product in any of {', '.join(sorted(paths))}: every list is empty")
+    return list(rows.values())

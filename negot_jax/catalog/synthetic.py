@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from negot_jax.catalog.types import MIN_SCALE, Catalog, budget_of, from_rows
-from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, COLORS, EXTRAS, NOUNS, OPENINGS, SHARES, USES
+from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, CATEGORIES, COLORS, EXTRAS, OPENINGS, SHARES, USES
 
 PRODUCTS = 930
 _PRICE_RANGE = (4.99, 4300.0)  # Dollars.
@@ -26,9 +26,6 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
     """The generated catalog of `size` products, ordered by category; a function of its arguments alone.
 
     The marginal distributions are stratified: whatever the seed, prices, ratios and categories have their quantiles.
-
-    Raises:
-      ValueError: `size` is below 1.
     """
     if size < 1:
         raise ValueError(f"size={size}: a catalog needs at least one product")
@@ -37,10 +34,8 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
     rows, titles, counts = [], set(), dict.fromkeys(SHARES, 0)
     for category, p, c in zip(_categories(size), price, cost, strict=True):
         counts[category] += 1
-        text = _unique_text(rng, category, titles)
-        rows.append(
-            text | {"category": category, "codename": f"{category}_{counts[category]}", "price": int(p), "cost": int(c)}
-        )
+        numbers = {"codename": f"{category}_{counts[category]}", "price": int(p), "cost": int(c)}
+        rows.append(_unique_text(rng, category, titles) | {"category": category} | numbers)
     return from_rows(rows)
 
 
@@ -85,8 +80,7 @@ def _as_marked(rng: np.random.Generator, dollars: np.ndarray) -> np.ndarray:
 def _categories(size: int) -> list[str]:
     """One category per product, in the real catalog's proportions."""
     bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())
-    names = list(SHARES)
-    return [names[i] for i in np.searchsorted(bounds, (np.arange(size) + 0.5) / size)]
+    return np.array(list(SHARES))[np.searchsorted(bounds, (np.arange(size) + 0.5) / size)].tolist()
 
 
 def _unique_text(rng: np.random.Generator, category: str, titles: set[str]) -> dict[str, str]:
@@ -96,7 +90,7 @@ def _unique_text(rng: np.random.Generator, category: str, titles: set[str]) -> d
         return words[rng.integers(len(words))]
 
     while True:
-        brand, adjective, noun, color = pick(BRANDS), pick(ADJECTIVES), pick(NOUNS[category]), pick(COLORS)
+        brand, adjective, noun, color = pick(BRANDS), pick(ADJECTIVES), pick(CATEGORIES[category][1]), pick(COLORS)
         title = f"{brand} {adjective} {noun}, Model {pick('ABCDEFGHKLMNPRSTVWX')}{rng.integers(10, 1000)}, {color}"
         if title not in titles:
             break

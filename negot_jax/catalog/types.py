@@ -14,13 +14,8 @@ TEST_PRODUCTS = 128  # Of 930, which leaves the paper's 802 for training.
 MIN_SCALE = 100  # One dollar: the benchmark's smallest denominator of the reward.
 NORMALIZED_PRICE = 10_000  # The list price after `normalize`: $100.00, so that a dollar is one percent of it.
 # A row's texts, and the columns of a catalog that hold them.
-TEXTS = {
-    "title": "titles",
-    "description": "descriptions",
-    "features": "features",
-    "category": "categories",
-    "codename": "codenames",
-}
+TEXTS = {"title": "titles", "description": "descriptions", "features": "features"}
+TEXTS |= {"category": "categories", "codename": "codenames"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,11 +54,8 @@ class Catalog:
 
     def take(self, indices: Iterable[int]) -> "Catalog":
         """The products at `indices`, in that order."""
-        indices = np.asarray(list(indices), dtype=np.int64)
-
-        def pick(column):
-            return column[indices] if isinstance(column, np.ndarray) else tuple(column[i] for i in indices)
-
+        indices = [int(i) for i in indices]
+        pick = lambda column: column[indices] if isinstance(column, np.ndarray) else tuple(column[i] for i in indices)
         return Catalog(**{name: pick(column) for name, column in vars(self).items()})
 
 
@@ -94,27 +86,22 @@ def digest(catalog: Catalog) -> str:
 
 def check_test_size(catalog: Catalog, test: int) -> None:
     """Raises ValueError unless `test` held-out products leave at least one on each side of the split."""
-    if not 0 < test < len(catalog):
-        raise ValueError(
-            f"catalog.test={test} of {len(catalog)} products leaves one side of the split empty; "
-            + (f"give a number from 1 to {len(catalog) - 1}" if len(catalog) > 1 else "add products")
-        )
+    size = len(catalog)
+    if not 0 < test < size:
+        way_out = f"give a number from 1 to {size - 1}" if size > 1 else "add products"
+        raise ValueError(f"catalog.test={test} of {size} products leaves one side of the split empty; {way_out}")
 
 
 def split(catalog: Catalog, test: int = TEST_PRODUCTS) -> tuple[Catalog, Catalog]:
-    """Returns the training and the test products, each ordered by the SHA-256 of their titles.
+    """The training and the test products, each ordered by the SHA-256 of their titles, then by codename.
 
     The paper's split is not public, so this one is ours: the first `test` products of that order are the test set.
-    It depends on the titles alone, except that products of equal title are ordered by codename.
 
     Raises:
       ValueError: `test` leaves one side empty.
     """
     check_test_size(catalog, test)
-
-    def rank(i):
-        return hashlib.sha256(catalog.titles[i].encode()).digest(), catalog.codenames[i]
-
+    rank = lambda i: (hashlib.sha256(catalog.titles[i].encode()).digest(), catalog.codenames[i])
     order = sorted(range(len(catalog)), key=rank)
     return catalog.take(order[test:]), catalog.take(order[:test])
 
@@ -128,10 +115,7 @@ def normalize(catalog: Catalog) -> Catalog:
     one dollar.
     """
     price = np.full_like(catalog.price, NORMALIZED_PRICE)
-
-    def units(cents):
-        return -(-cents * NORMALIZED_PRICE // catalog.price)
-
+    units = lambda cents: -(-cents * NORMALIZED_PRICE // catalog.price)
     # Between two cents and one below P0, so that a cost fits on either side.
     own = np.where(catalog.budget == catalog.price, price, np.clip(units(catalog.budget), 2, price - 1))
     budget = np.where(catalog.budget == budget_of(catalog.price), budget_of(price), own)
@@ -156,11 +140,7 @@ def products(catalog: Catalog) -> Products:
 
 
 def describe(catalog: Catalog, test: int = TEST_PRODUCTS) -> str:
-    """Summarizes a catalog in two lines: interests and the sizes of the split; prices and costs.
-
-    Raises:
-      ValueError: `test` leaves one side of the split empty.
-    """
+    """Two lines: interests and the sizes of the split; prices and costs. Raises ValueError as `split` does."""
     check_test_size(catalog, test)
     mutual, ties = int(catalog.mutual.sum()), int((catalog.budget == catalog.cost).sum())
     low, median, high = (f"${cents / 100:,.2f}" for cents in np.percentile(catalog.price, [0, 50, 100]))

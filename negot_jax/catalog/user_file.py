@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from negot_jax.catalog.rows import SHORT, Row, parse_json, parse_list, read_text
+from negot_jax.catalog.rows import SHORT, Row, parse_json, parse_list, read_text, twice
 from negot_jax.catalog.types import Catalog, budget_of, from_rows
 from negot_jax.config import nearest
 
@@ -16,7 +16,7 @@ CATEGORY = "other"  # Of a product that names none.
 
 
 def load(path: str | os.PathLike) -> Catalog:
-    """Returns the products of a file, in its order.
+    """The products of a file, in its order.
 
     Title, price and cost are required; `lowest_price` is another name of the cost. The budget is four fifths of the
     price unless a product has its own. Codenames count the products of each category from 1.
@@ -68,8 +68,8 @@ def _read_csv(text: str, file: str) -> list[dict[str, str]]:
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: not CSV that can be read: {error}") from error
     header, *rows = lines or [[]]
-    if repeated := [name for name, count in Counter(header).items() if count > 1]:
-        raise ValueError(f"{file}: column {SHORT.repr(repeated[0])} is there twice; keep one of them")
+    if (repeated := twice(header)) is not None:
+        raise ValueError(f"{file}: column {SHORT.repr(repeated)} is there twice; keep one of them")
     for i, row in enumerate(rows):
         if len(row) != len(header):
             raise ValueError(

@@ -1,47 +1,27 @@
 """The words of the generated catalog. Brands are invented."""
 
-# Products in each category of AmazonHistoryPrice.
-SHARES = {
-    "automotive": 7,
-    "baby-products": 11,
-    "beauty": 12,
-    "books": 13,
-    "electronics": 284,
-    "health-personal-care": 2,
-    "home-kitchen": 23,
-    "industrial-scientific": 2,
-    "movies-tv": 75,
-    "music": 5,
-    "other": 288,
-    "patio-lawn-garden": 10,
-    "pet-supplies": 5,
-    "software": 4,
-    "sports-outdoors": 16,
-    "tools-home-improvement": 144,
-    "toys-games": 22,
-    "video-games": 7,
+# Of each category of AmazonHistoryPrice its number of products, and invented names of some.
+CATEGORIES = {
+    "automotive": (7, ("Battery Charger", "Roof Rack", "Floor Mat Set", "Dash Camera", "Tyre Inflator")),
+    "baby-products": (11, ("Stroller", "High Chair", "Car Seat", "Sleep Monitor", "Travel Cot")),
+    "beauty": (12, ("Hair Dryer", "Face Serum", "Trimmer", "Perfume Set", "Make-up Mirror")),
+    "books": (13, ("Field Guide", "Atlas", "Cookbook", "Novel Box Set", "Dictionary")),
+    "electronics": (284, ("Headphones", "Laptop", "Monitor", "Camera Lens", "Speaker", "Tablet", "Router", "Keyboard")),
+    "health-personal-care": (2, ("Shaver", "Massager", "Toothbrush", "Scale")),
+    "home-kitchen": (23, ("Espresso Machine", "Blender", "Pan Set", "Vacuum Cleaner", "Duvet", "Table Lamp")),
+    "industrial-scientific": (2, ("Microscope", "Caliper", "Label Printer", "Thermal Camera")),
+    "movies-tv": (75, ("Film Collection", "Series Box Set", "Documentary Set", "Concert Film", "Animation Set")),
+    "music": (5, ("Vinyl Box Set", "Live Album", "Piano Works", "Jazz Anthology")),
+    "other": (288, ("Office Chair", "Backpack", "Wall Clock", "Storage Rack", "Guitar", "Printer", "Suitcase", "Desk")),
+    "patio-lawn-garden": (10, ("Lawn Mower", "Patio Heater", "Garden Hose", "Gas Grill", "Leaf Blower")),
+    "pet-supplies": (5, ("Dog Bed", "Cat Tree", "Pet Fountain", "Aquarium")),
+    "software": (4, ("Photo Editor", "Tax Suite", "Language Course", "Backup Suite")),
+    "sports-outdoors": (16, ("Tent", "Kayak", "Mountain Bike", "Rowing Machine", "Sleeping Bag")),
+    "tools-home-improvement": (144, ("Cordless Drill", "Table Saw", "Tool Chest", "Sander", "Ladder", "Light Fixture")),
+    "toys-games": (22, ("Board Game", "Building Set", "Toy Train", "Puzzle", "Drone")),
+    "video-games": (7, ("Game Console", "Controller", "Racing Wheel", "Gaming Headset")),
 }
-
-NOUNS = {
-    "automotive": ("Battery Charger", "Roof Rack", "Floor Mat Set", "Dash Camera", "Tyre Inflator"),
-    "baby-products": ("Stroller", "High Chair", "Car Seat", "Sleep Monitor", "Travel Cot"),
-    "beauty": ("Hair Dryer", "Face Serum", "Trimmer", "Perfume Set", "Make-up Mirror"),
-    "books": ("Field Guide", "Atlas", "Cookbook", "Novel Box Set", "Dictionary"),
-    "electronics": ("Headphones", "Laptop", "Monitor", "Camera Lens", "Speaker", "Tablet", "Router", "Keyboard"),
-    "health-personal-care": ("Shaver", "Massager", "Toothbrush", "Scale"),
-    "home-kitchen": ("Espresso Machine", "Blender", "Pan Set", "Vacuum Cleaner", "Duvet", "Table Lamp"),
-    "industrial-scientific": ("Microscope", "Caliper", "Label Printer", "Thermal Camera"),
-    "movies-tv": ("Film Collection", "Series Box Set", "Documentary Set", "Concert Film", "Animation Set"),
-    "music": ("Vinyl Box Set", "Live Album", "Piano Works", "Jazz Anthology"),
-    "other": ("Office Chair", "Backpack", "Wall Clock", "Storage Rack", "Guitar", "Printer", "Suitcase", "Desk"),
-    "patio-lawn-garden": ("Lawn Mower", "Patio Heater", "Garden Hose", "Gas Grill", "Leaf Blower"),
-    "pet-supplies": ("Dog Bed", "Cat Tree", "Pet Fountain", "Aquarium"),
-    "software": ("Photo Editor", "Tax Suite", "Language Course", "Backup Suite"),
-    "sports-outdoors": ("Tent", "Kayak", "Mountain Bike", "Rowing Machine", "Sleeping Bag"),
-    "tools-home-improvement": ("Cordless Drill", "Table Saw", "Tool Chest", "Sander", "Ladder", "Light Fixture"),
-    "toys-games": ("Board Game", "Building Set", "Toy Train", "Puzzle", "Drone"),
-    "video-games": ("Game Console", "Controller", "Racing Wheel", "Gaming Headset"),
-}
+SHARES = {name: share for name, (share, _) in CATEGORIES.items()}
 
 BRANDS = (
     *("Aldera", "Bravik", "Corvona", "Delmero", "Elstow", "Farnholt", "Galvery", "Hestrin", "Ivelda", "Jorvane"),

@@ -266,14 +266,10 @@ def classes(
 ) -> tuple[list[np.ndarray], list[int]]:
     """Sorts the tokens of a vocabulary, V byte strings, by what they do in every state of an automaton.
 
-    Each distinct column is composed once, through a trie of prefixes whose nodes are columns.
-
-    Args:
-      empty: what the empty string does, a column over the states. then: what a string and one more byte do, from the
-        string's column and the byte; equal columns must be equal bytes.
-
-    Returns:
-      The distinct columns of all tokens, the empty string's first, and each token's index among them.
+    empty: what the empty string does, a column over the states. then: what a string and one more byte do, from the
+    string's column and the byte; equal columns must be equal bytes. Returns the distinct columns of all tokens, the
+    empty string's first, and each token's index among them. Each is composed once, through a trie of prefixes whose
+    nodes are columns.
     """
     nodes, children = [empty], [{}]
     index = {empty.tobytes(): EMPTY}

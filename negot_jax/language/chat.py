@@ -30,11 +30,9 @@ Pieces = tuple[Control | str, ...]  # Control tokens and the texts between them.
 class ChatFormat:
     """The pieces around the messages of a conversation: start, rules, opening, then alternating messages.
 
-    Attributes:
-      start: before the system message. opening: between it and the first message of the user.
-      end: the control token that ends every message of user and assistant.
-      reply: between the end of the user's message and what the model is to write.
-      heard: between the end of the assistant's message and the user's next one.
+    start: before the system message. opening: between it and the first message of the user. end: the control token that
+    ends every message of user and assistant. reply: between the end of the user's message and what the model is to
+    write. heard: between the end of the assistant's message and the user's next one.
     """
 
     start: Pieces
@@ -66,8 +64,7 @@ _NOT_THINKING = "Use an instruct model, or one that can be told not to think (en
 def infer(folder: str | pathlib.Path, tokenizer: Tokenizer) -> ChatFormat:
     """Infers the chat format of a checkpoint's folder from its template or, without one, from its control tokens.
 
-    Raises:
-      ValueError: the format is unknown, or the template fails, cannot be split, or opens a thought.
+    Raises ValueError if the format is unknown, or the template fails, cannot be split, or opens a thought.
     """
     folder = pathlib.Path(folder)
     config = _read(folder / "tokenizer_config.json")

@@ -104,13 +104,10 @@ class _Builder:
 def constraint(
     tokenizer: Tokenizer, role: int, code_tokens: int, digits: int, force_deal_price: bool, eot: int = tokens.EOT
 ) -> Constraint:
-    """The automaton for one side: an optional Thought, a Talk, and an Action that is complete.
+    """The automaton for one side: an optional Thought, a Talk, and a complete Action; DEAL while an offer stands.
 
-    DEAL is possible only while the other side's offer stands.
-
-    Args:
-      code_tokens: the most tokens of a codename. digits: the most digits before a price's point. eot: ends a message.
-      force_deal_price: whether a DEAL repeats the standing offer by force; else it may name any price.
+    code_tokens: the most tokens of a codename. digits: the most digits before a price's point. force_deal_price:
+    whether a DEAL repeats the standing offer by force; else it may name any price. eot: the token that ends a message.
     """
     encode, build = tokenizer.encode, _Builder(tokenizer.vocab_size)
     header, thought_header, action_header = encode("Talk:"), encode("Thought:"), encode("Action:")
@@ -186,10 +183,9 @@ def begin(form: Constraint) -> Follow:
 
 
 def allowed(form: Constraint, follow: Follow, spellings: Spellings, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What may come next in one message of which `left` tokens are left.
+    """What may come next in one message of which `left` tokens are left: a mask bool[V], and the choice.
 
-    Returns:
-      mask bool[V], and the choice: the node whose row of `allowed_NxV` the mask is, or `FORCED`.
+    The choice is the node whose row of `allowed_NxV` the mask is, or `FORCED`.
     """
     spelled = form.spelled_N[follow.node]
     given = spellings.tokens_2xC[jnp.maximum(spelled - 1, 0), follow.index]

@@ -64,13 +64,9 @@ class Parsed:
 
 
 def build(token_bytes: Sequence[bytes]) -> Grammar:
-    """Composes the automaton with a vocabulary.
+    """Composes the automaton with a vocabulary, V byte strings; b"" for control tokens, which do nothing.
 
-    Args:
-      token_bytes: what each token id stands for, V byte strings; b"" for control tokens, which do nothing.
-
-    Raises:
-      TypeError: if a token is not a byte string.
+    Raises TypeError if a token is not a byte string.
     """
     for token, text in enumerate(token_bytes):
         if not isinstance(text, bytes):
@@ -156,14 +152,11 @@ def _affine(value: Array, scale: Array, add: Array) -> Array:
 
 
 def read(registers: Registers, cut: Array, codename_hash: Array, role: Array) -> Action:
-    """The action of a message that ends here, without the arguments in its talk.
+    """The action of a message that ends after these registers, without the arguments in its talk.
 
-    Args:
-      registers: after the message's last token.
-      cut: bool, whether the message was ended by its token cap.
-      codename_hash: uint32, `automaton.codename_hash` of the product's codename. A wrong codename passes if its hash is
-        the same, by chance once in 2**32.
-      role: int32, BUYER or SELLER, who speaks.
+    cut: bool, whether the message was ended by its token cap. codename_hash: uint32, `automaton.codename_hash` of the
+    product's codename; a wrong codename passes if its hash is the same, by chance once in 2**32. role: int32, who
+    speaks.
     """
     offer = registers.tag == jnp.where(role == BUYER, Tag.BUY, Tag.SELL)
     deal = registers.tag == Tag.DEAL
@@ -179,11 +172,9 @@ def read(registers: Registers, cut: Array, codename_hash: Array, role: Array) ->
 
 
 def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename_hash: Array, role: Array) -> Parsed:
-    """Reads one whole message.
+    """Reads one whole message; cut, codename_hash and role as for `read`.
 
-    Args:
-      tokens_L: int32, token ids. length: int32, the message's tokens; what stands at and after it is ignored.
-      cut, codename_hash, role: as for `read`.
+    tokens_L: int32, token ids. length: int32, the message's tokens; what stands at and after it is ignored.
     """
     class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], automaton.EMPTY)
 

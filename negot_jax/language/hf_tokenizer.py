@@ -36,11 +36,8 @@ _ALPHABET = {chr(byte): byte for byte in _VISIBLE} | {chr(256 + i): byte for i, 
 def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     """The tokenizer in a checkpoint's folder: `tokenizer.json`, or else `tokenizer.model`.
 
-    Args:
-      vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes.
-
-    Raises:
-      ValueError: it is missing, damaged, of an unknown kind, or changes texts.
+    vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes. Raises
+    ValueError if the file is missing, damaged, of an unknown kind, or changes texts.
     """
     path = find(folder)
     return (from_json if path.suffix == ".json" else from_sentencepiece)(path, vocab_size)
@@ -55,10 +52,7 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
 
 
 def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
-    """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text.
-
-    The normalizer may compose characters (Unicode's NFC), as Qwen's does.
-    """
+    """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text."""
     path = pathlib.Path(path)
     settings = hub.read_json(path)
     added = _added_tokens(settings, path)

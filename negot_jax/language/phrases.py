@@ -6,6 +6,7 @@ phrase is heard where it stands as whole words and no negation stands right befo
 letters and digits of ASCII; every other byte separates them.)
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 import functools
 import operator
@@ -136,35 +137,20 @@ WORD = b"abcdefghijklmnopqrstuvwxyz0123456789"
 APOSTROPHES = "'\u2019"
 
 
-class _Net:
-    """A nondeterministic automaton. arrows: by node, from a byte to nodes. acts: by node, bits of what ends there."""
-
-    def __init__(self):
-        self.arrows: list[dict[int, set[int]]] = []
-        self.acts: dict[int, int] = {}
-
-    def node(self) -> int:
-        self.arrows.append({})
-        return len(self.arrows) - 1
-
-    def link(self, sources: set[int], symbols: bytes, target: int) -> None:
-        for source in sources:
-            for symbol in symbols:
-                self.arrows[source].setdefault(symbol, set()).add(target)
-
-    def add(self, sources: set[int], pattern: str) -> set[int]:
-        """Adds a pattern of `_spelled` after some nodes; returns the nodes where it ends."""
-        while pattern:
-            if pattern[0] == "{":
-                choices, pattern = _choices(pattern)
-                sources = set().union(*(self.add(sources, choice) for choice in choices))
-                continue
-            character, target, pattern = pattern[0], self.node(), pattern[1:]
-            self.link(sources, GAP if character == " " else character.encode("latin-1"), target)
-            if character == " ":
-                self.link({target}, GAP, target)
-            sources = {target}
-        return sources
+def _add(arrows: list[dict[int, set[int]]], sources: set[int], pattern: str) -> set[int]:
+    """Adds a pattern of `_spelled` after some nodes; returns the nodes where it ends. arrows: by node, from a byte."""
+    while pattern:
+        if pattern[0] == "{":
+            choices, pattern = _choices(pattern)
+            sources = set().union(*(_add(arrows, sources, choice) for choice in choices))
+            continue
+        gap, target = pattern[0] == " ", len(arrows)
+        arrows.append(collections.defaultdict(set))
+        for source in sources | {target} if gap else sources:
+            for symbol in GAP if gap else pattern[0].encode("latin-1"):
+                arrows[source][symbol].add(target)
+        sources, pattern = {target}, pattern[1:]
+    return sources
 
 
 def _spelled(pattern: str) -> str:
@@ -187,42 +173,37 @@ def _choices(pattern: str) -> tuple[list[str], str]:
 
 @functools.cache
 def automaton() -> tuple[np.ndarray, np.ndarray]:
-    """The smallest deterministic automaton over bytes that hears `PHRASES`.
+    """The smallest deterministic automaton over bytes that hears `PHRASES`: next int32[S, 256], and acts int32[S].
 
-    Returns:
-      next int32[S, 256], from state 0 on; and acts int32[S], the bits of the arguments that are made if a word ends
-      here, that is before a byte outside `WORD` and at the end of the text.
+    It starts in state 0. acts: the bits of the arguments that are made if a word ends here, that is before a byte
+    outside `WORD` and at the end of the text.
     """
-    net = _Net()
-    root, negation = net.node(), net.node()
+    root, negation = 0, 1
+    arrows, made = [collections.defaultdict(set) for _ in (root, negation)], {}  # Of a nondeterministic automaton.
     for argument, patterns in PHRASES.items():
         for pattern in patterns:
-            for end in net.add({root}, _spelled(pattern)):
-                net.acts[end] = 1 << argument
-    (negated,) = net.add({negation}, _spelled(NEGATION))
+            made |= dict.fromkeys(_add(arrows, {root}, _spelled(pattern)), 1 << argument)
+    (negated,) = _add(arrows, {negation}, _spelled(NEGATION))
 
     lower = np.array([*range(256)])
     lower[[*WORD.upper()]] = [*WORD]
     symbols = [*WORD, *GAP, *APOSTROPHES.encode(), 0]  # 0 stands for all other bytes, which are alike.
     column = np.array([symbols.index(byte) if byte in symbols else len(symbols) - 1 for byte in lower])
-    dead = [(frozenset(), symbol not in WORD) for symbol in symbols]
     states, table = {(frozenset(), True): 0}, []  # The nodes reached, and whether a word may start here.
     for nodes, starts in (queue := list(states)):
         if starts:
             nodes = nodes | ({negation} if negated in nodes else {negation, root})
-        followed = set().union(*(net.arrows[node] for node in nodes))
-        row = [
-            (frozenset().union(*(net.arrows[node].get(symbol, ()) for node in nodes)), starting)
-            if symbol in followed
-            else (nothing, starting)
-            for symbol, (nothing, starting) in zip(symbols, dead, strict=True)
-        ]
+        reached = collections.defaultdict(set)
+        for node in nodes:
+            for symbol, targets in arrows[node].items():
+                reached[symbol] |= targets
+        row = [(frozenset(reached.get(symbol, ())), symbol not in WORD) for symbol in symbols]
         for target in row:
             if target not in states:
                 states[target] = len(states)
                 queue.append(target)
         table.append([states[target] for target in row])
-    acts = [functools.reduce(operator.or_, (net.acts.get(node, 0) for node in nodes), 0) for nodes, _ in states]
+    acts = [functools.reduce(operator.or_, (made.get(node, 0) for node in nodes), 0) for nodes, _ in states]
     table, acts = _smallest(np.array(table), np.array(acts))
     return table[:, column].astype(np.int32), acts.astype(np.int32)
 

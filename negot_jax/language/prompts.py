@@ -51,8 +51,7 @@ _TAGS = {BUYER: "BUY", SELLER: "SELL"}
 def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: Persona = NEUTRAL) -> str:
     """The first part of one side's prompt. It holds the side's own private number, never the other's.
 
-    Args:
-      persona: the seller's.
+    persona: the seller's.
     """
     manner = persona.manner if style == "full" else persona.name * bool(persona.manner)
     private = catalog.budget if role == BUYER else catalog.cost
@@ -81,12 +80,9 @@ def tokenize(
     text_tokens: int,
     persona: Persona = NEUTRAL,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokenizes one side's prompt for every product.
+    """One side's prompt for every product: tokens int32[products, L], right-padded, and lengths int32[products].
 
-    Args:
-      text_tokens: the most tokens kept of a product's text; the rules are never truncated.
-    Returns:
-      tokens int32[products, L], right-padded, and lengths int32[products]; L is the longest.
+    text_tokens: the most tokens kept of a product's text; the rules are never truncated. L is the longest.
     """
     rows = [
         dialect.prompt(

@@ -40,12 +40,10 @@ def build(tokenizer: Tokenizer, end: int) -> Relay:
 
 
 def relay(relay: Relay, tokens_W: jax.Array, parsed: Parsed, width: int) -> tuple[jax.Array, jax.Array]:
-    """Returns one message as the other side reads it. A section without visible content has no header.
+    """One message as the other side reads it: tokens int32[width], padded on the right, and the length.
 
-    Args:
-      tokens_W: int32, the message. parsed: what the grammar makes of it. width: static, at least `relay.width(W)`.
-    Returns:
-      tokens int32[width], padded on the right, and the length; the last token is `relay.end`.
+    tokens_W: int32, the message. parsed: what the grammar makes of it. width: static, at least `relay.width(W)`. A
+    section without visible content has no header; the last token is `relay.end`.
     """
     # Talk before action, each in its order; what stays behind comes last.
     order = jnp.argsort(jnp.select([parsed.talk_L, parsed.action_L], [0, 1], 2), stable=True)

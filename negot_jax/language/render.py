@@ -67,10 +67,9 @@ def phrasebook(
 ) -> Phrasebook:
     """Builds the templates of every kind of action: its talk, then the action.
 
-    Args:
-      arguments: what is said in place of the talk where an argument is made; with none, arguments are not put in words.
-      code_tokens: the most tokens of any codename. digits: the most digits before the point of any price.
-      end: the token that ends a message.
+    code_tokens: the most tokens of any codename. digits: the most digits before the point of any price. end: the token
+    that ends a message. arguments: what is said in place of the talk where an argument is made; with none, arguments
+    are not put in words.
     """
     encode = tokenizer.encode
     line = lambda said: [*encode("Talk:"), *encode(" " + said), *encode("\n")]
@@ -116,14 +115,10 @@ def spell_price(book: Phrasebook, cents: jax.Array) -> tuple[jax.Array, jax.Arra
 def render(
     book: Phrasebook, action: Action, code_C: jax.Array, code_length: jax.Array, variant: jax.Array, width: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Renders a legal action as a message.
+    """Renders a legal action as a message: tokens int32[width], right-padded, and the length.
 
-    Args:
-      action: of a readable kind; of its acts, the first is put in words.
-      code_C: int32, the codename's tokens, padded; code_length: int32.
-      variant: int32, any number; selects the wording. width: static, columns of the result, at least `book.width`.
-    Returns:
-      tokens int32[width], right-padded, and the length; the last token ends the message.
+    action: of a readable kind; of its acts, the first is put in words. code_C: int32, the codename's tokens, padded;
+    code_length: int32. variant: int32, any number; selects the wording. width: static, at least `book.width`.
     """
     kinds, topics, variants, _ = book.templates.shape
     lowest = action.acts & -action.acts

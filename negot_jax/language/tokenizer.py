@@ -66,8 +66,7 @@ class Tokenizer:
 def from_model(model: bytes) -> Tokenizer:
     """The tokenizer of a model that `train` made.
 
-    Raises:
-      ValueError: it is no SentencePiece model, or one without the control tokens or without a token for every byte.
+    Raises ValueError for no SentencePiece model, or one without the control tokens or without a token for every byte.
     """
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model or b"empty")
@@ -109,8 +108,7 @@ def piece_bytes(processor: sentencepiece.SentencePieceProcessor, token: int) -> 
 def spelling_out_spaces(encode: Callable[[str], list[int]], token_bytes: Sequence[bytes]) -> Callable[[str], list[int]]:
     """Wraps `encode` to encode a visible space by its bytes, which SentencePiece would take for a plain space.
 
-    Raises:
-      ValueError: there are no tokens for these bytes.
+    Raises ValueError if there are no tokens for these bytes.
     """
     single = {text: token for token, text in reversed(list(enumerate(token_bytes))) if len(text) == 1}
     spelled = [single.get(bytes([byte])) for byte in SPACE.encode()]
@@ -141,10 +139,8 @@ def pad(rows: Sequence[Sequence[int]], fill: int = PAD) -> np.ndarray:
 def train(texts: Sequence[str], vocab_size: int, whole: Sequence[str] = ()) -> Tokenizer:
     """Trains a tokenizer of at most `vocab_size` tokens, with byte fallback and one token per digit.
 
-    There is no normalization and no dummy prefix, and white space is kept, so decode(encode(x)) == x.
-
-    Args:
-      whole: strings that always become a single token, besides the phrases of the message format.
+    There is no normalization and no dummy prefix, and white space is kept, so decode(encode(x)) == x. whole: strings
+    that always become a single token, besides the phrases of the message format.
     """
     sink = io.BytesIO()
     try:

@@ -41,9 +41,8 @@ class ModelChoice:
     def config(self) -> ModelConfig:
         """The model. A preset's vocabulary is left open: the tokenizer's is taken.
 
-        Raises:
-          ValueError: an unknown preset, sizes that do not fit each other, a checkpoint that cannot be read, or a size
-            that is not the checkpoint's.
+        Raises ValueError for an unknown preset, sizes that do not fit each other, a checkpoint that cannot be read, or
+        a size that is not the checkpoint's.
         """
         given = {name: value for name, value in vars(self).items() if value is not None}
         own = {name: value for name, value in given.items() if name not in ("preset", "checkpoint")}

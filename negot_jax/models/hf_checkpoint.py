@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
@@ -22,9 +23,7 @@ from negot_jax import cache
 from negot_jax.models import hf_config, lora, sharding, stored, transformer
 from negot_jax.models.families.family import Family
 from negot_jax.models.presets import ModelConfig
-from negot_jax.models.stored import Stored, digest
-
-__all__ = ["check", "digest", "largest_tensor", "load", "save"]
+from negot_jax.models.stored import Stored
 
 _SHARD_BYTES = 2**31
 _NAMED = 50  # Tensors of each kind in an error, of the thousands that there may be.
@@ -58,145 +57,13 @@ class _Source(NamedTuple):
         return tensor if self.inputs is None else tensor.reshape(self.stored_shape[::-1]).T
 
 
-def check(folder: str | pathlib.Path, config: ModelConfig) -> None:
-    """Raises ValueError for a folder whose weights `load` could not read. Reads headers only, which takes no time.
+def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Source], dict[str, Stored]]:
+    """The source of each weight, and the stored tensors. Reads headers only, which takes no time.
 
-    Raises:
-      ValueError: a file is missing or damaged; or tensors, which are named, are missing, unknown, of another shape or
-        of an unsupported type.
+    Raises ValueError if a file is missing or damaged; or names the tensors that are missing, unknown, of another shape
+    or of an unsupported type.
     """
-    _checked(pathlib.Path(folder), config)
-
-
-def load(
-    folder: str | pathlib.Path,
-    config: ModelConfig,
-    shardings: object = None,
-    dtype: str | None = None,
-) -> transformer.Weights:
-    """The weights of the checkpoint in a folder, without adapters.
-
-    Args:
-      config: the folder's, by `hf_config.read`; dtype, remat and lora may be changed, and with fewer layers only the
-        first ones are read.
-      shardings: a pytree of shardings like the weights; None takes those of `sharding` on the current mesh, or the
-        default device without a mesh. The layer axis is never sharded.
-      dtype: type of the weights; None keeps the stored one.
-
-    Raises:
-      ValueError: as `check` does.
-    """
-    sources, found = _checked(pathlib.Path(folder), config)
-    if shardings is None:
-        mesh, default = sharding.current_mesh(), jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = _shapes(config)
-        shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
-
-    def read(path, shape, laid_out):
-        source = sources[sharding.leaf_name(path)]
-        types = {stored.TYPES[found[name].dtype] for name in source.tensors}
-        target = np.dtype(dtype) if dtype else functools.reduce(jnp.promote_types, types)
-        layers = itertools.groupby(source.tensors.items(), lambda item: item[1][:1])
-        pieces = ([found[name] for name, _ in tensors] for _, tensors in layers)
-        if () in source.tensors.values():
-            return _place(source, next(pieces), shape.shape, laid_out).astype(target)
-        piece_sharding = laid_out
-        if isinstance(laid_out, jax.sharding.NamedSharding):
-            piece_sharding = jax.sharding.NamedSharding(laid_out.mesh, jax.sharding.PartitionSpec(*laid_out.spec[1:]))
-        whole = jnp.zeros(shape.shape, target, device=laid_out)
-        insert = jax.jit(_insert, donate_argnums=0, out_shardings=laid_out)
-        for layer, tensors in enumerate(pieces):
-            piece = _place(source, tensors, shape.shape[1:], piece_sharding)
-            whole = jax.block_until_ready(insert(whole, piece, layer))  # Else the pieces of many layers wait in memory.
-        return whole
-
-    return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
-
-
-def largest_tensor(folder: str | pathlib.Path) -> int:
-    """Returns the size in bytes of the largest stored tensor."""
-    return max(tensor.nbytes for tensor in stored.find(pathlib.Path(folder), hf_config.family(folder).rename).values())
-
-
-def save(
-    folder: str | pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: str | pathlib.Path
-) -> None:
-    """Writes a checkpoint that `transformers` loads, with adapters merged into their matrices.
-
-    It is written beside the folder and renamed at the end, so a folder of that name is always a whole checkpoint.
-
-    Args:
-      folder: new or empty. config: of the weights. weights: on devices of this process.
-      original: the folder that the model was loaded from; its configuration and tokenizer files are copied. Only the
-        language model of a multimodal one is written, as a text model.
-
-    Raises:
-      ValueError: the folder is not empty.
-      OSError: it cannot be written, for example because the disk is full.
-    """
-    folder, original = pathlib.Path(folder), pathlib.Path(original)
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: a checkpoint is written into a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with cache.replacing(folder) as part:
-            part.mkdir()
-            _write(part, config, weights, original)
-            for path in part.iterdir():
-                path.chmod(part.stat().st_mode & 0o666)  # By the user's umask, whatever the modes in `original`.
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{folder} cannot be written: {error}. Is the disk full?") from error
-
-
-def _write(folder: pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: pathlib.Path) -> None:
-    if "lora" in weights:
-        weights = lora.merge(config.lora, weights)
-    leaves = {sharding.leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
-    sources = _sources(config, hf_config.family(original))
-    shards, index = _shards(sources, leaves), {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
-        index |= dict.fromkeys(shard, file)
-        tensors = {name: np.ascontiguousarray(source.there(leaf[at])) for name, (source, leaf, at) in shard.items()}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-    if len(shards) > 1:
-        total = sum(leaves[weight].nbytes for weight in sources)
-        _write_json(folder / stored.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
-    for path in itertools.chain.from_iterable(map(original.glob, _COPIED)):
-        if path.name != stored.INDEX:
-            shutil.copyfile(path, folder / path.name)
-    dtype = str(leaves["ends.embedding"].dtype)
-    _write_json(folder / "config.json", hf_config.text_settings(original, config.layers, dtype))
-
-
-def _write_json(path: pathlib.Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _shapes(config: ModelConfig) -> transformer.Weights:
-    """Shapes of the weights without adapters."""
-    weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
-    return {name: part for name, part in weights.items() if name != "lora"}
-
-
-def _sources(config: ModelConfig, family: Family) -> dict[str, _Source]:
-    """Returns the source of each weight, by its name."""
-    sources = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
-        weight = sharding.leaf_name(path)
-        template = family.tensors[weight]
-        stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]
-        layers = config.layers_with(weight.split(".")[1])
-        places = itertools.product(*map(range, stack))
-        tensors = {template.format(layer=at and layers[at[0]], expert=at and at[-1]): at for at in places}
-        shape = leaf.shape[len(stack) :]
-        inputs = 2 if weight == "blocks.attention.out" else int(len(shape) > 1 and not weight.endswith("_bias"))
-        sources[weight] = _Source(tensors, shape, inputs if stack else None)
-    return sources
-
-
-def _checked(folder: pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Source], dict[str, Stored]]:
-    """Returns the source of each weight and the stored tensors. Raises ValueError unless they fit each other."""
+    folder = pathlib.Path(folder)
     family = hf_config.family(folder)
     sources = _sources(config, family)
     found = stored.find(folder, family.rename)
@@ -227,25 +94,134 @@ def _checked(folder: pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Sour
     return sources, found
 
 
-def _place(source: _Source, pieces: list[Stored], shape: tuple[int, ...], sharding: jax.sharding.Sharding) -> jax.Array:
+def load(
+    folder: str | pathlib.Path,
+    config: ModelConfig,
+    shardings: object = None,
+    dtype: str | None = None,
+) -> transformer.Weights:
+    """The weights of the checkpoint in a folder, without adapters. Raises as `check` does.
+
+    config: the folder's, by `hf_config.read`; dtype, remat and lora may be changed, and with fewer layers only the
+    first ones are read. shardings: a pytree like the weights; None takes those of `sharding` on the current mesh, or
+    the default device without a mesh; the layer axis is never sharded. dtype: of the weights; None keeps the stored
+    one.
+    """
+    sources, found = check(folder, config)
+    if shardings is None:
+        mesh, default = sharding.current_mesh(), SingleDeviceSharding(jax.local_devices()[0])
+        shapes = _shapes(config)
+        shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
+
+    def read(path, shape, laid_out):
+        source = sources[sharding.leaf_name(path)]
+        types = {stored.TYPES[found[name].dtype] for name in source.tensors}
+        target = np.dtype(dtype) if dtype else functools.reduce(jnp.promote_types, types)
+        layers = itertools.groupby(source.tensors.items(), lambda item: item[1][:1])
+        pieces = ([found[name] for name, _ in tensors] for _, tensors in layers)
+        if () in source.tensors.values():
+            return _place(source, next(pieces), shape.shape, laid_out).astype(target)
+        of_piece = laid_out
+        if isinstance(laid_out, NamedSharding):
+            of_piece = NamedSharding(laid_out.mesh, PartitionSpec(*laid_out.spec[1:]))
+        whole = jnp.zeros(shape.shape, target, device=laid_out)
+        place = lambda whole, piece, i: jax.lax.dynamic_update_index_in_dim(whole, piece.astype(whole.dtype), i, 0)
+        insert = jax.jit(place, donate_argnums=0, out_shardings=laid_out)
+        for layer, tensors in enumerate(pieces):
+            piece = _place(source, tensors, shape.shape[1:], of_piece)
+            whole = jax.block_until_ready(insert(whole, piece, layer))  # Else the pieces of many layers wait in memory.
+        return whole
+
+    return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
+
+
+def largest_tensor(folder: str | pathlib.Path) -> int:
+    """Returns the size in bytes of the largest stored tensor."""
+    return max(tensor.nbytes for tensor in stored.find(pathlib.Path(folder), hf_config.family(folder).rename).values())
+
+
+def save(
+    folder: str | pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: str | pathlib.Path
+) -> None:
+    """Writes a checkpoint that `transformers` loads, with adapters merged into their matrices.
+
+    It is written beside the folder, new or empty, and renamed at the end, so a folder of that name is always a whole
+    checkpoint. weights: on devices of this process. original: the folder that the model was loaded from; its
+    configuration and tokenizer files are copied. Of a multimodal one the language model alone is written, as a text
+    model.
+
+    Raises ValueError if the folder is not empty, and OSError if it cannot be written, as when the disk is full.
+    """
+    folder, original = pathlib.Path(folder), pathlib.Path(original)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: a checkpoint is written into a new folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with cache.replacing(folder) as part:
+            part.mkdir()
+            _write(part, config, weights, original)
+            for path in part.iterdir():
+                path.chmod(part.stat().st_mode & 0o666)  # By the user's umask, whatever the modes in `original`.
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{folder} cannot be written: {error}. Is the disk full?") from error
+
+
+def _write(folder: pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: pathlib.Path) -> None:
+    if "lora" in weights:
+        weights = lora.merge(config.lora, weights)
+    leaves = {sharding.leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
+    sources = _sources(config, hf_config.family(original))
+    write = lambda name, content: (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    shards, index = _shards(sources, leaves), {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
+        index |= dict.fromkeys(shard, file)
+        tensors = {name: np.ascontiguousarray(source.there(leaf[at])) for name, (source, leaf, at) in shard.items()}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        total = sum(leaves[weight].nbytes for weight in sources)
+        write(stored.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    for path in itertools.chain.from_iterable(map(original.glob, _COPIED)):
+        if path.name != stored.INDEX:
+            shutil.copyfile(path, folder / path.name)
+    write("config.json", hf_config.text_settings(original, config.layers, str(leaves["ends.embedding"].dtype)))
+
+
+def _shapes(config: ModelConfig) -> transformer.Weights:
+    """Shapes of the weights without adapters."""
+    weights = jax.eval_shape(functools.partial(transformer.init, config=config), jax.random.key(0))
+    return {name: part for name, part in weights.items() if name != "lora"}
+
+
+def _sources(config: ModelConfig, family: Family) -> dict[str, _Source]:
+    """Returns the source of each weight, by its name."""
+    sources = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
+        weight = sharding.leaf_name(path)
+        template = family.tensors[weight]
+        stack = leaf.shape[: ("{layer}" in template) + ("{expert}" in template)]
+        layers = config.layers_with(weight.split(".")[1])
+        places = itertools.product(*map(range, stack))
+        tensors = {template.format(layer=at and layers[at[0]], expert=at and at[-1]): at for at in places}
+        shape = leaf.shape[len(stack) :]
+        inputs = 2 if weight == "blocks.attention.out" else int(len(shape) > 1 and not weight.endswith("_bias"))
+        sources[weight] = _Source(tensors, shape, inputs if stack else None)
+    return sources
+
+
+def _place(source: _Source, pieces: list[Stored], shape: tuple[int, ...], laid_out: Sharding) -> jax.Array:
     """Shards one tensor, or a layer's stacked experts, over devices; each process reads what its devices hold."""
     tensors = [source.here(tensor.read()) for tensor in pieces]
 
-    def part(index):
-        if shape == source.shape:
-            return tensors[0][index]
-        return np.stack([tensor[index[1:]] for tensor in tensors[index[0]]])
-
+    part = lambda index: tensors[0][index]
+    if shape != source.shape:
+        part = lambda index: np.stack([tensor[index[1:]] for tensor in tensors[index[0]]])
     shards = [
         # Never an alias of the mapped file, which may be replaced while the weights are in use.
         jax.device_put(part(index), device, may_alias=False)
-        for device, index in sharding.addressable_devices_indices_map(shape).items()
+        for device, index in laid_out.addressable_devices_indices_map(shape).items()
     ]
-    return jax.block_until_ready(jax.make_array_from_single_device_arrays(shape, sharding, shards))
-
-
-def _insert(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_index_in_dim(whole, piece.astype(whole.dtype), layer, 0)
+    return jax.block_until_ready(jax.make_array_from_single_device_arrays(shape, laid_out, shards))
 
 
 def _shards(

@@ -19,8 +19,7 @@ _DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
 def read(folder: str | pathlib.Path) -> ModelConfig:
     """The architecture of the checkpoint in a folder; its stored type becomes the type of activations.
 
-    Raises:
-      ValueError: the file is missing, or a setting or the model type is not supported.
+    Raises ValueError if the file is missing, or a setting or the model type is not supported.
     """
     family, whole, values = _parts(folder)
     settings = Settings(_path(folder), values)

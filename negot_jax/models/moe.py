@@ -32,12 +32,9 @@ def route(
 ) -> tuple[Routes, jax.Array]:
     """The most likely experts of each token, in float32: rounding must not choose the expert.
 
-    Args:
-      normalized: whether a token's weights are scaled to sum to 1, or are the experts' probabilities.
-      given_NxK: experts to take in place of the most likely ones; their weights are still the router's.
-
-    Returns:
-      the routes; and the most likely experts, int32[N, K].
+    normalized: whether a token's weights are scaled to sum to 1, or are the experts' probabilities. given_NxK: experts
+    to take in place of the most likely ones; their weights are still the router's. Returns the routes, and the most
+    likely experts, int32[N, K].
     """
     scores = jnp.dot(x_NxD.astype(jnp.float32), router_DxE.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     probabilities = jax.nn.softmax(scores)
@@ -127,11 +124,8 @@ def apply_experts(
     With the experts cut over the devices of a mesh axis, each device calls this inside `jax.shard_map` with its own
     experts and the same tokens, and the results add up to the whole: `jax.lax.psum(..., axis)`.
 
-    Args:
-      experts: gate [E, D, F], up [E, D, F], down [E, F, D] of the experts first, ..., first + E - 1; in their type
-      products are computed.
-      adapters: by the same names, low-rank adapters {"a": [E, in, r], "b": [E, r, out], "scale": []}.
-      first: the number of the first expert given.
+    experts: gate [E, D, F], up [E, D, F], down [E, F, D] of the experts first, ..., first + E - 1; in their type
+    products are computed. adapters: by the same names, low-rank {"a": [E, in, r], "b": [E, r, out], "scale": []}.
     """
     count = experts["gate"].shape[0]
     active = routes.experts_NxK.shape[1]

@@ -33,19 +33,11 @@ ROWS = (DATA, FSDP, EXPERT)  # Rows of a batch are sharded over all of these.
 SPECS = {
     "ends.embedding": P(TENSOR, FSDP),
     "ends.unembedding": P(TENSOR, FSDP),
-    "blocks.attention.query": P(FSDP, TENSOR, None),
-    "blocks.attention.key": P(FSDP, TENSOR, None),
-    "blocks.attention.value": P(FSDP, TENSOR, None),
+    **{f"blocks.attention.{name}": P(FSDP, TENSOR, None) for name in ("query", "key", "value")},
+    **{f"blocks.attention.{name}_bias": P(TENSOR, None) for name in ("query", "key", "value")},
     "blocks.attention.out": P(TENSOR, None, FSDP),
-    "blocks.attention.query_bias": P(TENSOR, None),
-    "blocks.attention.key_bias": P(TENSOR, None),
-    "blocks.attention.value_bias": P(TENSOR, None),
-    "blocks.mlp.gate": P(FSDP, TENSOR),
-    "blocks.mlp.up": P(FSDP, TENSOR),
-    "blocks.mlp.down": P(TENSOR, FSDP),
-    "blocks.dense.gate": P(FSDP, TENSOR),
-    "blocks.dense.up": P(FSDP, TENSOR),
-    "blocks.dense.down": P(TENSOR, FSDP),
+    **{f"blocks.{mlp}.{name}": P(FSDP, TENSOR) for mlp in ("mlp", "dense") for name in ("gate", "up")},
+    **{f"blocks.{mlp}.down": P(TENSOR, FSDP) for mlp in ("mlp", "dense")},
 }
 for _weight, _cut in list(SPECS.items()):  # An adapter's A is cut like its target's inputs, its B like the outputs.
     if (_target := _weight.split(".")[-1]) in lora.AXES:
@@ -76,11 +68,7 @@ class MeshConfig:
             raise ValueError(f"{both} are -1, and only one axis can take the devices that are left. Give the others.")
 
     def sizes(self, devices: int) -> dict[str, int]:
-        """The size of each axis on this many devices.
-
-        Raises:
-          ValueError: the axes do not multiply to them.
-        """
+        """The size of each axis on this many devices. Raises ValueError if the axes do not multiply to them."""
         sizes = {name: getattr(self, name) for name in AXES}
         given = math.prod(size for size in sizes.values() if size != -1)
         if devices % given or (-1 not in sizes.values() and devices != given):
@@ -129,15 +117,11 @@ def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mes
 
 
 def require_fit(config: MeshConfig, devices: int, model: ModelConfig, rows: Mapping[str, int]) -> None:
-    """Refuses a mesh that does not divide the model or the rows of its batches.
+    """Refuses a mesh that does not divide the model or the rows of its batches: names what does not fit, and one that
+    does.
 
-    Key-value heads and the vocabulary need not divide: where they do not, each device has them whole.
-
-    Args:
-      rows: row counts that are sharded over the devices, by the name that the user knows.
-
-    Raises:
-      ValueError: it does not fit; says by which numbers, and names a mesh that does.
+    Key-value heads and the vocabulary need not divide: where they do not, each device has them whole. rows: row counts
+    that are sharded over the devices, by the name that the user knows. Raises ValueError.
     """
     sizes = config.sizes(devices)
     if not (problems := _misfits(sizes, model, rows)):

@@ -39,10 +39,9 @@ class Stored(NamedTuple):
 
 
 def find(folder: pathlib.Path, rename: Callable[[str], str | None] = lambda name: name) -> dict[str, Stored]:
-    """Returns the tensors of a checkpoint by the names that `rename` gives them, without those it maps to None.
+    """The tensors of a checkpoint by the names that `rename` gives them, without those it maps to None.
 
-    Raises:
-      ValueError: a file is missing, cut off, or not a safetensors file.
+    Raises ValueError if a file is missing, cut off, or not a safetensors file.
     """
     found = {}
     for path in _files(folder):

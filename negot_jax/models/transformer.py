@@ -249,12 +249,11 @@ def forward(
     A token sees the valid columns up to its own, in local layers the last `config.window` of them. Its position is the
     number of valid tokens before it.
 
-    Args:
-      config: static sizes. weights: from `init`. tokens_BxT: int32 ids. valid_BxT: bool, False for padding.
-      cache: the columns read before, into which the new ones go from its cursor on; None when these tokens are all.
-      blocks: static ends of stretches of new tokens; each stretch attends to the columns up to its end alone, which
-      without a cache spares about half of the attention, all of it masked anyway. Default: one stretch.
-      experts_LxBxTxk: of a mixture, the experts to send the tokens to, in place of those that the router picks.
+    config: static sizes. weights: from `init`. tokens_BxT: int32 ids. valid_BxT: bool, False for padding. cache: the
+    columns read before, into which the new ones go from its cursor on; None when these tokens are all. blocks: static
+    ends of stretches of new tokens; each attends to the columns up to its end alone, which without a cache spares about
+    half of the attention, all of it masked anyway. experts_LxBxTxk: of a mixture, the experts to take in place of the
+    router's.
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):

@@ -17,7 +17,7 @@ the bytes sent (`negot_jax.roofline.hlo`) over a chip's bandwidth bound it from 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
-from typing import Protocol
+from typing import Any
 
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sharding import EXPERT, TENSOR
@@ -26,19 +26,6 @@ from negot_jax.roofline.chips import Chip
 from negot_jax.roofline.flops import Workload
 
 PHASES = ("decode", "prefill", "update")
-
-
-class Context(Protocol):
-    """The columns of a player's context: prompt, own messages, and what is heard between two of them."""
-
-    turns: int
-    prompt: int
-    message: int
-    heard: int
-    columns: int
-
-    def start(self, turn: int) -> int:
-        """The first column of the player's message in a turn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +39,11 @@ class Estimate:
 
 
 def estimate(
-    work: Workload, players: Sequence[tuple[ModelConfig, Context]], mesh: Mapping[str, int], chip: Chip
+    work: Workload, players: Sequence[tuple[ModelConfig, Any]], mesh: Mapping[str, int], chip: Chip
 ) -> Estimate:
-    """The lower bound on a mesh of such chips. players: the language models that play, the one being trained first."""
+    """The lower bound on a mesh of such chips. players: the language models that play, the one being trained first,
+    each with the columns of its context, an `rl.layout.Layout`.
+    """
     chips = math.prod(mesh.values())
     decode = prefill = memory_bound = 0.0
     for model, context in players:

@@ -11,10 +11,8 @@ from negot_jax.models.presets import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """One training iteration, as far as its FLOPs go.
-
-    model: the model being trained. group: episodes per scenario. epochs: passes over the episodes. rescored: forward
-    passes besides the rollout whose log-probs are constants of the loss: the trainer's own, and the reference's.
+    """One training iteration. group: episodes per scenario. epochs: passes over the episodes. rescored: forward passes
+    besides the rollout whose log-probs are constants of the loss: the trainer's own, and the reference's.
     """
 
     model: ModelConfig
@@ -31,9 +29,8 @@ class Workload:
 def per_token(model: ModelConfig, columns: float, scored: float) -> float:
     """FLOPs of a forward pass per token.
 
-    Args:
-      columns: how many columns a token attends to, on average; local layers see no more than their window.
-      scored: the share of tokens for which logits over the vocabulary are computed.
+    columns: how many a token attends to, on average; local layers see no more than their window. scored: the share of
+    tokens for which logits over the vocabulary are computed.
     """
     attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
     experts = 3 * model.width * model.mlp * model.active_experts + model.width * model.experts

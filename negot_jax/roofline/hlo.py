@@ -19,28 +19,18 @@ _CHAIN = re.compile(r'chain_id="(\d+)"')
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\]")
 
 
-class Around(NamedTuple):
-    """A construct around an operation: kind is "while" or "conditional".
-
-    count: a loop's trip count, or its upper bound if the loop may end early; a conditional's number of branches.
-    """
-
-    kind: str
-    count: int
-
-
 class Operation(NamedTuple):
-    """kind: such as all-gather. types, shapes: of its results. around: outermost first. text: its line of HLO."""
+    """kind: such as all-gather. types, shapes: of its results. text: its line of HLO.
+
+    around: the constructs around it, outermost first: ("while", the loop's trip count, or its upper bound if the loop
+    may end early) or ("conditional", its number of branches).
+    """
 
     kind: str
     types: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
-    around: tuple[Around, ...]
+    around: tuple[tuple[str, int], ...]
     text: str
-
-    @property
-    def inside(self) -> tuple[str, ...]:
-        return tuple(outer.kind for outer in self.around)
 
     @property
     def size(self) -> int:
@@ -56,7 +46,7 @@ class Operation(NamedTuple):
     @property
     def times(self) -> float:
         """How often it runs, if loops run to their end and branches are equally likely."""
-        return math.prod(outer.count if outer.kind == "while" else 1 / outer.count for outer in self.around)
+        return math.prod(count if kind == "while" else 1 / count for kind, count in self.around)
 
 
 def operations(text: str) -> Iterator[Operation]:
@@ -78,7 +68,7 @@ def operations(text: str) -> Iterator[Operation]:
         lines += [line for outer in lines for name in _CALLED.findall(outer) for _, line in computations[name]]
         return max((int(bound) for line in lines for bound in _BOUND.findall(line)), default=1)
 
-    def walk(name: str, around: tuple[Around, ...]) -> Iterator[Operation]:
+    def walk(name: str, around: tuple[tuple[str, int], ...]) -> Iterator[Operation]:
         for found, line in computations[name]:
             kind = found["kind"].removesuffix("-start")
             if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
@@ -91,10 +81,8 @@ def operations(text: str) -> Iterator[Operation]:
             branches = _BRANCHES.search(line)
             called = _CALLED.findall(line) + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])
             inner = around
-            if kind == "while":
-                inner += (Around(kind, trips(line)),)
-            elif kind == "conditional":
-                inner += (Around(kind, len(called)),)
+            if kind in ("while", "conditional"):
+                inner += ((kind, trips(line) if kind == "while" else len(called)),)
             for other in called:
                 yield from walk(other, inner)
 

@@ -63,7 +63,7 @@ def compiled(tmp_path_factory):
 
 
 def _is_decoding(operation: hlo.Operation) -> bool:
-    return hlo.Around("while", MESSAGE) in operation.around
+    return ("while", MESSAGE) in operation.around
 
 
 def test_it_says_what_a_chip_would_hold(compiled):

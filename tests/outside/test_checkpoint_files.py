@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from negot_jax.language import chat, hf_tokenizer
-from negot_jax.models import hf_checkpoint, hf_config, transformer
+from negot_jax.models import hf_checkpoint, hf_config, stored, transformer
 from tests.language import vocabularies
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4967215360\n"
@@ -130,34 +130,34 @@ def test_what_is_no_weight_is_passed_over(folder):
     ("name", "message"), [("Qwen/Qwen3-4B", "hf download Qwen/Qwen3-4B"), ("/no/where", "no such")]
 )
 def test_there_is_no_folder(name, message):
-    for read in (hf_config.read, hf_checkpoint.digest):
+    for read in (hf_config.read, stored.digest):
         with pytest.raises(ValueError, match=f"{name}.*{message}"):
             read(name)
 
 
 def test_content_is_known_wherever_it_lies(whole, folder):
-    known = hf_checkpoint.digest(whole)
-    assert hf_checkpoint.digest(folder) == known and len(known) == 16
+    known = stored.digest(whole)
+    assert stored.digest(folder) == known and len(known) == 16
     os.utime(folder / "model.safetensors", (0, 0))
     (folder / "README.md").write_text("")
-    assert hf_checkpoint.digest(folder) == known
+    assert stored.digest(folder) == known
     digests = {known}
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text((folder / name).read_text() + " ")
-        digests.add(hf_checkpoint.digest(folder))
+        digests.add(stored.digest(folder))
     _change(folder, **{NAME: load_file(folder / "model.safetensors")[NAME] + 1})
-    assert len(digests | {hf_checkpoint.digest(folder)}) == 5
+    assert len(digests | {stored.digest(folder)}) == 5
 
 
 def test_large_weights_are_known_by_a_sample(folder, monkeypatch):
-    monkeypatch.setattr(hf_checkpoint.stored, "_WHOLE_BYTES", 0)
-    known = hf_checkpoint.digest(folder)
+    monkeypatch.setattr(stored, "_WHOLE_BYTES", 0)
+    known = stored.digest(folder)
     for name, tensor in load_file(folder / "model.safetensors").items():
         kept = shutil.copy(folder / "model.safetensors", folder.parent / "kept")
         _change(folder, **{name: tensor + 1})
-        assert hf_checkpoint.digest(folder) != known, name
+        assert stored.digest(folder) != known, name
         shutil.move(kept, folder / "model.safetensors")
-    assert hf_checkpoint.digest(folder) == known
+    assert stored.digest(folder) == known
 
 
 def test_what_is_written_is_readable_as_the_umask_says(whole, tmp_path):

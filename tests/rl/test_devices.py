@@ -182,7 +182,7 @@ def test_weights_and_their_optimizer_state_are_cut(runs):
             assert parts == math.prod(mesh.sizes[axis] for axis in (*axes, "expert")), (mesh.sizes, name)
 
 
-_DECODING = hlo.Around("while", small.LANGUAGE.message_tokens)
+_DECODING = ("while", small.LANGUAGE.message_tokens)
 
 
 def of_floats(op: hlo.Operation) -> bool:
