@@ -1,7 +1,7 @@
-"""The message grammar on token ids: the automaton composed once with a vocabulary, then read inside the program.
+"""The message grammar on token ids: automata composed once with a vocabulary, then read inside the program.
 
-`automaton` defines what the bytes mean; nothing is ever decoded to text. `advance`, `read` and `parse` take one
-message; batch them with `jax.vmap`.
+`automaton` defines what the bytes mean, and `phrases` what argues; nothing is ever decoded to text. `advance` and all
+that read take one message; batch them with `jax.vmap`.
 """
 
 import collections
@@ -18,26 +18,40 @@ import numpy as np
 
 from negot_jax import cache
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Action, Kind
-from negot_jax.language import acts, automaton, phrases
+from negot_jax.language import automaton, phrases
 from negot_jax.language.automaton import CAP, KEEP, Content, Tag, Verdict
+
+_STATE, _SHIFT = np.uint32(0xFFFF), 16  # The bits of a step of `Acts` that hold a state; the others hold arguments.
 
 Steps = collections.namedtuple("Steps", automaton.STEP.names)
 
 
 @struct.dataclass
+class Acts:
+    """The automaton of `phrases` over tokens, which hears a message's arguments. S, V and K as of `Grammar`.
+
+    step_SxK: uint32, the next state in the low 16 bits, and above it the arguments completed on the way there.
+    class_V: the tokens' classes. last_S: uint32, the arguments that are complete if the talk ends here.
+    """
+
+    step_SxK: Array
+    class_V: Array
+    last_S: Array
+
+
+@struct.dataclass
 class Grammar:
-    """The automaton over tokens. S states, V tokens, K classes of tokens that do the same in every state.
+    """The automata over tokens. S states, V tokens, K classes of tokens that do the same in every state.
 
     steps_SxK: what a class does, but for the bytes that it adds to the codename. class_V: the tokens' classes.
-    code_multiplier_V, code_addend_V: uint32, what a token that extends the codename does to its hash. acts: the reader
-    of arguments.
+    code_multiplier_V, code_addend_V: uint32, what a token that extends the codename does to its hash.
     """
 
     steps_SxK: Steps
     class_V: Array
     code_multiplier_V: Array
     code_addend_V: Array
-    acts: acts.Acts
+    acts: Acts
 
 
 @struct.dataclass
@@ -86,7 +100,25 @@ def build(token_bytes: Sequence[bytes]) -> Grammar:
         class_V=jnp.asarray(class_of, np.min_scalar_type(len(columns) - 1)),
         code_multiplier_V=jnp.asarray(code[:, 0]),
         code_addend_V=jnp.asarray(code[:, 1]),
-        acts=acts.build(token_bytes),
+        acts=build_acts(token_bytes),
+    )
+
+
+def build_acts(token_bytes: Sequence[bytes]) -> Acts:
+    """Composes the automaton with a vocabulary: V byte strings, b"" for control tokens, which do nothing."""
+    next_Sx256, acts_S = phrases.automaton()
+    assert len(acts_S) <= _STATE
+    in_word = np.isin(np.arange(256), [*phrases.WORD, *phrases.WORD.upper()])
+    step_256xS = np.uint32(next_Sx256.T) | (np.where(in_word[:, None], 0, acts_S).astype(np.uint32) << _SHIFT)
+
+    def then(column_S: np.ndarray, byte: int) -> np.ndarray:
+        return step_256xS[byte, column_S & _STATE] | (column_S & ~_STATE)
+
+    columns, class_of = automaton.classes(token_bytes, np.arange(len(acts_S), dtype=np.uint32), then)
+    return Acts(
+        step_SxK=jnp.asarray(np.stack(columns, axis=1)),
+        class_V=jnp.asarray(class_of, np.min_scalar_type(len(columns) - 1)),
+        last_S=jnp.asarray(acts_S, jnp.uint32),
     )
 
 
@@ -109,7 +141,7 @@ def load(token_bytes: Sequence[bytes], folder: pathlib.Path) -> Grammar:
 
 
 def _read(path: pathlib.Path) -> Grammar:
-    structure = jax.tree.structure(Grammar(Steps(*automaton.STEP.names), 0, 0, 0, acts.Acts(0, 0, 0)))
+    structure = jax.tree.structure(Grammar(Steps(*automaton.STEP.names), 0, 0, 0, Acts(0, 0, 0)))
     with np.load(path) as arrays:
         return jax.tree.unflatten(structure, map(jnp.asarray, arrays.values()))
 
@@ -189,5 +221,18 @@ def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename
 
     registers, (content_L, verdict_L) = jax.lax.scan(forward, start(), (tokens_L, class_L))
     _, talk_L = jax.lax.scan(backward, jnp.bool_(False), (content_L, verdict_L), reverse=True)
-    action = read(registers, cut, codename_hash, role).replace(acts=acts.read(grammar.acts, tokens_L, talk_L))
+    action = read(registers, cut, codename_hash, role).replace(acts=read_acts(grammar.acts, tokens_L, talk_L))
     return Parsed(action, talk_L, content_L == Content.ACTION)
+
+
+def read_acts(acts: Acts, tokens_L: Array, talk_L: Array) -> Array:
+    """int32, one bit per kind of `Argument`: those made by the tokens at which `talk_L`, bool, holds, read in a row."""
+    class_L = jnp.where(talk_L, acts.class_V[tokens_L], automaton.EMPTY)
+
+    def forward(carry, token_class):
+        state, made = carry
+        step = acts.step_SxK[state, token_class]
+        return (step & _STATE, made | step >> _SHIFT), None
+
+    (state, made), _ = jax.lax.scan(forward, (jnp.uint32(0), jnp.uint32(0)), class_L)
+    return (made | acts.last_S[state]).astype(jnp.int32)

@@ -35,7 +35,7 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RopeConfig:
-    """Rotary position embedding (Su et al. 2021) and how it is stretched; see `negot_jax.models.rope`.
+    """Rotary position embedding (Su et al. 2021) and how it is stretched.
 
     kind: "linear" divides all frequencies by the factor (Chen et al. 2023), "llama3" the low ones alone, "yarn" by a
     ramp between beta_slow and beta_fast turns in the original length (Peng et al. 2023).

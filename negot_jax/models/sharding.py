@@ -98,13 +98,11 @@ def devices(config: MeshConfig, model: ModelConfig, rows: Mapping[str, int]) -> 
     if every[0].platform != "cpu" or jax.process_count() > 1:
         return every
 
-    def fits(count: int) -> bool:
-        try:
-            return not _misfits(config.sizes(count), model, rows)
-        except ValueError:  # Its axes do not multiply to so many.
-            return False
-
-    return every[: next(filter(fits, range(len(every), 0, -1)), len(every))]
+    for count in range(len(every), 0, -1):
+        with contextlib.suppress(ValueError):  # Its axes do not multiply to so many.
+            if not _misfits(config.sizes(count), model, rows):
+                return every[:count]
+    return every
 
 
 def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -149,11 +147,8 @@ def spec(name: str, ndim: int) -> P:
 
 def shardings(tree, mesh: Mesh):
     """The sharding of each array (or shape) of a tree on a mesh, by the table."""
-
-    def of(path, leaf):
-        return NamedSharding(mesh, effective_spec(mesh.shape, spec(leaf_name(path), leaf.ndim), leaf.shape))
-
-    return jax.tree_util.tree_map_with_path(of, tree)
+    of = lambda leaf, wanted: NamedSharding(mesh, effective_spec(mesh.shape, wanted, leaf.shape))
+    return _by_table(of, tree)
 
 
 def current_mesh() -> Mesh:
@@ -187,9 +182,14 @@ def effective_spec(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) 
     return P(*kept)
 
 
+def _by_table(act, tree):
+    """act(array, its spec by the table) of each array of a tree."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: act(x, spec(leaf_name(path), x.ndim)), tree)
+
+
 def constrain(tree):
     """Inside a program: constrains every array to the table's sharding; does nothing without a mesh."""
-    return jax.tree_util.tree_map_with_path(lambda path, x: _constrain(x, spec(leaf_name(path), x.ndim)), tree)
+    return _by_table(_constrain, tree)
 
 
 def replicate(tree):
@@ -199,18 +199,13 @@ def replicate(tree):
 
 def cast_weights(tree, dtype):
     """Casts the weights that `fsdp` shards, which are the large ones; else every use would cast them again."""
-    is_large = lambda path, x: FSDP in spec(leaf_name(path), x.ndim)
-    return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if is_large(path, x) else x, tree)
+    return _by_table(lambda x, wanted: x.astype(dtype) if FSDP in wanted else x, tree)
 
 
 def gather_weights(tree, dtype):
     """Inside a program: casts weights and all-gathers them, once before decoding; else every step would do so again."""
-
-    def gathered(path, x):
-        wanted = spec(leaf_name(path), x.ndim)
-        return _constrain(x, drop_axis(FSDP, wanted)) if FSDP in wanted else x
-
-    return jax.tree_util.tree_map_with_path(gathered, cast_weights(tree, dtype))
+    gather = lambda x, wanted: _constrain(x, drop_axis(FSDP, wanted)) if FSDP in wanted else x
+    return _by_table(gather, cast_weights(tree, dtype))
 
 
 def drop_axis(axis: str, wanted: P) -> P:

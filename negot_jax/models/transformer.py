@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.models import embedding, kv_cache, lora, moe, rope, sharding
+from negot_jax.models import kv_cache, layers, lora, moe, sharding
 from negot_jax.models.kv_cache import Cache
-from negot_jax.models.linear import PRODUCT, linear
+from negot_jax.models.layers import PRODUCT, linear
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
@@ -73,7 +73,7 @@ class Attention(nnx.Module):
             value += self.value_bias[...].astype(value.dtype)
         if self.normed:
             query, key = self.query_norm(query), self.key_norm(key)
-        return rope.rotate(query, angles), rope.rotate(key, angles), value
+        return layers.rotate(query, angles), layers.rotate(key, angles), value
 
     def attend(self, query_BxTxNxH, keys, values, mask_BxTxS, blocks: tuple[int, ...], adapters):
         """keys: [B, K, H, S] or [B * K, H, S]; values: likewise, with S before H."""
@@ -172,7 +172,7 @@ class Ends(nnx.Module):
         self.scale = config.width**0.5 if config.scaled_embedding else None
 
     def embed(self, tokens_BxT, dtype):
-        x_BxTxD = embedding.look_up(self.embedding[...], tokens_BxT).astype(dtype)
+        x_BxTxD = layers.look_up(self.embedding[...], tokens_BxT).astype(dtype)
         return x_BxTxD if self.scale is None else x_BxTxD * jnp.asarray(self.scale, dtype)
 
 
@@ -215,7 +215,7 @@ def _views(config: ModelConfig, valid_BxT, valid_BxS, cursor):
     before_Bx1 = (valid_BxS & (columns_S < cursor)).sum(axis=1, keepdims=True)
     positions_BxT = before_Bx1 + jnp.cumsum(valid_BxT, axis=1) - 1
     mask_BxTxS = (columns_S <= columns_T[:, None]) & valid_BxS[:, None, :]
-    angles = functools.partial(rope.angles, positions_BxT, columns_S.size, config.head_dim)
+    angles = functools.partial(layers.angles, positions_BxT, columns_S.size, config.head_dim)
     views = {False: (angles(config.rope), mask_BxTxS)}
     if config.window is not None:
         near_BxTxS = positions_BxT[:, :, None] - (jnp.cumsum(valid_BxS, axis=1) - 1)[:, None, :] < config.window

@@ -1,4 +1,4 @@
-"""A lower bound on the time of an iteration: arithmetic or memory traffic, whichever takes longer.
+"""Model FLOPs of an iteration, and a lower bound on its time: arithmetic or memory traffic, whichever takes longer.
 
 Per chip, with B the rows on it and bfloat16 weights:
 
@@ -10,8 +10,8 @@ Per chip, with B the rows on it and bfloat16 weights:
            if layers are recomputed, one backward to the activations, and one to the weights if they are trained
            themselves
 
-FLOPs are those of `negot_jax.roofline.flops`. Messages are taken to be as long as they may be. The network is left out:
-the bytes sent (`negot_jax.roofline.hlo`) over a chip's bandwidth bound it from below.
+Messages are taken to be as long as they may be. The network is left out: the bytes sent (`negot_jax.roofline.hlo`) over
+a chip's bandwidth bound it from below.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,59 @@ from typing import Any
 
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sharding import EXPERT, TENSOR
-from negot_jax.roofline import flops
 from negot_jax.roofline.chips import Chip
-from negot_jax.roofline.flops import Workload
 
 PHASES = ("decode", "prefill", "update")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """One training iteration. group: episodes per scenario. epochs: passes over the episodes. rescored: forward passes
+    besides the rollout whose log-probs are constants of the loss: the trainer's own, and the reference's.
+    """
+
+    model: ModelConfig
+    scenarios: int
+    group: int
+    epochs: int
+    rescored: int
+
+    @property
+    def episodes(self) -> int:
+        return self.scenarios * self.group
+
+
+def per_token(model: ModelConfig, columns: float, scored: float) -> float:
+    """FLOPs of a forward pass per token: two per parameter, and attention.
+
+    columns: how many a token attends to, on average; local layers see no more than their window. scored: the share of
+    tokens for which logits over the vocabulary are computed.
+    """
+    whole = model.is_local.count(False)
+    seen = whole * columns + (model.layers - whole) * min(columns, model.window or columns)
+    matrices = _matrices(model, model.active_experts) + model.mixtures * model.width * model.experts
+    matrices += scored * model.width * model.vocab_size
+    return 2 * matrices + 4 * seen * model.heads * model.head_dim
+
+
+def per_iteration(work: Workload, tokens: float, sampled: float) -> float:
+    """FLOPs of rollout and update over the learner's contexts, which hold `tokens`, of them `sampled` its own.
+
+    Attention counts as if every token saw half of the context. Recomputation in a backward pass does not count (model
+    FLOPs; Chowdhery et al. 2022, arXiv 2204.02311, appendix B). A token passes forward once in the rollout and once per
+    rescoring pass. Every epoch costs three forward passes, as a backward pass counts two; one less if the matrices
+    themselves are frozen (LoRA). What the opponent reads is left out.
+    """
+    training = (2 if work.model.lora.rank else 3) * work.epochs
+    columns = tokens / work.episodes
+    return tokens * (1 + work.rescored + training) * per_token(work.model, columns / 2, sampled / tokens)
+
+
+def _matrices(model: ModelConfig, experts: float) -> float:
+    """Parameters of the layers' matrices, with so many experts in each layer that has some."""
+    attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
+    mlps = model.mixtures * model.mlp * experts + (model.layers - model.mixtures) * (model.dense_mlp or model.mlp)
+    return model.layers * attention + 3 * model.width * mlps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +97,19 @@ def estimate(
     for model, context in players:
         for turn in range(context.turns):
             filled = context.start(turn) + context.message / 2
-            arithmetic = work.episodes * flops.per_token(model, filled, 1.0) / chips / chip.flops
+            arithmetic = work.episodes * per_token(model, filled, 1.0) / chips / chip.flops
             traffic = weight_bytes(model, mesh) + work.episodes * filled * cache_bytes(model) / chips
             memory = traffic / chip.bandwidth
             decode += context.message * max(arithmetic, memory)
             memory_bound += context.message * memory * (memory >= arithmetic)
         heard = (context.turns - 1) * context.heard * work.episodes
-        total = work.scenarios * context.prompt * flops.per_token(model, context.prompt / 2, 0.0)
-        total += heard * flops.per_token(model, context.columns / 2, 0.0)
+        total = work.scenarios * context.prompt * per_token(model, context.prompt / 2, 0.0)
+        total += heard * per_token(model, context.columns / 2, 0.0)
         prefill += total / chips / chip.flops
     model, context = work.model, players[0][1]
     scored = context.turns * context.message / context.columns
     passes = work.rescored + work.epochs * (2 + (model.remat == "full") + (not model.lora.rank))
-    total = work.episodes * context.columns * flops.per_token(model, context.columns / 2, scored) * passes
+    total = work.episodes * context.columns * per_token(model, context.columns / 2, scored) * passes
     return Estimate(decode, prefill, total / chips / chip.flops, memory_bound)
 
 
@@ -71,10 +119,7 @@ def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
     All of its experts are read, as a batch of hundreds of rows reaches each of them. FSDP shards are read whole: they
     are gathered before a player begins.
     """
-    attention = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
-    mlps = 3 * model.width * model.mlp * model.mixtures * model.experts / mesh[EXPERT]
-    mlps += 3 * model.width * (model.dense_mlp or model.mlp) * (model.layers - model.mixtures)
-    matrices = model.layers * attention + mlps + model.width * model.vocab_size
+    matrices = _matrices(model, model.experts / mesh[EXPERT]) + model.width * model.vocab_size
     return 2 * matrices / mesh[TENSOR]
 
 

@@ -3,15 +3,15 @@
 import jax
 
 from negot_jax.rl.train_step import Program
-from negot_jax.roofline import flops
+from negot_jax.roofline import estimate
 from negot_jax.roofline.chips import CHIPS
 
 
-def workload(program: Program) -> flops.Workload:
+def workload(program: Program) -> estimate.Workload:
     """The learner's iteration, as `negot_jax.roofline` counts it."""
     config, algorithm = program.config, program.algorithm
     rescored = algorithm.rescores + (algorithm.kl != "none")
-    return flops.Workload(program.model, config.scenarios, config.group, config.epochs, rescored)
+    return estimate.Workload(program.model, config.scenarios, config.group, config.epochs, rescored)
 
 
 def metrics(program: Program, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
@@ -19,5 +19,5 @@ def metrics(program: Program, tokens: float, sampled: float, seconds: float) -> 
     found = {"perf/tokens_per_second": float(tokens) / seconds}
     if chip := CHIPS.get(jax.devices()[0].device_kind):
         peak = chip.flops * jax.device_count()
-        found["perf/mfu"] = flops.per_iteration(workload(program), float(tokens), sampled) / (seconds * peak)
+        found["perf/mfu"] = estimate.per_iteration(workload(program), float(tokens), sampled) / (seconds * peak)
     return found

@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 
 from negot_jax.game.types import BUYER, Argument
-from negot_jax.language import acts, automaton, grammar, phrases, plain
+from negot_jax.language import automaton, grammar, phrases, plain
 from negot_jax.language import tokenizer as tokens
 from tests.language import vocabularies
 
@@ -101,7 +101,7 @@ def _vocabulary(name):
     return [tokens.piece_bytes(processor, token) for token in range(processor.get_piece_size())]
 
 
-_read = jax.jit(jax.vmap(acts.read, (None, 0, 0)))
+_read = jax.jit(jax.vmap(grammar.read_acts, (None, 0, 0)))
 
 
 @functools.cache
@@ -124,7 +124,7 @@ def test_the_automaton_hears_what_regular_expressions_find(name):
         at = sorted(rng.sample(range(width), len(spelled)))
         said_BxL[row] = rng.choices(range(len(vocabulary)), k=width)
         said_BxL[row, at], talk_BxL[row, at] = spelled, True
-    heard = np.asarray(_read(acts.build(vocabulary), said_BxL, talk_BxL))
+    heard = np.asarray(_read(grammar.build_acts(vocabulary), said_BxL, talk_BxL))
     wrong = np.flatnonzero(heard != expected)
     assert not wrong.size, [(said[i], heard[i], expected[i]) for i in wrong[:3]]
     counts = collections.Counter(argument for made in expected for argument in Argument if made >> argument & 1)
@@ -133,7 +133,7 @@ def test_the_automaton_hears_what_regular_expressions_find(name):
 
 @functools.cache
 def _bytes():
-    return acts.build(_vocabulary("bytes"))
+    return grammar.build_acts(_vocabulary("bytes"))
 
 
 def _hear(texts):

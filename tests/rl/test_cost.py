@@ -9,7 +9,7 @@ import pytest
 from negot_jax.models import transformer
 from negot_jax.models.presets import preset
 from negot_jax.rl import rollout, scoring
-from negot_jax.roofline import flops, hlo
+from negot_jax.roofline import estimate, hlo
 from tests.rl import conftest
 
 
@@ -45,7 +45,7 @@ def test_the_formula_counts_the_flops_of_a_forward_pass():
     tokens = jax.ShapeDtypeStruct((B, T), jnp.int32)
     forward = lambda weights, tokens: transformer.forward(config, weights, tokens, tokens > 0)[0]
     counted = jax.jit(forward).lower(weights, tokens).compile().cost_analysis()["flops"]
-    assert 1 <= counted / (B * T * flops.per_token(config, T, 0.0)) < 1.1
+    assert 1 <= counted / (B * T * estimate.per_token(config, T, 0.0)) < 1.1
 
 
 def test_half_the_width_is_less_than_half_the_work(world):
