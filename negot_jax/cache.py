@@ -1,7 +1,4 @@
-"""The user's cache folder. It saves work between runs; no result depends on it.
-
-It is `$XDG_CACHE_HOME/negot_jax`, by default `~/.cache/negot_jax`.
-"""
+"""The user's cache, `$XDG_CACHE_HOME/negot_jax` or `~/.cache/negot_jax`: it saves work, and no result depends on it."""
 
 import atexit
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Reading and checking product files.
-
-Every error names the file, the row (counted from 0), the field, the value found, and what is wanted instead.
-"""
+"""Reading and checking product files. Errors name file, row (from 0), field, value, and what is wanted instead."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -183,10 +183,7 @@ def begin(form: Constraint) -> Follow:
 
 
 def allowed(form: Constraint, follow: Follow, spellings: Spellings, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What may come next in one message of which `left` tokens are left: a mask bool[V], and the choice.
-
-    The choice is the node whose row of `allowed_NxV` the mask is, or `FORCED`.
-    """
+    """What may come next with `left` tokens left: mask bool[V]; the node whose `allowed_NxV` it is, or `FORCED`."""
     spelled = form.spelled_N[follow.node]
     given = spellings.tokens_2xC[jnp.maximum(spelled - 1, 0), follow.index]
     newline = form.newline_N[follow.node]

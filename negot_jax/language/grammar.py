@@ -78,10 +78,7 @@ class Parsed:
 
 
 def build(token_bytes: Sequence[bytes]) -> Grammar:
-    """Composes the automaton with a vocabulary, V byte strings; b"" for control tokens, which do nothing.
-
-    Raises TypeError if a token is not a byte string.
-    """
+    """Composes the automata with V byte strings, b"" for control tokens. Raises TypeError for anything else."""
     for token, text in enumerate(token_bytes):
         if not isinstance(text, bytes):
             raise TypeError(f"token_bytes[{token}] is {text!r}, not bytes: give the raw bytes, b'' for control tokens")

@@ -25,8 +25,6 @@ _TURN = re.compile(r"<(start|end)_of_\w+>|<\|\w+\|>")
 _PROBE = (
     "".join(" " * run + chr(97 + run % 26) for run in range(1, 32)) + "\n\n\t$1,250.75 [BUY] Stra\u00dfe \u4f60?\r\n "
 )
-
-
 # The byte of each character: visible Latin-1 characters stand for themselves, the rest start at U+0100.
 _VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
@@ -66,16 +64,14 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
                 f"{path}: added token {token['content']!r} has id {token['id']}, but is read as "
                 f"{ids.get(token['content'])}: the ids have holes or overlap. {_OWN}"
             )
-    token_bytes = [b""] * _fitting(max(ids.values(), default=0) + 1, vocab_size, path)
-    for piece, token in ids.items():
-        token_bytes[token] = bytes_of(piece)
     controls = {token["content"]: token["id"] for token in added if token["special"]}
-    for token in controls.values():
-        token_bytes[token] = b""
+    said = {token: bytes_of(piece) for piece, token in ids.items()} | dict.fromkeys(controls.values(), b"")
+    size = _fitting(max(said, default=0) + 1, vocab_size, path)
+    token_bytes = tuple(said.get(token, b"") for token in range(size))
     plain = lambda text: library.encode(text, add_special_tokens=False).ids
     spelled = bytes_of is not _byte_level
     encode = _attempt(path, lambda: spelling_out_spaces(plain, token_bytes)) if spelled else plain
-    return _probed(path, Tokenizer(path.read_bytes(), encode, tuple(token_bytes), controls))
+    return _probed(path, Tokenizer(path.read_bytes(), encode, token_bytes, controls))
 
 
 def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
@@ -140,9 +136,8 @@ def _added_tokens(settings: dict, path: pathlib.Path) -> list[dict]:
     if not isinstance(added, list):
         raise ValueError(f"{path}: added_tokens={added!r} must be a list. {_OWN}")
     for token in added:
-        wrong = [
-            name for name, kind in types.items() if not isinstance(token, dict) or type(token.get(name)) is not kind
-        ]
+        held = token if isinstance(token, dict) else {}
+        wrong = [name for name, kind in types.items() if type(held.get(name)) is not kind]
         if wrong or re.search("[\ud800-\udfff]", token["content"]):
             raise ValueError(f"{path}: added_tokens has {token!r}, whose {(wrong or ['content'])[0]} is wrong. {_OWN}")
     return added

@@ -1,7 +1,4 @@
-"""Messages as text: grammar and arguments as regular expressions, which the automata over tokens are held against.
-
-It reads what players outside the compiled program write: served models and people.
-"""
+"""Messages as text, which served models and people write: regular expressions that the automata are held against."""
 
 import re
 

@@ -1,8 +1,4 @@
-"""The prompt of each side.
-
-There are two styles: 'full' spells out the rules for a model that has never seen the game, 'compact' is for small
-models that learn the rules from examples. The wording is ours.
-"""
+"""The prompt of each side: 'full' spells out the rules, 'compact' is for small models that learn them. Our wording."""
 
 import numpy as np
 
@@ -49,10 +45,7 @@ _TAGS = {BUYER: "BUY", SELLER: "SELL"}
 
 
 def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: Persona = NEUTRAL) -> str:
-    """The first part of one side's prompt. It holds the side's own private number, never the other's.
-
-    persona: the seller's.
-    """
+    """The first part of one side's prompt, with its own private number, never the other's. persona: the seller's."""
     manner = persona.manner if style == "full" else persona.name * bool(persona.manner)
     private = catalog.budget if role == BUYER else catalog.cost
     return _STYLES[style][role].format(

@@ -1,7 +1,6 @@
-"""What one side reads of the other's message: fresh headers and the visible tokens of the message.
+"""What one side reads of the other's message: fresh headers and the message's visible tokens, without gaps.
 
-The tokens of Talk and Action are copied without gaps, so neither the content nor the length of a Thought leaves a trace
-in the reader's context.
+Neither the content nor the length of a Thought leaves a trace in the reader's context.
 """
 
 from flax import struct

@@ -1,7 +1,4 @@
-"""SentencePiece tokenizers trained on a catalog and on the game's own phrases.
-
-Everything downstream works on token ids; what a token means to the grammar is its byte string (`token_bytes`).
-"""
+"""SentencePiece tokenizers trained on a catalog and the game's phrases. To the grammar a token is its byte string."""
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
@@ -64,10 +61,7 @@ class Tokenizer:
 
 
 def from_model(model: bytes) -> Tokenizer:
-    """The tokenizer of a model that `train` made.
-
-    Raises ValueError for no SentencePiece model, or one without the control tokens or without a token for every byte.
-    """
+    """The tokenizer of a model of `train`. Raises ValueError without its control tokens or a token for every byte."""
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model or b"empty")
     except RuntimeError as error:

@@ -1,3 +1,1 @@
-"""Language models: configurations, one forward pass for training, prefill and decode, adapters, published checkpoints,
-and sampling.
-"""
+"""Language models: configuration, forward pass, adapters, published checkpoints, sampling and sharding."""

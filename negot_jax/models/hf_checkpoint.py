@@ -60,8 +60,8 @@ class _Source(NamedTuple):
 def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Source], dict[str, Stored]]:
     """The source of each weight, and the stored tensors. Reads headers only, which takes no time.
 
-    Raises ValueError if a file is missing or damaged; or names the tensors that are missing, unknown, of another shape
-    or of an unsupported type.
+    Raises ValueError for missing or damaged files, and names tensors that are missing, unknown, or of another shape or
+    type.
     """
     folder = pathlib.Path(folder)
     family = hf_config.family(folder)
@@ -71,18 +71,13 @@ def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _S
     found = {name: tensor for name, tensor in found.items() if not name.startswith(left_out)}
     expected = {name: source.stored_shape for source in sources.values() for name in source.tensors}
     unused = {"lm_head.weight"} if config.tied_embedding else set()  # Some tied checkpoints hold it twice.
-    both = sorted(expected.keys() & found.keys())
+    held = {name: found[name] for name in sorted(expected.keys() & found.keys())}
+    shapes = {name: f"{list(held[name].shape)} in place of {list(expected[name])}" for name in held}
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
         "not known": sorted(found.keys() - expected.keys() - unused),
-        "of another shape": [
-            f"{name} {list(found[name].shape)} in place of {list(expected[name])}"
-            for name in both
-            if found[name].shape != expected[name]
-        ],
-        "of an unsupported type": [
-            f"{name} {found[name].dtype}" for name in both if found[name].dtype not in stored.TYPES
-        ],
+        "of another shape": [f"{name} {shapes[name]}" for name in held if held[name].shape != expected[name]],
+        "of an unsupported type": [f"{name} {x.dtype}" for name, x in held.items() if x.dtype not in stored.TYPES],
     }
     if any(problems.values()):
         some = lambda names: ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
@@ -95,10 +90,7 @@ def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _S
 
 
 def load(
-    folder: str | pathlib.Path,
-    config: ModelConfig,
-    shardings: object = None,
-    dtype: str | None = None,
+    folder: str | pathlib.Path, config: ModelConfig, shardings: object = None, dtype: str | None = None
 ) -> transformer.Weights:
     """The weights of the checkpoint in a folder, without adapters. Raises as `check` does.
 
@@ -213,15 +205,12 @@ def _place(source: _Source, pieces: list[Stored], shape: tuple[int, ...], laid_o
     """Shards one tensor, or a layer's stacked experts, over devices; each process reads what its devices hold."""
     tensors = [source.here(tensor.read()) for tensor in pieces]
 
-    part = lambda index: tensors[0][index]
-    if shape != source.shape:
-        part = lambda index: np.stack([tensor[index[1:]] for tensor in tensors[index[0]]])
-    shards = [
-        # Never an alias of the mapped file, which may be replaced while the weights are in use.
-        jax.device_put(part(index), device, may_alias=False)
-        for device, index in laid_out.addressable_devices_indices_map(shape).items()
-    ]
-    return jax.block_until_ready(jax.make_array_from_single_device_arrays(shape, laid_out, shards))
+    def part(index):  # A copy: an alias of the mapped file would follow it when it is replaced.
+        if shape == source.shape:
+            return np.array(tensors[0][index], order="C")
+        return np.stack([tensor[index[1:]] for tensor in tensors[index[0]]])
+
+    return jax.block_until_ready(jax.make_array_from_callback(shape, laid_out, part))
 
 
 def _shards(

@@ -17,10 +17,7 @@ _DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
 
 
 def read(folder: str | pathlib.Path) -> ModelConfig:
-    """The architecture of the checkpoint in a folder; its stored type becomes the type of activations.
-
-    Raises ValueError if the file is missing, or a setting or the model type is not supported.
-    """
+    """The architecture of a checkpoint's folder, activations in its stored type. Raises ValueError if unsupported."""
     family, whole, values = _parts(folder)
     settings = Settings(_path(folder), values)
     features = family.features(settings) | {"dtype": _dtype(settings)}

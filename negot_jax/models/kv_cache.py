@@ -1,7 +1,4 @@
-"""The key-value cache of a transformer, in the layouts that attention multiplies.
-
-Shape suffixes as in `transformer`.
-"""
+"""The key-value cache of a transformer, in the layouts that attention multiplies. Suffixes as in `transformer`."""
 
 import itertools
 

@@ -85,18 +85,10 @@ class ModelConfig:
     norm_offset: float = field(0.0, "added to the stored scales of RMSNorm")
     norm_eps: float = field(1e-6, "epsilon of RMSNorm")
     tied_embedding: bool = field(True, "whether the output matrix is the embedding")
-    dtype: Literal["float32", "bfloat16"] = field(
-        "float32", "type of activations and cache; weights keep the type they were made or loaded with"
-    )
-    matmul: Literal["float32", "bfloat16"] | None = field(
-        None, "type in which activations are multiplied by weights, summed in float32; None takes dtype"
-    )
-    remat: Literal["none", "dots", "full"] = field(
-        "none", "what a layer's backward pass computes again: nothing, all but dense matrix products, or everything"
-    )
-    replay_experts: bool = field(
-        False, "whether training sends a token to the experts that it passed in sampling (R3), not to those it picks"
-    )
+    dtype: Literal["float32", "bfloat16"] = field("float32", "type of activations and cache, not of weights")
+    matmul: Literal["float32", "bfloat16"] | None = field(None, "type of products with weights; None takes dtype")
+    remat: Literal["none", "dots", "full"] = field("none", "what a layer's backward pass computes again")
+    replay_experts: bool = field(False, "whether training routes tokens to the experts used in sampling (R3)")
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters")
 
     def __post_init__(self):

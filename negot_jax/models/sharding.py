@@ -167,10 +167,7 @@ def shard(tree):
 
 
 def effective_spec(sizes: Mapping[str, int], wanted: P, shape: tuple[int, ...]) -> P:
-    """A spec in its shortest form, without the axes that would not divide a dimension evenly.
-
-    The shortest form, because a program compiles again for inputs whose specs are written differently.
-    """
+    """A spec without axes that do not divide their dimension, in its shortest form: another would compile again."""
     kept = []
     for size, names in zip(shape, (*wanted, *[None] * (len(shape) - len(wanted))), strict=True):
         names = (names,) if isinstance(names, str) else names or ()

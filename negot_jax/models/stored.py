@@ -39,10 +39,7 @@ class Stored(NamedTuple):
 
 
 def find(folder: pathlib.Path, rename: Callable[[str], str | None] = lambda name: name) -> dict[str, Stored]:
-    """The tensors of a checkpoint by the names that `rename` gives them, without those it maps to None.
-
-    Raises ValueError if a file is missing, cut off, or not a safetensors file.
-    """
+    """A checkpoint's tensors by the names that `rename` gives them, not None. Raises ValueError for a damaged one."""
     found = {}
     for path in _files(folder):
         for name, tensor in _tensors(path).items():

@@ -121,10 +121,7 @@ def axes(operation: Operation, sizes: Mapping[str, int]) -> set[str]:
 
 
 def tally(text: str, sizes: Mapping[str, int]) -> dict[str, tuple[int, float, float]]:
-    """The collectives of a program by kind and mesh axes: their number, their runs, and the bytes that a device sends.
-
-    Loops count to their end. The largest sum of bytes comes first.
-    """
+    """The collectives by kind and mesh axes, most bytes first: their number, runs, and the bytes a device sends."""
     found: dict[str, tuple[int, float, float]] = {}
     for operation in collectives(text):
         if moved := axes(operation, sizes):  # Else each device exchanges with itself.

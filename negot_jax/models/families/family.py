@@ -1,7 +1,4 @@
-"""What a model family is made of, and the parts that families share.
-
-A family's file says how its `config.json` becomes the features of a `ModelConfig`, and where its tensors are stored.
-"""
+"""What a model family is made of: how its `config.json` becomes a `ModelConfig`, and where its tensors are stored."""
 
 from collections.abc import Callable
 import dataclasses
@@ -55,10 +52,7 @@ _MULTIPLIER = re.compile("scal|multiplier|factor|ratio")  # Neutral at 1.
 
 
 class Settings:
-    """The settings of a `config.json`, read by name and type. `finish` checks those that nobody read.
-
-    A null counts as absent: it takes the default, or is an error if there is none.
-    """
+    """The settings of a `config.json`, by name and type; null counts as absent. `finish` checks those nobody read."""
 
     def __init__(self, path: pathlib.Path, values: dict[str, Any]):
         self.path = path
