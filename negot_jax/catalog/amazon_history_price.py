@@ -22,8 +22,8 @@ from tensorflow_datasets.core.download.util import DownloadError
 
 from negot_jax import cache
 from negot_jax.catalog import rows
+from negot_jax.catalog.synthetic import SHARES
 from negot_jax.catalog.types import TEXTS, Catalog, digest, from_rows
-from negot_jax.catalog.words import SHARES
 
 _COMMIT = "834ad9066d0627f0332504d5fa6d236706f2402b"
 _FILES = f"https://raw.githubusercontent.com/TianXiaSJTU/AmazonPriceHistory/{_COMMIT}/data/AmazonHistoryPrice"

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import betaincinv
 
 from negot_jax.catalog.types import MIN_SCALE, Catalog, budget_of, from_rows
-from negot_jax.catalog.words import ADJECTIVES, BENEFITS, BRANDS, CATEGORIES, COLORS, EXTRAS, OPENINGS, SHARES, USES
 
 PRODUCTS = 930
 _PRICE_RANGE = (4.99, 4300.0)  # Dollars.
@@ -20,6 +19,74 @@ _RATIO = (3.30, 3.17)  # Beta shapes, of cost / price.
 _CORRELATION = 0.375  # Of the underlying normals, for the real rank correlation of .36.
 _ENDINGS, _ENDING_SHARES = (99, 0, 95, 98), (0.72, 0.17, 0.07, 0.04)  # Cents that prices end with.
 _NO_DESCRIPTION, _NO_FEATURES = 0.105, 0.147
+
+# Of each category of AmazonHistoryPrice its number of products, and invented names of some.
+CATEGORIES = {
+    "automotive": (7, ("Battery Charger", "Roof Rack", "Floor Mat Set", "Dash Camera", "Tyre Inflator")),
+    "baby-products": (11, ("Stroller", "High Chair", "Car Seat", "Sleep Monitor", "Travel Cot")),
+    "beauty": (12, ("Hair Dryer", "Face Serum", "Trimmer", "Perfume Set", "Make-up Mirror")),
+    "books": (13, ("Field Guide", "Atlas", "Cookbook", "Novel Box Set", "Dictionary")),
+    "electronics": (284, ("Headphones", "Laptop", "Monitor", "Camera Lens", "Speaker", "Tablet", "Router", "Keyboard")),
+    "health-personal-care": (2, ("Shaver", "Massager", "Toothbrush", "Scale")),
+    "home-kitchen": (23, ("Espresso Machine", "Blender", "Pan Set", "Vacuum Cleaner", "Duvet", "Table Lamp")),
+    "industrial-scientific": (2, ("Microscope", "Caliper", "Label Printer", "Thermal Camera")),
+    "movies-tv": (75, ("Film Collection", "Series Box Set", "Documentary Set", "Concert Film", "Animation Set")),
+    "music": (5, ("Vinyl Box Set", "Live Album", "Piano Works", "Jazz Anthology")),
+    "other": (288, ("Office Chair", "Backpack", "Wall Clock", "Storage Rack", "Guitar", "Printer", "Suitcase", "Desk")),
+    "patio-lawn-garden": (10, ("Lawn Mower", "Patio Heater", "Garden Hose", "Gas Grill", "Leaf Blower")),
+    "pet-supplies": (5, ("Dog Bed", "Cat Tree", "Pet Fountain", "Aquarium")),
+    "software": (4, ("Photo Editor", "Tax Suite", "Language Course", "Backup Suite")),
+    "sports-outdoors": (16, ("Tent", "Kayak", "Mountain Bike", "Rowing Machine", "Sleeping Bag")),
+    "tools-home-improvement": (144, ("Cordless Drill", "Table Saw", "Tool Chest", "Sander", "Ladder", "Light Fixture")),
+    "toys-games": (22, ("Board Game", "Building Set", "Toy Train", "Puzzle", "Drone")),
+    "video-games": (7, ("Game Console", "Controller", "Racing Wheel", "Gaming Headset")),
+}
+SHARES = {name: share for name, (share, _) in CATEGORIES.items()}
+
+BRANDS = (
+    *("Aldera", "Bravik", "Corvona", "Delmero", "Elstow", "Farnholt", "Galvery", "Hestrin", "Ivelda", "Jorvane"),
+    *("Keldric", "Lumaro", "Mirrelle", "Norvick", "Ostrava Hill", "Pellwood", "Quenby", "Rostane", "Silvarn"),
+    *("Tremore", "Ulvane", "Verrick", "Wexlow", "Yarrowby"),
+)
+ADJECTIVES = (
+    *("Compact", "Classic", "Premium", "Portable", "Advanced", "Quiet", "Heavy-Duty", "Lightweight", "Smart"),
+    *("Deluxe", "Essential", "Professional", "Foldable", "Signature", "Everyday", "Extended"),
+)
+COLORS = ("Black", "White", "Slate Grey", "Navy Blue", "Forest Green", "Red", "Silver", "Sand")
+
+OPENINGS = (
+    "The {brand} {noun} does one job and does it well.",
+    "{brand} built this {noun} for people who use theirs every day.",
+    "A {noun} from {brand}, redesigned from the ground up.",
+    "Meet the {noun} that {brand} owners recommend to their friends.",
+    "This {noun} by {brand} is ready to use out of the box.",
+)
+BENEFITS = (
+    "It is easy to set up and easy to look after.",
+    "Careful materials keep it in good shape for years.",
+    "It takes up little room and is simple to store.",
+    "Every part can be replaced by hand.",
+    "It was tested for a full year before it went on sale.",
+)
+USES = (
+    "A sound choice for a first purchase.",
+    "Makes a good present.",
+    "Suited to home and travel alike.",
+    "Made for long use by demanding owners.",
+    "Works well for beginners and experts.",
+)
+EXTRAS = (
+    "Two-year warranty from the maker",
+    "Spare parts included in the box",
+    "Printed guide in four languages",
+    "Recycled packaging",
+    "Free support by telephone",
+    "Carrying case included",
+    "Tested to European and American safety standards",
+    "Ships within one working day",
+    "Thirty days to return it",
+    "Assembled by hand",
+)
 
 
 def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
@@ -31,8 +98,10 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
         raise ValueError(f"size={size}: a catalog needs at least one product")
     rng = np.random.default_rng(seed)
     price, cost = _prices(rng, size)
+    bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())  # Categories in the real catalog's proportions.
+    categories = np.array(list(SHARES))[np.searchsorted(bounds, (np.arange(size) + 0.5) / size)].tolist()
     rows, titles, counts = [], set(), dict.fromkeys(SHARES, 0)
-    for category, p, c in zip(_categories(size), price, cost, strict=True):
+    for category, p, c in zip(categories, price, cost, strict=True):
         counts[category] += 1
         numbers = {"codename": f"{category}_{counts[category]}", "price": int(p), "cost": int(c)}
         rows.append(_unique_text(rng, category, titles) | {"category": category} | numbers)
@@ -77,18 +146,9 @@ def _as_marked(rng: np.random.Generator, dollars: np.ndarray) -> np.ndarray:
     return np.where(dollars < 10, np.rint(100 * dollars).astype(np.int64), marked)
 
 
-def _categories(size: int) -> list[str]:
-    """One category per product, in the real catalog's proportions."""
-    bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())
-    return np.array(list(SHARES))[np.searchsorted(bounds, (np.arange(size) + 0.5) / size)].tolist()
-
-
 def _unique_text(rng: np.random.Generator, category: str, titles: set[str]) -> dict[str, str]:
     """Title, description and features of a product whose title is not yet in `titles`, where it is then added."""
-
-    def pick(words):
-        return words[rng.integers(len(words))]
-
+    pick = lambda words: words[rng.integers(len(words))]
     while True:
         brand, adjective, noun, color = pick(BRANDS), pick(ADJECTIVES), pick(CATEGORIES[category][1]), pick(COLORS)
         title = f"{brand} {adjective} {noun}, Model {pick('ABCDEFGHKLMNPRSTVWX')}{rng.integers(10, 1000)}, {color}"

@@ -34,11 +34,10 @@ def load(path: str | os.PathLike) -> Catalog:
     raws = _READERS[path.suffix.lower()](read_text(path, path.name), path.name)
     if not raws:
         raise ValueError(f"{path.name}: holds no product; each needs a title, a price and a cost")
-    rows, counts = [], Counter()
-    for i, raw in enumerate(raws):
-        row = parse_row(raw, path.name, i)
+    counts = Counter()
+    for row in (rows := [parse_row(raw, path.name, i) for i, raw in enumerate(raws)]):
         counts[row["category"]] += 1
-        rows.append(row | {"codename": f"{row['category']}_{counts[row['category']]}"})
+        row["codename"] = f"{row['category']}_{counts[row['category']]}"
     return from_rows(rows)
 
 
@@ -80,8 +79,7 @@ def _read_csv(text: str, file: str) -> list[dict[str, str]]:
 
 
 def _read_lines(text: str, file: str) -> list[Any]:
-    lines = [line for line in text.split("\n") if line.strip()]
-    return [parse_json(line, f"{file}, row {i}") for i, line in enumerate(lines)]
+    return [parse_json(line, f"{file}, row {i}") for i, line in enumerate(filter(str.strip, text.split("\n")))]
 
 
 _READERS = {".csv": _read_csv, ".json": parse_list, ".jsonl": _read_lines}

@@ -67,8 +67,9 @@ def infer(folder: str | pathlib.Path, tokenizer: Tokenizer) -> ChatFormat:
     Raises ValueError if the format is unknown, or the template fails, cannot be split, or opens a thought.
     """
     folder = pathlib.Path(folder)
-    config = _read(folder / "tokenizer_config.json")
-    names = _read(folder / "special_tokens_map.json") | config
+    read = lambda name: hub.read_json(folder / name) if (folder / name).exists() else {}
+    config = read("tokenizer_config.json")
+    names = read("special_tokens_map.json") | config
     template, where = _template(folder, config)
     if template is None:
         known = [name for name in _DEFAULTS if name in tokenizer.controls]
@@ -100,10 +101,6 @@ def encode(tokenizer: Tokenizer, pieces: Iterable[Control | str]) -> list[int]:
         run = list(group)
         ids += map(tokenizer.control, run) if kind is Control else tokenizer.encode("".join(run))
     return ids
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    return hub.read_json(path) if path.exists() else {}
 
 
 def _special(names: dict[str, Any], name: str, tokenizer: Tokenizer) -> str:

@@ -43,15 +43,14 @@ def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
 
 def find(folder: str | pathlib.Path) -> pathlib.Path:
     """The file of the tokenizer in a checkpoint's folder."""
-    for path in (pathlib.Path(folder) / "tokenizer.json", pathlib.Path(folder) / "tokenizer.model"):
-        if path.exists():
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (path := pathlib.Path(folder) / name).exists():
             return path
     raise ValueError(f"{folder} has neither tokenizer.json nor tokenizer.model. Copy the model's own there.")
 
 
-def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
+def from_json(path: pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text."""
-    path = pathlib.Path(path)
     settings = hub.read_json(path)
     added = _added_tokens(settings, path)
     bytes_of = _decoder(settings.get("decoder"), path)
@@ -74,12 +73,11 @@ def from_json(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     return _probed(path, Tokenizer(path.read_bytes(), encode, token_bytes, controls))
 
 
-def from_sentencepiece(path: str | pathlib.Path, vocab_size: int) -> Tokenizer:
+def from_sentencepiece(path: pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads a SentencePiece model. It is asked not to put a space before every text, as it does by default.
 
     Pieces that stand around messages, such as "<start_of_turn>", are control tokens.
     """
-    path = pathlib.Path(path)
     hub.require_content(path)
     content = path.read_bytes()
     model = _attempt(path, lambda: sentencepiece_model_pb2.ModelProto.FromString(content))

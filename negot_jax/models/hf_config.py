@@ -18,18 +18,19 @@ _DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
 
 def read(folder: str | pathlib.Path) -> ModelConfig:
     """The architecture of a checkpoint's folder, activations in its stored type. Raises ValueError if unsupported."""
+    path = pathlib.Path(folder) / "config.json"
     family, whole, values = _parts(folder)
-    settings = Settings(_path(folder), values)
+    settings = Settings(path, values)
     features = family.features(settings) | {"dtype": _dtype(settings)}
     settings.finish()
     if whole is not values:
-        outer = Settings(_path(folder), whole)
+        outer = Settings(path, whole)
         outer.pass_over(family.nested, "tie_word_embeddings")
         outer.finish()
     try:
         return ModelConfig(**features)
     except ValueError as error:
-        raise ValueError(f"{_path(folder)}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def family(folder: str | pathlib.Path) -> Family:
@@ -47,13 +48,9 @@ def text_settings(folder: str | pathlib.Path, layers: int, dtype: str) -> dict[s
     return values | {"architectures": [family.architecture]} if family.nested else values
 
 
-def _path(folder: str | pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(folder) / "config.json"
-
-
 def _parts(folder: str | pathlib.Path) -> tuple[Family, dict[str, Any], dict[str, Any]]:
     """The family, all settings, and those of the language model."""
-    path = _path(folder)
+    path = pathlib.Path(folder) / "config.json"
     hub.require_folder(folder)
     if not path.exists():
         raise ValueError(f"{folder} holds no checkpoint: no config.json. Name the folder that was downloaded.")

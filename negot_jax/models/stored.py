@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +81,8 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     names = ["model.safetensors"]
     if (index := folder / INDEX).exists():
         weight_map = hub.read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_name, weight_map.values())):
+        here = lambda name: isinstance(name, str) and pathlib.Path(name).name == name and name.endswith(".safetensors")
+        if not isinstance(weight_map, dict) or not weight_map or not all(map(here, weight_map.values())):
             raise ValueError(f"{index} has no weight_map from tensors to files of its folder. Download it again.")
         names = sorted(set(weight_map.values()))
     if missing := [name for name in names if not (folder / name).is_file()]:
@@ -95,10 +96,6 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
             way_out = "A checkpoint is safetensors files, here incomplete: download it again."
         raise ValueError(f"{folder}: {', '.join(missing[:5])} not found. {way_out}")
     return [folder / name for name in names]
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and name.endswith(".safetensors") and pathlib.PurePath(name).name == name
 
 
 def _tensors(path: pathlib.Path) -> dict[str, Stored]:

@@ -95,10 +95,11 @@ def estimate(
     chips = math.prod(mesh.values())
     decode = prefill = memory_bound = 0.0
     for model, context in players:
+        column = 2 * 2 * model.layers * model.kv_heads * model.head_dim  # Bytes of its keys and values.
         for turn in range(context.turns):
             filled = context.start(turn) + context.message / 2
             arithmetic = work.episodes * per_token(model, filled, 1.0) / chips / chip.flops
-            traffic = weight_bytes(model, mesh) + work.episodes * filled * cache_bytes(model) / chips
+            traffic = weight_bytes(model, mesh) + work.episodes * filled * column / chips
             memory = traffic / chip.bandwidth
             decode += context.message * max(arithmetic, memory)
             memory_bound += context.message * memory * (memory >= arithmetic)
@@ -121,11 +122,6 @@ def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
     """
     matrices = _matrices(model, model.experts / mesh[EXPERT]) + model.width * model.vocab_size
     return 2 * matrices / mesh[TENSOR]
-
-
-def cache_bytes(model: ModelConfig) -> float:
-    """Bytes of keys and values of one column, over all layers."""
-    return 2 * 2 * model.layers * model.kv_heads * model.head_dim
 
 
 def text(found: Estimate) -> str:

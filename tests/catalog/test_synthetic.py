@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from negot_jax.catalog import products, synthetic, words
+from negot_jax.catalog import products, synthetic
 from negot_jax.game import buyers, rewards, sellers
 from negot_jax.game.types import GameParams
 from negot_jax.solvers import ladders
@@ -31,7 +31,7 @@ def test_texts_are_complete_and_titles_unique(catalog):
     assert described.mean() == pytest.approx(832 / 930, abs=0.04)
     assert featured.mean() == pytest.approx(793 / 930, abs=0.04)
     assert not (described | featured).all()  # A product may have neither, as in the real data.
-    assert {name: catalog.categories.count(name) for name in words.SHARES} == words.SHARES
+    assert {name: catalog.categories.count(name) for name in synthetic.SHARES} == synthetic.SHARES
 
 
 def test_prices_are_like_the_real_ones(catalog):

@@ -233,4 +233,4 @@ def test_what_does_not_fit_is_refused(paths, tmp_path):
         sentence_iterator=texts, model_prefix=str(trained), vocab_size=20, hard_vocab_limit=False, minloglevel=2
     )
     with pytest.raises(ValueError, match="normalization 'nmt_nfkc' .*Use a model with 'identity'"):
-        hf_tokenizer.from_sentencepiece(f"{trained}.model", VOCAB)
+        hf_tokenizer.from_sentencepiece(trained.with_suffix(".model"), VOCAB)
