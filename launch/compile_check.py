@@ -43,7 +43,7 @@ from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import Frozen, FrozenModel, Program, train_step
 from negot_jax.rl.updates import TrainState
 from negot_jax.roofline import estimate, hlo
-from negot_jax.roofline.chips import CHIPS
+from negot_jax.roofline.estimate import CHIPS
 from negot_jax.run import Config, assembly, weights
 from negot_jax.training import speed
 
@@ -216,7 +216,7 @@ def measure(inputs: Inputs) -> tuple[dict[str, Any], str]:
         host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         collectives=collectives,
         network=sum(total for _, _, total in collectives.values()) / chip.network,
-        estimate=dataclasses.asdict(estimate.estimate(speed.workload(own), players, mesh, chip)),
+        estimate=estimate.estimate(speed.workload(own), players, mesh, chip),
     ), text
 
 
@@ -244,7 +244,7 @@ collectives of an iteration, with every message as long as it may be
 {tabulate.tabulate(rows, headers=headers, colalign=align, disable_numparse=True)}
 on the network at least {report["network"]:.1f} s
 
-{estimate.text(estimate.Estimate(**report["estimate"]))}"""
+{estimate.text(report["estimate"])}"""
 
 
 def matrix(

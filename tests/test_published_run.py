@@ -77,7 +77,7 @@ def test_trained_here_and_greedy_there(name, tmp_path, capsys):
     checkpoint = str(published.with_tokenizer(case, tokenizer, folder))
     buyer = run.build(_config(module, method, **{"model.checkpoint": checkpoint}), tmp_path / "run")
     parts = buyer.parts
-    assert parts.dialect.form.end == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
+    assert parts.dialect.ends == ("<end_of_turn>" if "gemma3" in name else "<|im_end|>")
     buyer.train()
     assert ("--config.model.replay_experts prevents it" in capsys.readouterr().out) == (name == "moe-lora")
     curves = read_csv(tmp_path / "run/metrics.csv")

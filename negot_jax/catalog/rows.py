@@ -133,9 +133,8 @@ def parse_list(text: str, file: str) -> list[Any]:
 def read_rows(paths: Mapping[str, os.PathLike]) -> list[dict[str, Any]]:
     """The products of the benchmark's JSON files, given as {name for errors: path}, ordered by name and row.
 
-    Raises:
-      RowError: as `parse_row`, and if two files make the same codename.
-      ValueError: a file is not a JSON list, or there is no product in any.
+    Raises RowError as `parse_row`, and if two files make the same codename; ValueError if a file is not a JSON list, or
+    there is no product in any.
     """
     rows = {}
     for file, path in sorted(paths.items()):

@@ -96,9 +96,7 @@ def split(catalog: Catalog, test: int = TEST_PRODUCTS) -> tuple[Catalog, Catalog
     """The training and the test products, each ordered by the SHA-256 of their titles, then by codename.
 
     The paper's split is not public, so this one is ours: the first `test` products of that order are the test set.
-
-    Raises:
-      ValueError: `test` leaves one side empty.
+    Raises ValueError if that leaves one side empty.
     """
     check_test_size(catalog, test)
     rank = lambda i: (hashlib.sha256(catalog.titles[i].encode()).digest(), catalog.codenames[i])

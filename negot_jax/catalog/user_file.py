@@ -19,12 +19,9 @@ def load(path: str | os.PathLike) -> Catalog:
     """The products of a file, in its order.
 
     Title, price and cost are required; `lowest_price` is another name of the cost. The budget is four fifths of the
-    price unless a product has its own. Codenames count the products of each category from 1.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      RowError: a value that no product may have (see `rows`), or a cost or budget above the price.
-      ValueError: another kind of file, an unknown column, or no product.
+    price unless a product has its own. Codenames count the products of each category from 1. Raises FileNotFoundError;
+    RowError for a value that no product may have; ValueError for another kind of file, an unknown column, or no
+    product.
     """
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() not in _READERS:

@@ -17,12 +17,39 @@ a chip's bandwidth bound it from below.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from negot_jax.models.presets import ModelConfig
 from negot_jax.models.sharding import EXPERT, TENSOR
-from negot_jax.roofline.chips import Chip
 
+
+class Chip(NamedTuple):
+    """An accelerator, as its maker publishes it: https://cloud.google.com/tpu/docs, and NVIDIA's data sheets.
+
+    flops: dense bfloat16 FLOP/s. bandwidth: bytes/s of its memory. memory: bytes, of a TPU those that its compiler
+    grants a program, by its out-of-memory errors. network: bytes/s it can send on all its links together. None: not
+    known.
+    """
+
+    flops: float
+    bandwidth: float | None = None
+    memory: float | None = None
+    network: float | None = None
+
+
+_V5P = Chip(459e12, 2.765e12, 95.74 * 2**30, 600e9)
+_A100 = Chip(312e12)
+CHIPS = {  # By JAX's `device_kind`.
+    "TPU v4": Chip(275e12, 1.228e12),
+    "TPU v5 lite": Chip(197e12, 0.819e12, 15.75 * 2**30, 200e9),
+    "TPU v5": _V5P,
+    "TPU v5p": _V5P,
+    "TPU v6 lite": Chip(918e12, 1.64e12, 31.25 * 2**30, 400e9),
+    "NVIDIA A100-SXM4-40GB": _A100,
+    "NVIDIA A100-SXM4-80GB": _A100,
+    "NVIDIA H100 80GB HBM3": Chip(989e12),
+    "NVIDIA H200": Chip(989e12),
+}
 PHASES = ("decode", "prefill", "update")
 
 
@@ -76,21 +103,12 @@ def _matrices(model: ModelConfig, experts: float) -> float:
     return model.layers * attention + 3 * model.width * mlps
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Seconds per iteration, at best. memory_bound: the part of `decode` that memory bandwidth decides."""
-
-    decode: float
-    prefill: float
-    update: float
-    memory_bound: float
-
-
 def estimate(
     work: Workload, players: Sequence[tuple[ModelConfig, Any]], mesh: Mapping[str, int], chip: Chip
-) -> Estimate:
-    """The lower bound on a mesh of such chips. players: the language models that play, the one being trained first,
-    each with the columns of its context, an `rl.layout.Layout`.
+) -> dict[str, float]:
+    """Seconds of each phase on a mesh of such chips, at best; memory_bound: those of decoding that bandwidth decides.
+
+    players: the language models that play, the one being trained first, each with its context's `rl.layout.Layout`.
     """
     chips = math.prod(mesh.values())
     decode = prefill = memory_bound = 0.0
@@ -111,7 +129,7 @@ def estimate(
     scored = context.turns * context.message / context.columns
     passes = work.rescored + work.epochs * (2 + (model.remat == "full") + (not model.lora.rank))
     total = work.episodes * context.columns * per_token(model, context.columns / 2, scored) * passes
-    return Estimate(decode, prefill, total / chips / chip.flops, memory_bound)
+    return dict(decode=decode, prefill=prefill, update=total / chips / chip.flops, memory_bound=memory_bound)
 
 
 def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
@@ -124,9 +142,9 @@ def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
     return 2 * matrices / mesh[TENSOR]
 
 
-def text(found: Estimate) -> str:
+def text(found: Mapping[str, float]) -> str:
     """The estimate and its formula, for a terminal."""
     lines = ["at best, by formula (a chip's arithmetic or its memory, whichever takes longer; no network)"]
-    lines += [f"  {phase:8} {getattr(found, phase):8.1f} s" for phase in PHASES]
-    lines[1] += f"   {100 * found.memory_bound / found.decode:.0f} % of it bound by memory"
+    lines += [f"  {phase:8} {found[phase]:8.1f} s" for phase in PHASES]
+    lines[1] += f"   {100 * found['memory_bound'] / found['decode']:.0f} % of it bound by memory"
     return "\n".join([*lines, "", *__doc__.split("\n\n")[1:3]])

@@ -11,9 +11,9 @@ from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.language import chat, grammar, hf_tokenizer, prompts, render
+from negot_jax.language import grammar, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
-from negot_jax.language.dialect import Chat, Dialect, Own
+from negot_jax.language.dialect import Dialect, Own, infer_chat
 from negot_jax.language.tokenizer import Tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, sharding
 from negot_jax.models.choice import ModelChoice
@@ -220,7 +220,7 @@ def make_dialect(config: Config, model: ModelConfig, train: Catalog, vocab_size:
     """A checkpoint's tokenizer and chat format, or ours, trained on the products; arguments as in `assemble`."""
     if folder := config.model.checkpoint:
         tokenizer = hf_tokenizer.load(folder, model.vocab_size)
-        return Chat(tokenizer, chat.infer(folder, tokenizer))
+        return infer_chat(folder, tokenizer)
     ours = _train_tokenizer(config, train)
     return Own(ours if vocab_size is None else tokenizers.widened(ours, vocab_size))
 

@@ -21,7 +21,7 @@ import numpy as np
 import safetensors
 
 from negot_jax import cache
-from negot_jax.language import chat, hf_tokenizer
+from negot_jax.language import dialect, hf_tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, transformer
 
 NEEDED = ("accelerate", "gguf", "torch", "transformers")  # The extra `pretrained`.
@@ -132,8 +132,8 @@ def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     config = hf_config.read(folder)
     tokenizer = hf_tokenizer.load(folder, config.vocab_size)
-    form = chat.infer(folder, tokenizer)
-    prompt = chat.encode(tokenizer, (*form.start, RULES, *form.opening, question, form.end, *form.reply))
+    chat = dialect.infer_chat(folder, tokenizer)
+    prompt = chat.encode(*chat.start, RULES, *chat.opening, question, chat.ends, *chat.reply)
     said = [{"role": "system", "content": RULES}, {"role": "user", "content": question}]
     reading = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     rendered = reading.apply_chat_template(said, tokenize=False, add_generation_prompt=True)

@@ -4,7 +4,6 @@ import jax
 
 from negot_jax.rl.train_step import Program
 from negot_jax.roofline import estimate
-from negot_jax.roofline.chips import CHIPS
 
 
 def workload(program: Program) -> estimate.Workload:
@@ -17,7 +16,7 @@ def workload(program: Program) -> estimate.Workload:
 def metrics(program: Program, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
     """Tokens per second of the learner's contexts, and model FLOPs utilization on devices whose peak is known."""
     found = {"perf/tokens_per_second": float(tokens) / seconds}
-    if chip := CHIPS.get(jax.devices()[0].device_kind):
+    if chip := estimate.CHIPS.get(jax.devices()[0].device_kind):
         peak = chip.flops * jax.device_count()
         found["perf/mfu"] = estimate.per_iteration(workload(program), float(tokens), sampled) / (seconds * peak)
     return found

@@ -3,8 +3,8 @@
 import pytest
 
 from negot_jax.game.types import BUYER, SELLER
-from negot_jax.language import chat, hf_tokenizer
-from negot_jax.language.dialect import Chat
+from negot_jax.language import hf_tokenizer
+from negot_jax.language.dialect import infer_chat
 from tests.language import vocabularies
 
 MAKERS = {"qwen3": vocabularies.qwen3, "gemma3": vocabularies.gemma3}
@@ -16,7 +16,7 @@ SAID = ("Talk: Hi.\nAction: [BUY] $1 (1x toys_1)", "Talk: No.\nAction: [SELL] $9
 def dialect(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     tokenizer = hf_tokenizer.from_json(MAKERS[request.param](folder), 4096)
-    return Chat(tokenizer, chat.infer(folder, tokenizer))
+    return infer_chat(folder, tokenizer)
 
 
 def _text(dialect, ids):
@@ -25,11 +25,11 @@ def _text(dialect, ids):
     return "".join(names[i] if i in names else dialect.tokenizer.decode([i]) for i in ids)
 
 
-def _conversation(form, rules, said):
+def _conversation(chat, rules, said):
     """As the template renders it; `test_chat` shows that it does."""
-    pieces = [*form.start, rules, *form.opening]
+    pieces = [*chat.start, rules, *chat.opening]
     for i, content in enumerate(said):
-        pieces += [content, form.end, *((form.reply, form.heard)[i % 2])]
+        pieces += [content, chat.ends, *((chat.reply, chat.heard)[i % 2])]
     return "".join(pieces)
 
 
@@ -37,20 +37,20 @@ def test_the_buyers_columns_are_a_conversation(dialect):
     columns = dialect.prompt(BUYER, RULES, ABOUT, 100, TURNS) + dialect.own_header(BUYER, TURNS)
     opening = f"{ABOUT}\n\nMessages left: 3\nYou speak first."
     said = [opening]
-    assert _text(dialect, columns) == _conversation(dialect.form, RULES, said)
+    assert _text(dialect, columns) == _conversation(dialect, RULES, said)
     encode = dialect.tokenizer.encode
     for turn, (own, heard) in enumerate(zip(SAID, SAID[1:], strict=False)):
         columns += [*encode(own), dialect.end, *dialect.other_header(BUYER, TURNS - turn - 1, False), *encode(heard)]
         columns += [dialect.end, *dialect.own_header(BUYER, TURNS - turn - 1)]
         said += [own, f"Messages left: {TURNS - turn - 1}\n{heard}"]
-        assert _text(dialect, columns) == _conversation(dialect.form, RULES, said)
+        assert _text(dialect, columns) == _conversation(dialect, RULES, said)
 
 
 def test_the_sellers_columns_are_a_conversation(dialect):
     columns = dialect.prompt(SELLER, RULES, ABOUT, 100, TURNS) + dialect.other_header(SELLER, TURNS, True)
     columns += [*dialect.tokenizer.encode(SAID[0]), dialect.end, *dialect.own_header(SELLER, TURNS)]
     said = [f"Messages left: 3\n{SAID[0]}"]
-    assert _text(dialect, columns) == _conversation(dialect.form, f"{RULES}\n{ABOUT}", said)
+    assert _text(dialect, columns) == _conversation(dialect, f"{RULES}\n{ABOUT}", said)
 
 
 @pytest.mark.parametrize("role", [BUYER, SELLER])

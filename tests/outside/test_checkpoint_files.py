@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from negot_jax.language import chat, hf_tokenizer
+from negot_jax.language import dialect, hf_tokenizer
 from negot_jax.models import hf_checkpoint, hf_config, stored, transformer
 from tests.language import vocabularies
 
@@ -58,7 +58,7 @@ def _door(folder):
     """What a run does with a checkpoint before anything else."""
     config = hf_config.read(folder)
     hf_checkpoint.check(folder, config)
-    return chat.infer(folder, hf_tokenizer.load(folder, config.vocab_size))
+    return dialect.infer_chat(folder, hf_tokenizer.load(folder, config.vocab_size))
 
 
 def _change(folder, **tensors):
