@@ -94,10 +94,7 @@ class _Builder:
         self.nodes[node] |= {"newline_N": newline, "reserve_N": reserve}
 
     def build(self, start: int) -> Constraint:
-        column = lambda name, dtype: jnp.array(np.stack([node[name] for node in self.nodes]), dtype)
-        columns = {name: column(name, jnp.int32) for name in self.nodes[0]} | {
-            "next_NxV": column("next_NxV", jnp.int16)
-        }
+        columns = {name: jnp.array(np.stack([node[name] for node in self.nodes])) for name in self.nodes[0]}
         return Constraint(**columns, start=jnp.array(start, jnp.int32))
 
 

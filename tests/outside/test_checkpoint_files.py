@@ -123,7 +123,7 @@ def test_tensors_do_not_fit(folder, tensors, message):
 
 def test_what_is_no_weight_is_passed_over(folder):
     _change(folder, **{"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(2, np.float32)})
-    assert _door(folder).end == "<|im_end|>"
+    assert _door(folder).ends == "<|im_end|>"
 
 
 @pytest.mark.parametrize(
