@@ -2,16 +2,16 @@
 
 Its features are those of `ModelConfig`; `negot_jax.models.families` names the published models that they make.
 
-Layers are Flax NNX modules, but only this file knows it: elsewhere a model is a pytree of weights, its layers stacked
-`[layers, ...]`, and the functions below. One `forward` serves training (no cache), prefill (a chunk of tokens) and
-decoding (one token), so the sampler cannot drift from the trainer.
+Layers are Flax NNX modules, but only this file and `block` know it: elsewhere a model is a pytree of weights, its
+layers stacked `[layers, ...]`, and the functions below. One `forward` serves training (no cache), prefill (a chunk of
+tokens) and decoding (one token), so the sampler cannot drift from the trainer.
 
 Shape suffixes: B batch, T new tokens, S cache columns, D width, N query heads, K key-value heads, H head size,
 V vocabulary.
 """
 
+from collections.abc import Callable
 import functools
-import math
 from typing import NamedTuple
 
 from flax import nnx
@@ -19,145 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.models import kv_cache, layers, lora, moe, sharding
+from negot_jax.models import kv_cache, layers, lora, sharding
+from negot_jax.models.block import Block, Norm
 from negot_jax.models.kv_cache import Cache
-from negot_jax.models.layers import PRODUCT, linear
+from negot_jax.models.layers import PRODUCT
 from negot_jax.models.presets import ModelConfig
 
 Weights = dict[str, nnx.State | lora.Adapters]
 
 _SHALLOW = 8  # Layers up to which a CPU, without a cache, runs one after another, not in a loop: it compiles them all.
-_NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
-
-
-class Norm(nnx.RMSNorm):
-    """RMSNorm over the last axis, in float32. Some families store its scale less 1."""
-
-    def __init__(self, size: int, config: ModelConfig, rngs: nnx.Rngs):
-        self.offset = config.norm_offset
-        start = nnx.initializers.constant(1.0 - self.offset)
-        super().__init__(size, epsilon=config.norm_eps, scale_init=start, rngs=rngs)
-
-    def __call__(self, x):
-        y = x.astype(jnp.float32)
-        factor = jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
-        return (y * (factor * (self.scale[...].astype(jnp.float32) + self.offset))).astype(x.dtype)
-
-
-class Attention(nnx.Module):
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        N, K, H, D = config.heads, config.kv_heads, config.head_dim, config.width
-        scaled = functools.partial(nnx.initializers.variance_scaling, mode="fan_in", distribution="normal")
-        normal = scaled(1.0, in_axis=0, out_axis=(1, 2))
-        self.query = nnx.Param(normal(rngs.params(), (D, N, H)))
-        self.key = nnx.Param(normal(rngs.params(), (D, K, H)))
-        self.value = nnx.Param(normal(rngs.params(), (D, K, H)))
-        out = scaled(1.0 / (2 * config.layers), in_axis=(0, 1), out_axis=2)
-        self.out = nnx.Param(out(rngs.params(), (N, H, D)))
-        self.normed, self.biased, self.products = config.qk_norm, config.qkv_bias, config.products
-        if self.normed:
-            self.query_norm, self.key_norm = Norm(H, config, rngs), Norm(H, config, rngs)
-        if self.biased:
-            zeros = lambda heads: nnx.Param(jnp.zeros((heads, H)))
-            self.query_bias, self.key_bias, self.value_bias = zeros(N), zeros(K), zeros(K)
-        self.scale = (H if config.query_scalar is None else config.query_scalar) ** -0.5
-
-    def project(self, x_BxTxD, angles, adapters):
-        """The queries, keys and values of the new tokens, normalized and rotated."""
-        query = linear(x_BxTxD, self.query, self.products, adapters.get("query"))
-        key = linear(x_BxTxD, self.key, self.products, adapters.get("key"))
-        value = linear(x_BxTxD, self.value, self.products, adapters.get("value"))
-        if self.biased:
-            query += self.query_bias[...].astype(query.dtype)
-            key += self.key_bias[...].astype(key.dtype)
-            value += self.value_bias[...].astype(value.dtype)
-        if self.normed:
-            query, key = self.query_norm(query), self.key_norm(key)
-        return layers.rotate(query, angles), layers.rotate(key, angles), value
-
-    def attend(self, query_BxTxNxH, keys, values, mask_BxTxS, blocks: tuple[int, ...], adapters):
-        """keys: [B, K, H, S] or [B * K, H, S]; values: likewise, with S before H."""
-        B, T, N, H = query_BxTxNxH.shape
-        K, heads = math.prod(keys.shape[:-2]) // B, keys.shape[:-2]
-        query_BxKxTxGxH = jnp.moveaxis(query_BxTxNxH.reshape(B, T, K, N // K, H), 1, 2)
-
-        def stretch(start, end, span):
-            query = query_BxKxTxGxH[:, :, start:end].reshape(*heads, -1, H)
-            scores = jnp.matmul(query, keys[..., :span], preferred_element_type=jnp.float32) * self.scale
-            scores = scores.reshape(B, K, -1, N // K, scores.shape[-1])
-            bias = jnp.where(mask_BxTxS[:, None, start:end, None, :span], 0.0, _NEVER)
-            weights = jax.nn.softmax(scores + bias).astype(query.dtype)  # A CPU fuses a sum, not a selection.
-            mixed = jnp.matmul(weights.reshape(*heads, -1, scores.shape[-1]), values[..., :span, :])
-            return jnp.moveaxis(mixed.reshape(B, K, -1, N // K, H), 2, 1)
-
-        ends = blocks or (T,)
-        spans = blocks or (None,)
-        parts = [stretch(start, end, span) for start, end, span in zip((0, *ends[:-1]), ends, spans, strict=True)]
-        mixed_BxTxNxH = jnp.concatenate(parts, axis=1).reshape(B, T, N, H)
-        return linear(mixed_BxTxNxH, self.out, self.products, adapters.get("out"))
-
-
-class Mlp(nnx.Module):
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        normal = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
-        down = nnx.initializers.variance_scaling(1.0 / (2 * config.layers), "fan_in", "normal")
-        hidden = config.dense_mlp or config.mlp
-        self.gate = nnx.Param(normal(rngs.params(), (config.width, hidden)))
-        self.up = nnx.Param(normal(rngs.params(), (config.width, hidden)))
-        self.down = nnx.Param(down(rngs.params(), (hidden, config.width)))
-        self.activation = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}[config.activation]
-        self.products = config.products
-
-    def __call__(self, x, adapters):
-        gate = self.activation(linear(x, self.gate, self.products, adapters.get("gate")))
-        up = linear(x, self.up, self.products, adapters.get("up"))
-        return linear(gate * up, self.down, self.products, adapters.get("down"))
-
-
-class Experts(nnx.Module):
-    """As many MLPs as there are experts, and the router that picks some for each token; see `moe`."""
-
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        D, F, E = config.width, config.mlp, config.experts
-        normal = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", batch_axis=0)
-        down = nnx.initializers.variance_scaling(1.0 / (2 * config.layers), "fan_in", "normal", batch_axis=0)
-        self.router = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (D, E)))
-        self.gate = nnx.Param(normal(rngs.params(), (E, D, F)))
-        self.up = nnx.Param(normal(rngs.params(), (E, D, F)))
-        self.down = nnx.Param(down(rngs.params(), (E, F, D)))
-        self.active, self.normalized, self.products = config.active_experts, config.normalized_experts, config.products
-
-    def __call__(self, x, adapters, given_BxTxk):
-        """What the experts make of x, and which the router picks, [B, T, k]; given: those to take instead, or None."""
-        x_NxD = x.reshape(-1, x.shape[-1])
-        given_Nxk = None if given_BxTxk is None else given_BxTxk.reshape(-1, self.active)
-        matrices = {"gate": self.gate, "up": self.up, "down": self.down}
-        experts = {name: matrix[...].astype(self.products) for name, matrix in matrices.items()}
-        mixed, picked = moe.mix(x_NxD, self.router[...], self.active, experts, adapters, self.normalized, given_Nxk)
-        return mixed.reshape(x.shape), picked.reshape(*x.shape[:2], -1)
-
-
-class Block(nnx.Module):
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, dense: bool):
-        self.attention_norm, self.mlp_norm = Norm(config.width, config, rngs), Norm(config.width, config, rngs)
-        self.attention = Attention(config, rngs)
-        self.mlp = (Mlp if dense else Experts)(config, rngs)
-        self.sandwich, self.dense = config.sandwich_norm, dense
-        if self.sandwich:
-            self.attention_out_norm = Norm(config.width, config, rngs)
-            self.mlp_out_norm = Norm(config.width, config, rngs)
-
-    def add_attention(self, x, mixed):
-        return x + (self.attention_out_norm(mixed) if self.sandwich else mixed)
-
-    def add_mlp(self, x, adapters, given):
-        """The sum, and the experts picked: see `Experts`; None of a dense MLP."""
-        normed, picked = self.mlp_norm(x), None
-        if self.dense:
-            mixed = self.mlp(normed, adapters)
-        else:
-            mixed, picked = self.mlp(normed, adapters, given)
-        return x + (self.mlp_out_norm(mixed) if self.sandwich else mixed), picked
 
 
 class Ends(nnx.Module):
@@ -243,6 +113,7 @@ def forward(
     cache: Cache | None = None,
     blocks: tuple[int, ...] = (),
     experts_LxBxTxk: jax.Array | None = None,
+    readout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Forward:
     """Runs the trunk over new tokens.
 
@@ -253,7 +124,8 @@ def forward(
     columns read before, into which the new ones go from its cursor on; None when these tokens are all. blocks: static
     ends of stretches of new tokens; each attends to the columns up to its end alone, which without a cache spares about
     half of the attention, all of it masked anyway. experts_LxBxTxk: of a mixture, the experts to take in place of the
-    router's.
+    router's. readout: gathers the tokens whose states to return, [B, T, ...] to [B, N, ...]; of the others, a dense
+    model's last layer, unless it is in a loop, computes keys and values alone.
     """
     T = tokens_BxT.shape[1]
     if blocks and (cache is not None or blocks[-1] != T):
@@ -266,7 +138,9 @@ def forward(
         valid_BxS = jax.lax.dynamic_update_slice(cache.valid_BxS, valid_BxT, (0, cursor))
     views = _views(config, valid_BxT, valid_BxS, cursor)
 
-    def layer(carry, scanned):
+    stretches = [(end, end) for end in blocks] or [(T, None)]
+
+    def layer(carry, scanned, wanted=None):
         x, carried = carry
         index, is_local, given, block_weights, adapters = scanned
         block = nnx.merge(_graph(Block, config, "router" not in block_weights["mlp"]), block_weights)
@@ -274,8 +148,13 @@ def forward(
             angles, mask_BxTxS = views[kinds.pop()]
         else:
             angles, mask_BxTxS = jax.tree.map(functools.partial(jnp.where, is_local), views[True], views[False])
-        query, key, value = block.attention.project(block.attention_norm(x), angles, adapters)
+        normed, seen = block.attention_norm(x), stretches
+        key, value = block.attention.keys_values(normed, angles, adapters)
         keys, values = jnp.einsum("btkh->bkht", key), jnp.einsum("btkh->bkth", value)
+        if wanted is not None:
+            x, angles, mask_BxTxS = jax.tree.map(wanted, (x, angles, mask_BxTxS))
+            normed, seen = block.attention_norm(x), [(x.shape[1], None)]
+        query = block.attention.queries(normed, angles, adapters)
         if carried:
             # The cache rides in the carry and is written in place: as a scanned input and output it would exist twice.
             stacked = carried[0].ndim == 5
@@ -288,13 +167,15 @@ def forward(
             keys, values = carried
             if stacked:
                 keys, values = (jax.lax.dynamic_index_in_dim(whole, index, keepdims=False) for whole in carried)
-        x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, blocks, adapters))
+        x = block.add_attention(x, block.attention.attend(query, keys, values, mask_BxTxS, seen, adapters))
         x, picked = block.add_mlp(sharding.shard_rows(x), adapters, given)
         return (sharding.shard_rows(x), carried), picked
 
+    remat = lambda layer: layer
     if config.remat != "none":
         policy = jax.checkpoint_policies.save_only_these_names(PRODUCT) if config.remat == "dots" else None
-        layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # A scan keeps the two passes apart by itself.
+        # A scan keeps the two passes apart by itself.
+        remat = functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
     looped = cache is None and (config.layers > _SHALLOW or not kv_cache.apart())
     stacks, filled, picked = kv_cache.runs(config) if looped else kv_cache.stacks(config), [], []
@@ -305,10 +186,14 @@ def forward(
         scanned = (np.arange(last - first), local, *parts)
         carried = () if cache is None else (cache.keys[number], cache.values[number])
         if last - first == 1:
-            (x_BxTxD, carried), ids = layer((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
+            wanted = None
+            if last == config.layers and not config.experts:
+                wanted, readout = readout, None
+            one = remat(functools.partial(layer, wanted=wanted))
+            (x_BxTxD, carried), ids = one((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
             ids = jax.tree.map(lambda x: x[None], ids)
         else:
-            (x_BxTxD, carried), ids = jax.lax.scan(layer, (x_BxTxD, carried), scanned)
+            (x_BxTxD, carried), ids = jax.lax.scan(remat(layer), (x_BxTxD, carried), scanned)
         filled.append(carried)
         picked += [] if ids is None else [ids]
     picked = jnp.concatenate(picked).astype(config.expert_ids) if picked else None
@@ -317,6 +202,8 @@ def forward(
         if config.experts:
             passed = jax.lax.dynamic_update_slice_in_dim(passed, picked, cursor, axis=2)
         cache = Cache(*zip(*filled, strict=True), valid_BxS, cursor + T, passed)
+    if readout is not None:
+        x_BxTxD = readout(x_BxTxD)
     return Forward(ends.norm(x_BxTxD), cache, picked)
 
 

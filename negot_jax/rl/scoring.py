@@ -42,8 +42,8 @@ def score_messages(
 ) -> TokenScores:
     """Scores a seat's messages, teacher-forced: one forward pass reads the whole dialogue.
 
-    Padding is moved to the end of each row and cut off. Logits are computed one turn at a time and rematerialized in
-    the backward pass, never held for the whole context.
+    Padding, and slots without a sampled token, are moved to the end of each row and cut off. Logits are computed a part
+    of the slots at a time and rematerialized in the backward pass, never held for the whole context.
 
     Args:
       layout: of the dialogue's seat. form: the masks that `dialogue.choices_BxKxW` indexes; None for no masks.
@@ -57,27 +57,34 @@ def score_messages(
     order = jnp.argsort(~valid, axis=1, stable=True)[:, :width]
     packed = jnp.take_along_axis(context, order, axis=1)
     filled = jnp.arange(width) < valid.sum(axis=1, keepdims=True)
+    # A token is predicted by the one before it: a message's first by the header.
+    before_BxN = jnp.clip((jnp.cumsum(valid, axis=1) - 2)[:, slots], 0, width - 1)
+
+    # The sampled tokens, moved to the front as well: M of the N slots.
+    sampled_BxN, choices_BxN = (x.reshape(x.shape[0], -1) for x in (dialogue.sampled_BxKxW, dialogue.choices_BxKxW))
+    chosen_BxM = jnp.argsort(~sampled_BxN, axis=1, stable=True)[:, : layout.turns * _slots(layout, width)]
+    pick = lambda x_BxN: jnp.take_along_axis(x_BxN, chosen_BxM, axis=1)
+    before, sampled = pick(before_BxN), pick(sampled_BxN)
+    rank_BxN = jnp.cumsum(sampled_BxN, axis=1) - 1
+    M = chosen_BxM.shape[1]
+    predicted = jnp.pad(jnp.where(sampled_BxN, rank_BxN, M), ((0, 0), (0, 1)), constant_values=M)
+    predicted = jnp.take_along_axis(predicted, jnp.asarray(slot_of_column)[order], axis=1)
+    predicted = jnp.pad(jnp.where(filled, predicted, M)[:, 1:], ((0, 0), (0, 1)), constant_values=M)
+
     blocks = tuple(width * (k + 1) // _STRETCHES for k in range(_STRETCHES))
     passed = dialogue.experts_BxSxLxk
     if passed is not None:
         passed = jnp.moveaxis(jnp.take_along_axis(passed, order[..., None, None], axis=1), 2, 0)
     given = passed if config.replay_experts else None
-    hidden, _, picked = transformer.forward(config, weights, packed, filled, blocks=blocks, experts_LxBxTxk=given)
-    # A token is predicted by the one before it: a message's first by the header.
-    before = jnp.clip((jnp.cumsum(valid, axis=1) - 2)[:, slots], 0, width - 1)
-    predicted = jnp.where(filled, jnp.asarray(slot_of_column)[order], slots.size)
-    predicted = jnp.pad(predicted[:, 1:], ((0, 0), (0, 1)), constant_values=slots.size)
+    readout = lambda x: _pick(x, before, predicted)
+    hidden, _, picked = transformer.forward(config, weights, packed, filled, None, blocks, given, readout)
     rerouted = None
     if passed is not None:
         other_BxT = (jnp.sort(picked) != jnp.sort(passed)).any(axis=(0, 3))
-        rerouted = jnp.take_along_axis(other_BxT, before, axis=1)
-    hidden = _pick(hidden, before, predicted)
-    by_turn = lambda x: jnp.moveaxis(x.reshape(x.shape[0], layout.turns, layout.message, *x.shape[2:]), 1, 0)
-    tokens, before = by_turn(context[:, slots]), by_turn(hidden)
-    choices, sampled = (jnp.moveaxis(x, 1, 0) for x in (dialogue.choices_BxKxW, dialogue.sampled_BxKxW))
+        rerouted = jnp.take_along_axis(other_BxT, before_BxN, axis=1)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def turn(inputs):
+    def part(inputs):
         hidden_BxWxD, tokens_BxW, choices_BxW, sampled_BxW = inputs
         logits = transformer.logits(config, weights, hidden_BxWxD)
         mask = None if form is None else form.allowed_NxV[jnp.maximum(choices_BxW, 0)]
@@ -90,29 +97,45 @@ def score_messages(
             jnp.where(drawn_BxW, chosen, 0.0), jnp.where(drawn_BxW, entropy, 0.0), jnp.where(sampled_BxW, values, 0.0)
         )
 
-    scores = jax.lax.map(turn, (before, tokens, choices, sampled))
-    scores = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), scores)
-    return scores._replace(rerouted=rerouted)
+    parts = lambda x: jnp.moveaxis(x.reshape(x.shape[0], layout.turns, -1, *x.shape[2:]), 1, 0)
+    scores = jax.lax.map(part, tuple(map(parts, (hidden, pick(context[:, slots]), pick(choices_BxN), sampled))))
+    slot_BxM = jnp.where(sampled, chosen_BxM, slots.size)
+
+    def spread(x):
+        own_BxN = _pick(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], M), jnp.maximum(rank_BxN, 0), slot_BxM)
+        return jnp.where(sampled_BxN, own_BxN, 0.0)
+
+    return jax.tree.map(spread, scores)._replace(rerouted=rerouted)
 
 
 def widths(layout: Layout, dialogue: Dialogue, count: int) -> Widths:
-    """What a seat's model reads of each dialogue, and `count` widths to run it at, in equal steps up to all columns."""
+    """What a seat's model reads of each dialogue, and `count` widths to run it at, in equal steps up to all columns.
+
+    A width has its share of slots, so a row with many sampled tokens for its length needs a wider one.
+    """
     static = tuple(-(-layout.columns * (k + 1) // count) for k in range(count))
-    return Widths(dialogue.valid_BxT[:, : layout.columns].sum(axis=1), static)
+    sampled = dialogue.sampled_BxKxW.sum(axis=(1, 2))
+    needed = -(-sampled * layout.columns // (layout.turns * layout.message))
+    return Widths(jnp.maximum(dialogue.valid_BxT[:, : layout.columns].sum(axis=1), needed), static)
+
+
+def _slots(layout: Layout, width: int) -> int:
+    """The share of a message's slots that goes with a width."""
+    return -(-layout.message * width // layout.columns)
 
 
 @jax.custom_vjp
-def _pick(hidden_BxTxD: jax.Array, column_BxN: jax.Array, slot_BxT: jax.Array) -> jax.Array:
-    """The states at some columns, [B, N, D]. The gradient gathers, where that of an index would scatter.
+def _pick(x: jax.Array, column_BxN: jax.Array, slot_BxT: jax.Array) -> jax.Array:
+    """What is at some columns, [B, T, ...] to [B, N, ...]. The gradient gathers, where that of an index would scatter.
 
     slot_BxT: which of the N slots a column's gradient comes from; N for none.
     """
-    return jnp.take_along_axis(hidden_BxTxD, column_BxN[..., None], axis=1)
+    return jnp.take_along_axis(x, jnp.expand_dims(column_BxN, range(2, x.ndim)), axis=1)
 
 
-def _unpick(slot_BxT: jax.Array, given_BxNxD: jax.Array):
-    given = jnp.take_along_axis(given_BxNxD, slot_BxT[..., None], axis=1, mode="fill", fill_value=0)
-    return given, None, None
+def _unpick(slot_BxT: jax.Array, given: jax.Array):
+    slot = jnp.expand_dims(slot_BxT, range(2, given.ndim))
+    return jnp.take_along_axis(given, slot, axis=1, mode="fill", fill_value=0), None, None
 
 
-_pick.defvjp(lambda hidden, column, slot: (_pick(hidden, column, slot), slot), _unpick)
+_pick.defvjp(lambda x, column, slot: (_pick(x, column, slot), slot), _unpick)
