@@ -1,5 +1,6 @@
 """Command-line programs. Flags and `ml_collections` stop here."""
 
+import itertools
 import os
 import signal
 import sys
@@ -10,10 +11,8 @@ def _leave(signum: int, frame: object) -> None:
     os._exit(os.EX_TEMPFAIL)
 
 
-_started = any(
-    flag == "-m" and module.startswith("experiments.")
-    for flag, module in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-)
+_pairs = itertools.pairwise(sys.orig_argv)
+_started = any(flag == "-m" and module.startswith("experiments.") for flag, module in _pairs)
 if sys.argv[0] == "-m" and _started:  # A command starts: for seconds it imports, until `cli.guard` takes over.
     for _signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_signum, _leave)

@@ -39,7 +39,6 @@ _CACHE_HELP = (
     "Folder, or gs://bucket/folder, that keeps compiled programs for the next start; by default the user's cache "
     "folder. --compilation_cache= keeps none."
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(Exception):
@@ -49,10 +48,8 @@ class InputError(Exception):
 def run(main: Callable[[], None], config: type | None = None, compiles: bool = False) -> None:
     """Runs a command, whose flags its `if __name__ == "__main__"` has defined: as a module it defines none.
 
-    Args:
-      main: reads the flags, checks its input within `checking_input`, then works.
-      config: the class of the `--config` flag, where there is one.
-      compiles: whether the command has --compilation_cache.
+    main: reads the flags, checks its input within `checking_input`, then works. config: the class of the `--config`
+    flag, where there is one. compiles: whether the command has --compilation_cache.
     """
     if compiles:
         flags.DEFINE_string("compilation_cache", None, _CACHE_HELP)
@@ -69,8 +66,7 @@ def run(main: Callable[[], None], config: type | None = None, compiles: bool = F
         pass
     os.close(number)
     try:
-        parse = functools.partial(_parse, config)
-        app.run(lambda argv: guard(work), flags_parser=parse)
+        app.run(lambda argv: guard(work), flags_parser=functools.partial(_parse, config))
     except BaseException as error:
         distributed.leave(error)
         raise
@@ -85,9 +81,8 @@ def guard(main: Callable[[], None]) -> None:
         with _tolerant_streams(), preemption.obeyed(lambda error: _leave(128 + error.signum, "interrupted")):
             main()
     except OSError as error:
-        _fail(
-            f"{error}. Make room, then the same command goes on from what is saved." if error.errno in _FULL else error
-        )
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        _fail(f"{error}. Make room, then the same command goes on from what is saved." if full else error)
     except (InputError, FolderError, CheckpointError, NotFiniteError) as error:
         _fail(error)
     except jax.errors.JaxRuntimeError as error:

@@ -16,15 +16,13 @@ from negot_jax import run
 
 def main() -> None:
     with cli.checking_input():
-        if _OUTPUT.value is not None and len(_SELLERS.value) > 1:
-            raise ValueError(
-                f"--output={_OUTPUT.value} holds one report, but --seller is given {len(_SELLERS.value)} times."
-            )
-        overrides = _overrides()
-        if _SELLERS.value and "game.seller" in overrides:
+        overrides, sellers = _overrides(), _SELLERS.value
+        if _OUTPUT.value is not None and len(sellers) > 1:
+            raise ValueError(f"--output={_OUTPUT.value} holds one report, but --seller is given {len(sellers)} times.")
+        if sellers and "game.seller" in overrides:
             raise ValueError("--seller and --config.game.seller say the same thing. Give one of them.")
         buyer = run.open(_WORKDIR.value)
-        terms = [overrides | {"game.seller": seller} for seller in _SELLERS.value] or [overrides]
+        terms = [overrides | {"game.seller": seller} for seller in sellers] or [overrides]
         evaluations = [buyer.prepare_evaluation(own, _OUTPUT.value, _EVERY.value) for own in terms]
     for evaluation in evaluations:
         report = evaluation.report()
@@ -34,9 +32,7 @@ def main() -> None:
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by experiments.train.", required=True)
     _overrides = cli.define_overrides(run.Config, "Fields of the run to override: --config.x.y=v.")
-    _SELLERS = flags.DEFINE_multi_string(
-        "seller", [], "Sellers to meet, one report each: --config.game.seller, repeated."
-    )
+    _SELLERS = flags.DEFINE_multi_string("seller", [], "Sellers to meet, a report each: --config.game.seller repeated.")
     _EVERY = flags.DEFINE_bool("every_checkpoint", False, "Play the earlier checkpoints that were kept as well.")
     _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report, with one seller at most.")
     cli.run(main, compiles=True)

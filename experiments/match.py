@@ -69,16 +69,8 @@ def _endpoint(model: str, url: str) -> Endpoint:
         raise ValueError(f'--request={_REQUEST.value} is no JSON object, such as {{"max_tokens": 512}}.')
     if wrong := {"model", "messages", "stream", "n"} & request.keys():
         raise ValueError(f"--request sets {sorted(wrong)[0]}, which the match sets itself. Leave it out.")
-    return Endpoint(
-        model=model,
-        base_url=url,
-        key=key or "-",
-        request=tuple(request.items()),
-        timeout=_TIMEOUT.value,
-        retries=_RETRIES.value,
-        concurrency=_CONCURRENCY.value,
-        reprompts=_REPROMPT.value,
-    )
+    asked = dict(timeout=_TIMEOUT.value, retries=_RETRIES.value, concurrency=_CONCURRENCY.value)
+    return Endpoint(model, url, key or "-", tuple(request.items()), reprompts=_REPROMPT.value, **asked)
 
 
 def _budget() -> Budget:

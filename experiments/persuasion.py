@@ -34,9 +34,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _SELLER = flags.DEFINE_multi_string(
-        "seller", ["persuadable(tick=100)"], "A scripted seller; may be given repeatedly."
-    )
+    _SELLER = flags.DEFINE_multi_string("seller", ["persuadable(tick=100)"], "A scripted seller; may be repeated.")
     _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
     _DRAWS = flags.DEFINE_integer("draws", 2, "Episodes of each product that the search plays.", lower_bound=1)
     cli.run(main)

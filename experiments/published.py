@@ -30,13 +30,8 @@ def read(name: str) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The Markdown table of a result: a cell is a text, or [value, low, high] in its column's style."""
     styles = [_STYLES[column["style"]] for column in result["columns"]]
-    rows = [
-        [
-            cell if isinstance(cell, str) else style(Interval(*cell, n=0))
-            for cell, style in zip(row, styles, strict=True)
-        ]
-        for row in result["rows"]
-    ]
+    shown = lambda cell, style: cell if isinstance(cell, str) else style(Interval(*cell, n=0))
+    rows = [list(map(shown, row, styles)) for row in result["rows"]]
     names = [column["name"] for column in result["columns"]]
     lines = [f"| {' | '.join(row)} |" for row in (names, *rows)]
     return "\n".join([lines[0], "|---" * len(names) + "|", *lines[1:]]).replace("|  |", "| |")

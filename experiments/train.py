@@ -25,20 +25,14 @@ def main() -> None:
         distributed.start(_DISTRIBUTED.value)
         run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
-    with _only_first_prints(), cli.preemptible(workdir):
+    # Of several processes the first prints; errors are printed by all.
+    shown = sys.stdout if distributed.is_first() else open(os.devnull, "w")
+    with contextlib.redirect_stdout(shown), cli.preemptible(workdir):
         with cli.checking_input():
             buyer = run.build(_CONFIG.value, workdir)
             evaluation = buyer.prepare_evaluation()
         buyer.train(profile)
         print(evaluation.report())
-
-
-@contextlib.contextmanager
-def _only_first_prints():
-    """Of several processes the first prints; errors are printed by all."""
-    with contextlib.nullcontext() if distributed.is_first() else open(os.devnull, "w") as nowhere:
-        with contextlib.redirect_stdout(nowhere or sys.stdout):
-            yield
 
 
 def _window(value: str | None) -> tuple[int, int] | None:
@@ -52,19 +46,10 @@ def _window(value: str | None) -> tuple[int, int] | None:
 
 if __name__ == "__main__":
     _CONFIG = cli.define_config("The run's configuration: a Python file with get_config().")
-    _WORKDIR = flags.DEFINE_string(
-        "workdir", None, "Folder of the run, or gs://bucket/folder; a run that is there is resumed."
-    )
-    _DISTRIBUTED = flags.DEFINE_bool(
-        "distributed", False, "Run as one of several processes that find each other, as on the workers of a TPU slice."
-    )
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, or gs://bucket/folder; a run there is resumed.")
+    _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of many processes, as on a TPU slice's workers.")
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
-    _CHECK = flags.DEFINE_integer(
-        "check",
-        None,
-        "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh.",
-        lower_bound=0,
-        upper_bound=100_000,
-    )
+    told = "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh."
+    _CHECK = flags.DEFINE_integer("check", None, told, lower_bound=0, upper_bound=100_000)
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main, run.Config, compiles=True)

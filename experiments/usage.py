@@ -13,12 +13,9 @@ _SHORT, _FULL = {"--help", "-help", "-h", "--helpshort"}, {"--helpfull"}
 
 
 def show(argv: Sequence[str], config: type | None = None, describe: Callable[[type], str] = str) -> None:
-    """Prints the help and exits with code 0 if an argument asks for it.
+    """Prints the help and exits with code 0 if an argument asks for it; those after "--" belong to another command.
 
-    Args:
-      argv: the arguments; those after "--" belong to another command.
-      config: the class of the `--config` flag; --help lists its fields with their defaults.
-      describe: gives what --helpfull prints about the fields of that class.
+    config: the class of the `--config` flag; --help lists its fields with their defaults, --helpfull `describe`s them.
     """
     asked = set(argv[1 : list(argv).index("--") if "--" in argv else None])
     if not asked & (_SHORT | _FULL):

@@ -11,6 +11,7 @@ compiled with every mesh, each in a process of its own, and the result is a tabl
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -39,13 +40,13 @@ from negot_jax import progress
 from negot_jax.models import presets, sharding, transformer
 from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.configs import LearnerConfig
-from negot_jax.rl.tables import Tables
+from negot_jax.rl.tables import Side, Tables
 from negot_jax.rl.train_step import Frozen, FrozenModel, Program, train_step
 from negot_jax.rl.updates import TrainState
 from negot_jax.roofline import estimate, hlo
 from negot_jax.roofline.estimate import CHIPS
 from negot_jax.run import Config, assembly, weights
-from negot_jax.training import speed
+from negot_jax.training import loop
 
 if __name__ == "__main__":
     _CONFIG = cli.define_config("The run's configuration, as for experiments.train.")
@@ -54,33 +55,18 @@ if __name__ == "__main__":
         "mesh", None, "Mesh, such as fsdp=4,expert=16; by default the configuration's. Several with --matrix."
     )
     _MATRIX = flags.DEFINE_bool("matrix", False, "A table of every topology with every mesh.")
-    _PROMPT = flags.DEFINE_integer(
-        "prompt_tokens", None, "Columns of a prompt; by default those of the longest one.", lower_bound=1
-    )
+    _PROMPT = flags.DEFINE_integer("prompt_tokens", None, "Columns of a prompt; default: the longest.", lower_bound=1)
     _HLO = flags.DEFINE_string("hlo", None, "File for the HLO of the compiled program.")
     _OUTPUT = flags.DEFINE_string("output", None, "File for the report as JSON; with --matrix for a list of them.")
     flags.mark_flags_as_required(["config", "topology"])
 
 GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """`train_step` and its abstract arguments, sharded over a mesh."""
-
-    mesh: jax.sharding.Mesh
-    program: Program
-    state: TrainState
-    tables: Tables
-    frozen: Frozen
+Mesh = jax.sharding.Mesh
+Arguments = tuple[Program, TrainState, Tables, Frozen]
 
 
 def chips(topology: str) -> list[jax.Device]:
-    """The devices of a topology.
-
-    Raises:
-      ValueError: no such topology, no libtpu, or a chip that `negot_jax.roofline` does not know.
-    """
+    """The devices of a topology. ValueError: no such topology, no libtpu, or a chip that the roofline does not know."""
     # A host has four chips by default, and one of them is no whole host.
     single = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
     try:
@@ -96,26 +82,18 @@ def chips(topology: str) -> list[jax.Device]:
 
 
 def parse_mesh(value: str) -> MeshConfig:
-    """The mesh that --mesh names, as in "fsdp=4,expert=16".
-
-    Raises:
-      ValueError: it is none.
-    """
+    """The mesh that --mesh names, as in "fsdp=4,expert=16". ValueError: it is none."""
     sizes = dict(re.findall(r"(\w+)=(-?\d+)", value))
     if ",".join(f"{name}={size}" for name, size in sizes.items()) != value or not sizes.keys() <= set(sharding.AXES):
-        raise ValueError(
-            f"--mesh={value} is not a mesh; write some of {', '.join(sharding.AXES)}, as in fsdp=4,expert=16."
-        )
+        axes = ", ".join(sharding.AXES)
+        raise ValueError(f"--mesh={value} is not a mesh; write some of {axes}, as in fsdp=4,expert=16.")
     return MeshConfig(**{name: int(size) for name, size in sizes.items()})
 
 
-def build(config: Config, devices: list[jax.Device], prompt: int | None = None) -> Inputs:
-    """The program of a configuration, for these chips.
-
-    Only sizes matter of the catalog: if it would have to be downloaded, the generated one stands in for it.
-
-    Args:
-      prompt: columns of a prompt; None for those of the longest one.
+def build(config: Config, devices: list[jax.Device], prompt: int | None = None) -> tuple[Mesh, Arguments]:
+    """The mesh of a configuration on these chips, and the abstract arguments of `train_step`, with prompts of so many
+    columns, by default the longest one's. Only sizes matter of the catalog: if it would have to be downloaded, the
+    generated one stands in for it.
     """
     if config.catalog.data_dir is None:
         config = dataclasses.replace(config, catalog=dataclasses.replace(config.catalog, name="generated"))
@@ -125,40 +103,31 @@ def build(config: Config, devices: list[jax.Device], prompt: int | None = None) 
     program = parts.program
 
     def published(model: presets.ModelConfig) -> transformer.Weights:
-        """Weights in the type in which they are published."""
         plain = dataclasses.replace(model, lora=presets.LoraConfig())
         return jax.tree.map(lambda x: x.astype(model.dtype), transformer.init(parts.key, plain))
 
     def start() -> tuple[TrainState, Frozen]:
-        """What training starts with."""
         state = program.init_state(parts.key, transformer.init(parts.key, program.model))
         other = program.opponent if isinstance(program.opponent, FrozenModel) else None
         shares = program.model.lora.rank or (other and other.shared)
-        return state, Frozen(
-            base=published(program.model) if shares else None,
-            opponent=published(other.model) if other and not other.shared else None,
-            reference=weights.reference(parts, state.weights),
-        )
+        base = published(program.model) if shares else None
+        opponent = published(other.model) if other and not other.shared else None
+        return state, Frozen(base, opponent, weights.reference(parts, state.weights))
 
-    mesh = sharding.make(config.mesh, devices)
-    shapes = (*jax.eval_shape(start), jax.eval_shape(lambda: _with_prompts(parts.train_tables, prompt)))
+    def widen(side: Side | None) -> Side | None:
+        if side is None or prompt is None:
+            return side
+        if prompt < side.layout.prompt:
+            raise ValueError(f"--prompt_tokens={prompt}, but the longest prompt has {side.layout.prompt} tokens.")
+        wide = jnp.zeros((side.prompts_NxL.shape[0], prompt), jnp.int32)
+        return side.replace(prompts_NxL=wide, layout=dataclasses.replace(side.layout, prompt=prompt))
+
+    mesh, tables = sharding.make(config.mesh, devices), parts.train_tables
+    wide = jax.eval_shape(lambda: tables.replace(buyer=widen(tables.buyer), seller=widen(tables.seller)))
+    shapes = (*jax.eval_shape(start), wide)
     lay = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
     state, frozen, tables = jax.tree.map(lay, shapes, sharding.shardings(shapes, mesh))
-    return Inputs(mesh, program, state, tables, frozen)
-
-
-def _with_prompts(tables: Tables, columns: int | None) -> Tables:
-    """The environment with prompts of so many columns."""
-
-    def widen(side):
-        if side is None or columns is None:
-            return side
-        if columns < side.layout.prompt:
-            raise ValueError(f"--prompt_tokens={columns}, but the longest prompt has {side.layout.prompt} tokens.")
-        wide = jnp.zeros((side.prompts_NxL.shape[0], columns), jnp.int32)
-        return side.replace(prompts_NxL=wide, layout=dataclasses.replace(side.layout, prompt=columns))
-
-    return tables.replace(buyer=widen(tables.buyer), seller=widen(tables.seller))
+    return mesh, (program, state, tables, frozen)
 
 
 def too_much(text: str, mesh: Mapping[str, int], config: LearnerConfig) -> str:
@@ -174,39 +143,35 @@ def too_much(text: str, mesh: Mapping[str, int], config: LearnerConfig) -> str:
     )
 
 
-def compiled(inputs: Inputs) -> jax.stages.Compiled:
-    """The compiled train step. Raises InputError if it needs more memory than a chip has."""
-    with jax.set_mesh(inputs.mesh):
-        try:
-            return train_step.lower(inputs.program, inputs.state, inputs.tables, inputs.frozen).compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise cli.InputError(too_much(str(error), inputs.mesh.shape, inputs.program.config)) from error
-
-
-def measure(inputs: Inputs) -> tuple[dict[str, Any], str]:
-    """Compiles a train step. Returns its report, as it is written to JSON, and its HLO.
+def measure(mesh: Mesh, arguments: Arguments) -> tuple[dict[str, Any], str]:
+    """Compiles a train step. Returns its report, as it is written to JSON, and its HLO. InputError: too little memory.
 
     Memory is per chip, in bytes; `seconds`, `processor_seconds` and `host_peak` are this machine's. `columns` are those
     of each language model's context, `collectives` as in `hlo.tally`, and `network` is the seconds that a chip needs at
     least to send their bytes, on all its links at once.
     """
+    own, state, tables, frozen = arguments
     begun = time.monotonic(), time.process_time()
-    binary = compiled(inputs)
+    try:
+        with jax.set_mesh(mesh):
+            binary = train_step.lower(*arguments).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise cli.InputError(too_much(str(error), mesh.shape, own.config)) from error
     seconds, processor_seconds = time.monotonic() - begun[0], time.process_time() - begun[1]
-    memory, text, mesh = binary.memory_analysis(), binary.as_text(), dict(inputs.mesh.shape)
-    own, chip = inputs.program, CHIPS[inputs.mesh.devices.flat[0].device_kind]
-    whole = inputs.state.weights if not own.model.lora.rank else (inputs.state.weights, inputs.frozen.base)
-    sides = {name: side for name in ("buyer", "seller") if (side := getattr(inputs.tables, name))}
+    memory, text, sizes = binary.memory_analysis(), binary.as_text(), dict(mesh.shape)
+    chip = CHIPS[mesh.devices.flat[0].device_kind]
+    whole = state.weights if not own.model.lora.rank else (state.weights, frozen.base)
+    sides = {name: side for name in ("buyer", "seller") if (side := getattr(tables, name))}
     models = {own.role: own.model} | ({} if own.scripted else {1 - own.role: own.opponent.model})
-    players = [(model, inputs.tables.side(role).layout) for role, model in models.items()]
-    collectives = hlo.tally(text, mesh)
+    players = [(model, tables.side(role).layout) for role, model in models.items()]
+    collectives = hlo.tally(text, sizes)
     return dict(
-        mesh=mesh,
+        mesh=sizes,
         columns={name: side.layout.columns for name, side in sides.items()},
         parameters=transformer.parameter_count(whole),
-        trained=transformer.parameter_count(inputs.state.weights),
+        trained=transformer.parameter_count(state.weights),
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         peak=memory.peak_memory_in_bytes,
@@ -216,16 +181,14 @@ def measure(inputs: Inputs) -> tuple[dict[str, Any], str]:
         host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         collectives=collectives,
         network=sum(total for _, _, total in collectives.values()) / chip.network,
-        estimate=estimate.estimate(speed.workload(own), players, mesh, chip),
+        estimate=estimate.estimate(loop.workload(own), players, sizes, chip),
     ), text
 
 
 def printed(report: Mapping[str, Any]) -> str:
     gib = lambda name: f"{report[name] / GIB:>8.2f} GiB"
-    rows = [
-        (name, count, f"{runs:,.0f}", f"{total / GIB:,.2f}")
-        for name, (count, runs, total) in report["collectives"].items()
-    ]
+    tally = report["collectives"].items()
+    rows = [(name, count, f"{runs:,.0f}", f"{total / GIB:,.2f}") for name, (count, runs, total) in tally]
     headers = ("kind, and mesh axes", "in the program", "times", "GiB sent by a chip")
     align = ("left", "right", "right", "right")
     contexts = " and ".join(f"{columns:,} columns ({name})" for name, columns in report["columns"].items())
@@ -247,19 +210,17 @@ on the network at least {report["network"]:.1f} s
 {estimate.text(report["estimate"])}"""
 
 
-def matrix(
-    arguments: list[str], topology_names: list[str], meshes: list[str], say: Callable[[str], None]
-) -> tuple[str, list[dict]]:
+def matrix(given: list[str], names: list[str], meshes: list[str], say: Callable[[str], None]) -> tuple[str, list[dict]]:
     """A Markdown table of topologies and meshes, and the reports as JSON.
 
-    Each pair is compiled by a command of its own with `arguments`; one that fails has a row that says why.
+    Each pair is compiled by a command of its own with the `given` arguments; one that fails has a row that says why.
     """
     rows, reports = [], []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "report.json")
-        for topology, mesh in [(topology, mesh) for topology in topology_names for mesh in meshes]:
+        for topology, mesh in itertools.product(names, meshes):
             say(f"compiling for {topology}, {mesh}")
-            command = [sys.executable, "-m", "launch.compile_check", *arguments]
+            command = [sys.executable, "-m", "launch.compile_check", *given]
             command += [f"--topology={topology}", f"--mesh={mesh}", f"--output={file}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -267,10 +228,9 @@ def matrix(
                 continue
             reports.append(report := json.loads(file.read_text()))
             gib = [f"{report[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
-            share = f"{100 * report['peak'] / report['limit']:.0f}"
-            phases = [f"{report['estimate'][name]:.0f}" for name in estimate.PHASES]
-            cost = (f"{report['network']:.0f}", f"{report['seconds']:.0f}", f"{report['host_peak'] / GIB:.1f}")
-            rows.append((topology, mesh, *gib, share, *phases, *cost))
+            times = [report["estimate"][name] for name in estimate.PHASES] + [report["network"], report["seconds"]]
+            whole = [f"{number:.0f}" for number in (100 * report["peak"] / report["limit"], *times)]
+            rows.append((topology, mesh, *gib, *whole, f"{report['host_peak'] / GIB:.1f}"))
     headers = ["topology", "mesh", "arguments, GiB", "temporaries, GiB", "peak, GiB", "% of the limit"]
     headers += [*(f"{name}, s" for name in (*estimate.PHASES, "network")), "compiled in, s", "host, GiB"]
     return tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True), reports
@@ -299,14 +259,14 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
             return matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
         if len(_TOPOLOGY.value) * len(meshes) > 1:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
-        config = schema.from_config_dict(Config, _CONFIG.value)
+        config = schema.replace(Config(), _CONFIG.value)
         if meshes[0]:
             config = dataclasses.replace(config, mesh=parse_mesh(meshes[0]))
         say("building the program")
         (topology,) = _TOPOLOGY.value
-        inputs = build(config, chips(topology), _PROMPT.value)
+        built = build(config, chips(topology), _PROMPT.value)
     say(f"compiling for {topology}")
-    report, text = measure(inputs)
+    report, text = measure(*built)
     if _HLO.value:
         pathlib.Path(_HLO.value).write_text(text)
     report = dict(topology=topology, **report)

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from absl import app, flags
+from absl import flags
 
 from experiments import usage
 
@@ -55,16 +55,11 @@ def run(command: Sequence[str], processes: int, devices: int) -> int:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         logs = [pathlib.Path(folder, str(process)).open("w+b") for process in range(processes)]
-        started = [
-            subprocess.Popen(
-                command,
-                env=environment(os.environ, process, processes, devices, port),
-                stdin=subprocess.DEVNULL,
-                stdout=log if process else subprocess.PIPE,
-                stderr=log if process else None,
-            )
-            for process, log in enumerate(logs)
-        ]
+        started = []
+        for process, log in enumerate(logs):
+            env = environment(os.environ, process, processes, devices, port)
+            stdout, stderr = (log, log) if process else (subprocess.PIPE, None)
+            started.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr))
         signal.signal(signal.SIGTERM, lambda signum, frame: _send(started, signum))
         signal.signal(signal.SIGINT, lambda signum, frame: None)
         forwarding = threading.Thread(target=_forward, args=(started[0],))
@@ -124,14 +119,8 @@ def _forward(process: subprocess.Popen) -> None:
             sys.stdout.flush()
 
 
-def main(command: Sequence[str]) -> None:
-    if shutil.which(command[0]) is None:
-        sys.exit(f"error: there is no command {command[0]!r}")
-    sys.exit(run(command, _PROCESSES.value, _DEVICES.value))
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-    """Returns the command, which follows `--`."""
+def main(argv: Sequence[str]) -> None:
+    """Runs the command that follows `--`."""
     usage.show(argv)
     split = argv.index("--") if "--" in argv else len(argv)
     flags.FLAGS.set_gnu_getopt(False)  # Flags of a command without -- are not ours to complain of.
@@ -141,10 +130,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
         sys.exit(f"error: {' '.join(str(error).split())}")
     if stray:
         sys.exit(f"error: the -- before {stray[0]!r} is missing: ... -- python -m experiments.train ...")
-    if not argv[split + 1 :]:
+    if not (command := argv[split + 1 :]):
         sys.exit("error: the command is missing: ... -- python -m experiments.train ...")
-    return argv[split + 1 :]
+    if shutil.which(command[0]) is None:
+        sys.exit(f"error: there is no command {command[0]!r}")
+    sys.exit(run(command, _PROCESSES.value, _DEVICES.value))
 
 
 if __name__ == "__main__":  # Not by `experiments.cli`: importing JAX takes longer than all that this does.
-    app.run(main, flags_parser=_parse)
+    main(sys.argv)

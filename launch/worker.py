@@ -41,9 +41,8 @@ def start(*command: str) -> None:
             print("It is running already.")
             return
         _EXIT.write_text(LOST)  # Until it ends.
-        process = subprocess.Popen(
-            ["sh", "-c", _SUPERVISE, "sh", *command], stdin=lock, stdout=log, stderr=log, start_new_session=True
-        )
+        supervised = ["sh", "-c", _SUPERVISE, "sh", *command]
+        process = subprocess.Popen(supervised, stdin=lock, stdout=log, stderr=log, start_new_session=True)
         _RUNNING.write_text(json.dumps({"pid": process.pid, "command": command}))
 
 

@@ -5,7 +5,7 @@ configuration and every option has a help line. A field's type is one of bool, i
 `X | None`, `tuple[X, ...]`, or another config class. The instances are hashable, hence static under `jax.jit`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import difflib
 import types
@@ -31,33 +31,38 @@ def require_known(what: str, name: str, known: Iterable[str]) -> str:
     return name
 
 
+def require(section: str, config: Any, names: str, holds: Callable[[Any], bool], told: str) -> None:
+    """Raises ValueError, with what is told, unless something holds for each of these fields, separated by spaces."""
+    for name in names.split():
+        if not holds(getattr(config, name)):  # Tests for valid, not for invalid: NaN fails every comparison.
+            raise ValueError(f"{section}.{name}={getattr(config, name)} {told}")
+
+
+def require_least(section: str, config: Any, least: float, names: str) -> None:
+    require(section, config, names, lambda value: value >= least, f"must be at least {least}.")
+
+
 def field(default: Any, help: str) -> Any:
     """A dataclass field with a default and the help line that `help_text` prints."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-def from_config_dict(cls: type[Config], values: config_dict.ConfigDict | Mapping[str, Any]) -> Config:
-    """Returns `cls()` with the given values in place of its defaults, nested config classes included.
+def replace(config: Config, values: config_dict.ConfigDict | Mapping[str, Any], path: str = "") -> Config:
+    """`config`, which errors call `path`, with some fields set; a nested mapping sets fields of a nested config.
 
-    An int stands for a float and a list for a tuple; nothing else is converted.
-
-    Raises:
-      ValueError: a key that is no field (the nearest field is named), or a value outside a `Literal`.
-      TypeError: a value of another type than its field's.
+    An int stands for a float and a list for a tuple; nothing else is converted. Raises ValueError for a key that is no
+    field, with the nearest one, and for a value outside a `Literal`; TypeError for one of another type.
     """
-    return replace(cls(), values)
-
-
-def replace(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with the given fields set; a nested mapping sets fields of a nested config. Errors as above."""
-    return _replace(config, values, "")
+    hints, new = _hints(type(config)), {}
+    for key, value in dict(values).items():
+        if key not in hints:
+            raise ValueError(f"unknown config field {path}{key} = {value!r}: did you mean {path}{nearest(key, hints)}?")
+        new[key] = _convert(hints[key], value, path + key, getattr(config, key))
+    return dataclasses.replace(config, **new)
 
 
 def to_config_dict(config: Any) -> config_dict.ConfigDict:
-    """Returns the `ConfigDict` that `from_config_dict` turns back into `config`.
-
-    An optional field without a value becomes a placeholder of its type, so that a flag can still set it.
-    """
+    """The `ConfigDict` that `replace` turns back into `config`; a None becomes a placeholder of its type."""
     values = {}
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
@@ -72,45 +77,30 @@ def to_config_dict(config: Any) -> config_dict.ConfigDict:
 
 def require_field(cls: type, path: str) -> None:
     """Raises ValueError, which names the nearest field, unless a dotted path is a field of `cls`."""
-    known = list(_paths(cls, ""))
+    known = [path for path, *_ in _fields(cls(), "")]
     if path not in known:
         raise ValueError(f"unknown config field {path}: did you mean {nearest(path, known)}?")
 
 
 def help_text(cls: type) -> str:
     """One entry per field of `cls`, nested ones by their dotted path: type, default and help line."""
-    return "\n".join(_help_lines(cls(), ""))
-
-
-def _paths(cls: type, path: str) -> Iterator[str]:
-    for name, hint in _hints(cls).items():
-        yield path + name
-        if dataclasses.is_dataclass(arm := _without_none(hint)):
-            yield from _paths(arm, f"{path}{name}.")
-
-
-def _help_lines(config: Any, path: str) -> list[str]:
     lines = []
-    for item in dataclasses.fields(config):
+    for path, item, hint, value in _fields(cls(), ""):
         if "help" not in item.metadata:
-            raise TypeError(f"{type(config).__name__}.{item.name} has no help line: make it with config.field")
-        value, hint = getattr(config, item.name), _hints(type(config))[item.name]
-        arm = _without_none(hint)
+            raise TypeError(f"{path} has no help line: make it with config.field")
         default = "" if dataclasses.is_dataclass(value) else f" = {value!r}"
-        lines += [f"{path}{item.name}: {_name(hint)}{default}", f"    {item.metadata['help']}"]
-        if dataclasses.is_dataclass(arm):
-            lines += _help_lines(arm() if value is None else value, f"{path}{item.name}.")
-    return lines
+        lines += [f"{path}: {_name(hint)}{default}", f"    {item.metadata['help']}"]
+    return "\n".join(lines)
 
 
-def _replace(config: Any, values: Any, path: str) -> Any:
+def _fields(config: Any, path: str) -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+    """Yields dotted path, field, type and value of each field, those of a nested config after it."""
     hints = _hints(type(config))
-    new = {}
-    for key, value in dict(values).items():
-        if key not in hints:
-            raise ValueError(f"unknown config field {path}{key} = {value!r}: did you mean {path}{nearest(key, hints)}?")
-        new[key] = _convert(hints[key], value, path + key, getattr(config, key))
-    return dataclasses.replace(config, **new)
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        yield path + item.name, item, hints[item.name], value
+        if dataclasses.is_dataclass(arm := _without_none(hints[item.name])):
+            yield from _fields(arm() if value is None else value, f"{path}{item.name}.")
 
 
 def _convert(hint: Any, value: Any, path: str, default: Any = None) -> Any:
@@ -126,7 +116,7 @@ def _convert(hint: Any, value: Any, path: str, default: Any = None) -> Any:
         assert ellipsis is Ellipsis, f"{path}: write tuple[X, ...], not {_name(hint)}"
         return tuple(_convert(item, x, f"{path}[{i}]") for i, x in enumerate(value))
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping | config_dict.ConfigDict):
-        return _replace(hint() if default is None else default, value, path + ".")
+        return replace(hint() if default is None else default, value, path + ".")
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

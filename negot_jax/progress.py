@@ -58,10 +58,8 @@ class _Lines(tqdm.tqdm):
 class Bar(contextlib.AbstractContextManager):
     """Counts steps on stderr; of many processes, only the first one's shows. A context manager.
 
-    Args:
-      name: what is being done.
-      total: how many steps; None for a phase, such as "compiling train_step", which shows its time alone.
-      done: steps that an earlier start has done.
+    total: how many steps; None for a phase, such as "compiling train_step", which shows its time alone. done: steps
+    that an earlier start has done.
     """
 
     def __init__(self, name: str, total: int | None = None, done: int = 0):
@@ -90,14 +88,10 @@ class Bar(contextlib.AbstractContextManager):
             self._bar.set_postfix(told, refresh=False)
         self._bar.update()
 
-    def close(self) -> None:
-        if not self._closed.is_set():
-            self._closed.set()
-            _active.remove(self)
-            self._bar.close()
-
     def __exit__(self, *_) -> None:
-        self.close()
+        self._closed.set()
+        _active.remove(self)
+        self._bar.close()
 
     def _beat(self) -> None:
         while not self._closed.wait(1.0 if self._terminal else _SECONDS):

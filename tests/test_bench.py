@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.bench import game, iteration, report, timing, work
+from experiments.bench import game, iteration, report, timing
 from negot_jax.run.config import override
 
 pytestmark = pytest.mark.slow  # What they compile no other test does.
@@ -15,12 +15,12 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def figures():
-    return iteration.measure(override(work.config("lm"), TINY), repeats=1)
+    return iteration.measure(override(iteration.config_of("lm"), TINY), repeats=1)
 
 
 def test_no_message_and_no_game_ends_early(figures):
     assert figures["buyer_tokens"] == figures["seller_tokens"] == 4 * 24
-    assert figures["context"] >= work.CONTEXT
+    assert figures["context"] >= iteration.CONTEXT
     assert figures["rollout_s"]["median"] > 0 and figures["compile_s"] > 0
 
 

@@ -18,6 +18,7 @@ from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import bargaining, play, rewards, sellers
 from negot_jax.game.buyers import Constant, Linear
 from negot_jax.game.personas import Persona
+from negot_jax.game.seller import StochasticType
 from negot_jax.game.sellers import SELLERS, Seller
 from negot_jax.game.types import NONE, SELLER, Action, GameParams, Kind
 from negot_jax.language import tokenizer as tokens
@@ -189,5 +190,5 @@ def test_a_hidden_type_of_any_kind_can_be_described():
     for hidden, names in [((), []), ((jnp.int32(3), jnp.float32(0.5)), ["0", "1"]), (3, ["type"])]:
         assert list(Seller().describe(hidden)) == names
     assert Seller().describe({"mood": jnp.int32(3), "pair": [jnp.zeros(2)]}) == {"mood": "3", "pair.0": "[0. 0.]"}
-    drawn = sellers.StochasticType(floor=jnp.int32(4_550), beta=jnp.float32(0.5), reciprocity=jnp.int32(2_180))
+    drawn = StochasticType(floor=jnp.int32(4_550), beta=jnp.float32(0.5), reciprocity=jnp.int32(2_180))
     assert SELLERS["neutral"].describe(drawn) == {"floor": "$45.50", "beta": "0.5", "reciprocity": "0.218"}

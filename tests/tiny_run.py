@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from experiments.configs import tiny
-from negot_jax.config import from_config_dict
+from negot_jax.config import replace
 from negot_jax.run.config import Config, override
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,7 +22,7 @@ def config(**overrides) -> Config:
 
 def overridden(values: Mapping[str, Any]) -> Config:
     """The configuration with fields set by dotted name."""
-    return override(from_config_dict(Config, tiny.get_config()), {**_CHANGES, **values})
+    return override(replace(Config(), tiny.get_config()), {**_CHANGES, **values})
 
 
 def arguments(workdir: pathlib.Path) -> list[str]:

@@ -43,11 +43,8 @@ def steps(lengths_BxK: np.ndarray, slots: int) -> dict[str, int]:
     busy = np.zeros(slots, int)
     for total in lengths_BxK.sum(axis=1):
         busy[busy.argmin()] += total
-    return {
-        "together": int(batches.max(axis=1).sum()),
-        "each row by itself": int(batches.sum(axis=2).max(axis=1).sum()),
-        "slots given on": int(busy.max()),
-    }
+    apart = int(batches.sum(axis=2).max(axis=1).sum())
+    return {"together": int(batches.max(axis=1).sum()), "each row by itself": apart, "slots given on": int(busy.max())}
 
 
 def main() -> None:
@@ -56,19 +53,16 @@ def main() -> None:
     measured = message_lengths(buyer, 512)
     rows = np.random.default_rng(0).integers(len(measured), size=_WAITING * _ROWS.value)
     taken = steps(measured[rows], _ROWS.value)
-    tokens = int(measured[rows].sum())
-    active = {way: round(tokens / (_ROWS.value * count), 3) for way, count in taken.items()}
-    spoken = measured[measured > 0]
-    print(
-        json.dumps(
-            {
-                "tokens of a message": [int(x) for x in np.percentile(spoken, (5, 50, 95))],
-                "messages of an episode": float((measured > 0).sum(axis=1).mean()),
-                "steps": taken,
-                "share of row-steps that produce a token": active,
-            }
-        )
-    )
+    tokens, spoken = int(measured[rows].sum()), measured[measured > 0]
+    figures = {
+        "tokens of a message": [int(x) for x in np.percentile(spoken, (5, 50, 95))],
+        "messages of an episode": float((measured > 0).sum(axis=1).mean()),
+        "steps": taken,
+        "share of row-steps that produce a token": {
+            way: round(tokens / (_ROWS.value * count), 3) for way, count in taken.items()
+        },
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

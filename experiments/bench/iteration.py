@@ -1,24 +1,82 @@
-"""One iteration of reinforcement learning, on the work that `work` defines; beside a peer's, if one is named.
+"""One iteration of reinforcement learning, beside a peer's, if one is named; every system does the same work.
 
   python -m experiments.bench.iteration [--seller=scripted|lm] [--repeats=5] [--peer=SCRIPT] [--set=FIELD=VALUE ...]
+
+A Qwen3-style model of random float32 weights: 4 layers of width 128, 4 heads of size 32, 2 of keys and values, MLP 512,
+vocabulary 576. 128 episodes, 16 scenarios in groups of 8. 6 turns of 24 sampled tokens, contexts of 328; no
+message ends early, and no game before its last turn. Then one AdamW update over all, in micro-batches of 16.
 
 Compilation is timed apart. The rollout is timed once more on its own, and the update is what an iteration takes beyond
 it. A peer is a Python script, such as experiments/bench/peer_transformers.py, whose last line is JSON with its seconds:
 iter_s_median, rollout_s and update_s. It runs before and after ours, so that a drift of the machine shows.
 """
 
+import dataclasses
 import functools
 import json
 import time
 
 from absl import flags
 import jax
+import jax.numpy as jnp
 
 from experiments import cli
-from experiments.bench import timing, work
-from negot_jax.rl import rollout, train_step
-from negot_jax.run import assembly
+from experiments.bench import timing
+from negot_jax.game.types import BUYER
+from negot_jax.language.automaton import Tag
+from negot_jax.models import sharding
+from negot_jax.rl import rollout
+from negot_jax.rl.tables import Side, Tables
+from negot_jax.rl.train_step import Frozen, Program, train_step
+from negot_jax.rl.updates import TrainState
+from negot_jax.run import assembly, weights
 from negot_jax.run.config import Config, override
+
+CONTEXT = 328
+CONFIG = {
+    "catalog.prices": "normalized",
+    "game.seller": "neutral(tick=100)",
+    "language": {"vocab_size": 576, "prompts": "compact", "text_tokens": 8, "message_tokens": 24},
+    "model": {"layers": 4, "width": 128, "heads": 4, "kv_heads": 2, "head_dim": 32, "mlp": 512},
+    "learner": {"scenarios": 16, "group": 8, "micro_batches": 8},
+}
+LM_SELLER = {"seller": {"model": "own", "message_tokens": 24}}
+# Under a minute a point for everything that grows; what `report.scaling` varies one field of.
+SMALL = {
+    "game.turns": 3,
+    "model": {"layers": 2, "width": 64, "heads": 2, "kv_heads": 1, "head_dim": 32, "mlp": 256},
+    "learner": {"scenarios": 32, "group": 8, "micro_batches": 8},
+}
+
+
+def build(parts: assembly.Parts) -> tuple[Program, TrainState, Tables, Frozen]:
+    """The arguments of `train_step`, on the current mesh, with tables under which every episode has its full length."""
+    whole, seller = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
+    state = sharding.shard(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
+    tables, steps = parts.train_tables, parts.train_tables.grammar.steps_SxK
+    # A language in which no token ends a message and every message rejects.
+    rejecting = tables.grammar.replace(steps_SxK=steps._replace(tag=jnp.full_like(steps.tag, Tag.REJECT)))
+    tables = tables.replace(grammar=rejecting, buyer=_filled(tables.buyer), end=-1)
+    return parts.program, state, sharding.shard(tables), Frozen(opponent=seller)
+
+
+def _filled(side: Side) -> Side:
+    """The side with prompts of equal length, no shorter than a context of `CONTEXT` columns needs."""
+    prompt = max(side.layout.prompt, side.layout.prompt + CONTEXT - side.layout.columns)
+    filling = jnp.resize(side.prompts_NxL[:, 1:2], (side.prompts_NxL.shape[0], prompt))
+    kept = jnp.arange(prompt) < side.prompt_lengths_N[:, None]
+    rows = jnp.pad(side.prompts_NxL, ((0, 0), (0, prompt - side.layout.prompt)))
+    return side.replace(
+        prompts_NxL=jnp.where(kept, rows, filling),
+        prompt_lengths_N=jnp.full_like(side.prompt_lengths_N, prompt),
+        layout=dataclasses.replace(side.layout, prompt=prompt),
+    )
+
+
+def config_of(seller: str, small: bool = False) -> Config:
+    """The configuration of the work, or of the smaller one."""
+    made = override(Config(), CONFIG | (LM_SELLER if seller == "lm" else {}))
+    return override(made, SMALL) if small else made
 
 
 def measure(config: Config, repeats: int) -> dict:
@@ -29,7 +87,7 @@ def measure(config: Config, repeats: int) -> dict:
 
 
 def _measure(parts: assembly.Parts, repeats: int) -> dict:
-    config, (program, state, tables, frozen) = parts.config, work.build(parts)
+    config, (program, state, tables, frozen) = parts.config, build(parts)
 
     @jax.jit
     def play(key, trained, tables, frozen):
@@ -37,7 +95,7 @@ def _measure(parts: assembly.Parts, repeats: int) -> dict:
         return rollout.rollout(key, tables, scenarios, config.learner.group, *program.players(trained, frozen, tables))
 
     start = time.perf_counter()
-    iterate = train_step.train_step.lower(program, state, tables, frozen).compile()
+    iterate = train_step.lower(program, state, tables, frozen).compile()
     compile_s = time.perf_counter() - start
     played = play(jax.random.key(1), state.weights, tables, frozen)
     buyer, seller = (played.dialogue(role) for role in (0, 1))
@@ -90,7 +148,7 @@ def _field(given: str) -> tuple[str, object]:
 def main() -> None:
     with cli.checking_input():
         fields = dict(map(_field, _SET.value))
-        config = override(work.config(_SELLER.value, _SMALL.value), fields)
+        config = override(config_of(_SELLER.value, _SMALL.value), fields)
     figures = with_peer(functools.partial(measure, config, _REPEATS.value), _PEER.value)
     figures |= {"seller": _SELLER.value, "machine": timing.machine()}
     if _JSON.value:

@@ -1,4 +1,4 @@
-"""The work of `work` by `transformers`: a loop on the host, `generate` for every message, with the cache kept.
+"""The work of `iteration` by `transformers`: a loop on the host, `generate` for every message, with the cache kept.
 
   python experiments/bench/peer_transformers.py [--seller=scripted|lm] [--repeats=5]
 
@@ -33,16 +33,9 @@ class Speaker:
 
     def __call__(self, dialogue):
         """The next message, tokens [rows, 24]."""
-        said = self.weights.generate(
-            dialogue,
-            attention_mask=torch.ones_like(dialogue),
-            past_key_values=self.cache,
-            max_new_tokens=MESSAGE,
-            min_new_tokens=MESSAGE,
-            do_sample=True,
-            top_k=0,
-        )
-        return said[:, dialogue.shape[1] :]
+        known = dict(attention_mask=torch.ones_like(dialogue), past_key_values=self.cache)
+        sampling = dict(max_new_tokens=MESSAGE, min_new_tokens=MESSAGE, do_sample=True, top_k=0)
+        return self.weights.generate(dialogue, **known, **sampling)[:, dialogue.shape[1] :]
 
 
 @torch.no_grad()

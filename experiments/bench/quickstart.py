@@ -5,13 +5,13 @@ python -m experiments.bench.quickstart [--share=10]
 Compilation is what JAX reports, and is left out of the other lines; the report is made in full.
 """
 
-import dataclasses
 import json
 import tempfile
 import time
 
 from absl import flags
 import jax
+import numpy as np
 
 from experiments import cli
 from experiments.configs import quickstart
@@ -22,46 +22,31 @@ from negot_jax.training.metrics import METRICS, read_csv
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-@dataclasses.dataclass
-class _Clock:
-    """Seconds since it was last asked, and of these the ones that compilation took."""
-
-    at: float = dataclasses.field(default_factory=time.perf_counter)
-    compiled: float = 0.0
-
-    def compiling(self, event: str, seconds: float, **_) -> None:
-        self.compiled += seconds if event == _COMPILED else 0.0
-
-    def lap(self) -> tuple[float, float]:
-        now = time.perf_counter()
-        elapsed, compiled = now - self.at, self.compiled
-        self.at, self.compiled = now, 0.0
-        return elapsed - compiled, compiled
-
-
 def measure(config: run.Config, share: int) -> dict[str, float]:
     """Seconds by part of a run."""
-    part = {
-        "warm_start.steps": config.warm_start.steps // share,
-        "training.iterations": config.training.iterations // share,
-    }
-    clock = _Clock()
-    jax.monitoring.register_event_duration_secs_listener(clock.compiling)
+    steps = {"warm_start.steps": config.warm_start.steps, "training.iterations": config.training.iterations}
+    durations = [0.0]
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: durations.append(seconds) if event == _COMPILED else None
+    )
+    mark = lambda: (time.perf_counter(), sum(durations))
     with tempfile.TemporaryDirectory() as folder:
-        buyer = run.build(configs.override(config, part), folder)
+        marks = [mark()]
+        buyer = run.build(configs.override(config, {name: count // share for name, count in steps.items()}), folder)
         evaluation = buyer.prepare_evaluation()
-        built, compiled = clock.lap()
+        marks.append(mark())
         buyer.train()
-        trained, training_compiled = clock.lap()
-        steps = read_csv(buyer.workdir / METRICS)["perf/step_seconds"]
-        iteration = float(steps[1:].mean())  # The first one compiles.
+        marks.append(mark())
+        iterations = read_csv(buyer.workdir / METRICS)["perf/step_seconds"]
         evaluation.report()
-        reported, report_compiled = clock.lap()
-    cloning = trained - iteration * len(steps)
+        marks.append(mark())
+    elapsed, compiled = np.diff(marks, axis=0).T
+    built, trained, reported = (elapsed - compiled).tolist()
+    iteration = float(iterations[1:].mean())  # The first one compiles.
     parts = {
         "catalog, tokenizer, tables": built,
-        "compilation": compiled + training_compiled + report_compiled,
-        "warm start": cloning * share,
+        "compilation": float(compiled.sum()),
+        "warm start": (trained - iteration * len(iterations)) * share,
         "reinforcement learning": iteration * config.training.iterations,
         "report": reported,
     }

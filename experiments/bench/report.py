@@ -16,7 +16,7 @@ from experiments import cli
 from experiments.bench import timing
 
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
-# What grows, by the field that says it, all else as in `work.SMALL`.
+# What grows, by the field that says it, all else as in `iteration.SMALL`.
 _GROWS = {
     "episodes": [(count, {"learner.scenarios": count // 8}) for count in (64, 256, 1024, 4096)],
     "turns": [(turns, {"game.turns": turns}) for turns in (2, 4, 8)],
@@ -36,16 +36,14 @@ def iteration(seller: str) -> dict:
 
 def scaling() -> dict[str, list[dict]]:
     """Seconds and GiB of an iteration of the smaller work, as one of its sizes grows."""
-
-    def point(fields: dict, devices: int) -> dict:
-        given = [f"--set={name}={value}" for name, value in fields.items()]
-        command = ("-m", "experiments.bench.iteration", "--small", "--repeats=3", "--json", *given)
-        return timing.run_json(*command, devices=devices)
-
-    return {
-        name: [{"size": size} | point(fields, size if name == "devices" else 1) for size, fields in sizes]
-        for name, sizes in _GROWS.items()
-    }
+    curves = {}
+    command = ("-m", "experiments.bench.iteration", "--small", "--repeats=3", "--json")
+    for name, sizes in _GROWS.items():
+        for size, fields in sizes:
+            given = [f"--set={field}={value}" for field, value in fields.items()]
+            found = timing.run_json(*command, *given, devices=size if name == "devices" else 1)
+            curves.setdefault(name, []).append({"size": size} | found)
+    return curves
 
 
 def plot(curves: dict[str, list[dict]], path: pathlib.Path) -> None:
@@ -68,30 +66,24 @@ def plot(curves: dict[str, list[dict]], path: pathlib.Path) -> None:
 
 def markdown(found: dict) -> str:
     """The report as text."""
-    game = [
-        (row["seller"], row["batch"], timing.spread(row["episodes_per_s"], 0), row["first_call_s"])
-        for row in found["game"]["rows"]
-    ]
+    rows = found["game"]["rows"]
+    rates = [timing.spread(row["episodes_per_s"], 0) for row in rows]
+    game = [(row["seller"], row["batch"], rate, row["first_call_s"]) for row, rate in zip(rows, rates, strict=True)]
     works = []
     for seller, ours in found["iteration"].items():
-        theirs = ours["peer_s"]
-        for name, times in (
-            (ours["peer"], [theirs[key] for key in ("iter_s_median", "rollout_s", "update_s")]),
-            ("negot_jax", [ours[key] for key in ("iteration_s", "rollout_s", "update_s")]),
-        ):
-            works.append((seller, name, *map(timing.spread, times)))
-        works.append(
-            (seller, "peer / negot_jax", f"{ours['peer_over_ours']:.2f}", "", f"compiled in {ours['compile_s']:.1f} s")
-        )
+        times = lambda of, whole: [timing.spread(of[key]) for key in (whole, "rollout_s", "update_s")]
+        ratio = (f"{ours['peer_over_ours']:.2f}", "", f"compiled in {ours['compile_s']:.1f} s")
+        works += [
+            (seller, ours["peer"], *times(ours["peer_s"], "iter_s_median")),
+            (seller, "negot_jax", *times(ours, "iteration_s")),
+            (seller, "peer / negot_jax", *ratio),
+        ]
     grown = [
         (name, point["size"], timing.spread(point["iteration_s"]), point["compile_s"], point["peak_gib"])
         for name, points in found["scaling"].items()
         for point in points
     ]
-
-    def table(rows, *headers):
-        return tabulate.tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
-
+    table = lambda rows, *headers: tabulate.tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     parts = [
         f"# Benchmarks\n\n{machine}. Medians, with the least and most.",

@@ -47,20 +47,14 @@ def peak_gib() -> float:
 
 
 def run_json(*command: str, devices: int | None = None) -> dict:
-    """Runs a Python command and reads the JSON in the last line that it prints.
-
-    Args:
-      devices: virtual ones of the CPU; by default as many as the command takes.
-
-    Raises:
-      RuntimeError: the command fails; the message ends with what it printed to stderr.
+    """The JSON in the last line that a Python command prints, on so many virtual devices of the CPU, by default as many
+    as it takes. RuntimeError: the command fails.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if devices is not None:
         flags += f" --xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}
-    )
+    env = os.environ | {"XLA_FLAGS": flags}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,10 +1,8 @@
 """Gemma 3 1B, instruction-tuned, buyer and frozen seller.
 
-  python -m experiments.train --config=experiments/configs/gemma3_1b.py --config.model.checkpoint=FOLDER \\
-      --workdir=DIR
+  python -m experiments.train --config=experiments/configs/gemma3_1b.py --config.model.checkpoint=FOLDER --workdir=DIR
 
-`gemma3_1b.py:full` trains all weights in place of adapters, at a lower rate and with a KL term. Neither has been
-run at its size yet.
+`gemma3_1b.py:full` trains all weights, see `published`. Neither has been run at its size yet.
 """
 
 import functools

@@ -14,12 +14,10 @@ from ml_collections import config_dict
 
 from experiments.configs import quickstart
 
-_STARTS = ("bold", "naive", "unmoved")
-
 
 def get_config(start: str = "bold") -> config_dict.ConfigDict:
-    if start not in _STARTS:
-        raise ValueError(f"{start!r} is no way to start; write :{', :'.join(_STARTS)} after the file's name.")
+    if start not in ("bold", "naive", "unmoved"):
+        raise ValueError(f"{start!r} is no way to start; write :bold, :naive, :unmoved after the file's name.")
     config = quickstart.get_config()
     config.game.seller = f"{'unmoved' if start == 'unmoved' else 'persuadable'}(tick=100)"
     config.language.update(vocab_size=640, message_tokens=30)

@@ -8,18 +8,16 @@ from ml_collections import config_dict
 from negot_jax.config import to_config_dict
 from negot_jax.run import Config
 
-_ATTENTION = ("query", "key", "value", "out")
-
 
 def make(preset: str, method: str = "lora", experts: bool = False) -> config_dict.ConfigDict:
     """A run on a published model.
 
     Args:
-      preset: its sizes, should there be no checkpoint. experts: whether it is a mixture, whose adapters are on
-      attention alone: on each of its experts they would be many times as large.
+      preset: its sizes, should there be no checkpoint.
       method: "lora" trains adapters, "full" all weights. The replications of the paper report 3e-5 without a KL term
-      for adapters; fully trained at that rate, a dense 4B model lost the message form within an iteration, while 1e-6
-      with a KL term of weight 0.01 held.
+        for adapters; fully trained at that rate, a dense 4B model lost the message form within an iteration, while 1e-6
+        with a KL term of weight 0.01 held.
+      experts: a mixture has adapters on attention alone: on each of its experts they would be many times as large.
     """
     if method not in ("lora", "full"):
         raise ValueError(f"{method!r} is no way to train; write :lora (the default) or :full after the file's name.")
@@ -38,7 +36,7 @@ def make(preset: str, method: str = "lora", experts: bool = False) -> config_dic
     if method == "lora":
         config.model.lora.rank = 16
         if experts:
-            config.model.lora.targets = _ATTENTION
+            config.model.lora.targets = ("query", "key", "value", "out")
         config.optimizer.learning_rate = 3e-5
     else:
         config.optimizer.learning_rate = 1e-6

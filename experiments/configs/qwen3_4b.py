@@ -1,10 +1,8 @@
 """Qwen3-4B-Instruct-2507, buyer and frozen seller.
 
-  python -m experiments.train --config=experiments/configs/qwen3_4b.py --config.model.checkpoint=FOLDER \\
-      --workdir=DIR
+  python -m experiments.train --config=experiments/configs/qwen3_4b.py --config.model.checkpoint=FOLDER --workdir=DIR
 
-`qwen3_4b.py:full` trains all weights in place of adapters, at a lower rate and with a KL term. Neither has been
-run at its size yet.
+`qwen3_4b.py:full` trains all weights, see `published`. Neither has been run at its size yet.
 """
 
 import functools

@@ -11,12 +11,10 @@ from ml_collections import config_dict
 
 from experiments.configs import quickstart
 
-_BUYERS = ("scripted", "model")
-
 
 def get_config(buyer: str = "scripted") -> config_dict.ConfigDict:
-    if buyer not in _BUYERS:
-        raise ValueError(f"{buyer!r} is no buyer; write :{' or :'.join(_BUYERS)} after the file's name.")
+    if buyer not in ("scripted", "model"):
+        raise ValueError(f"{buyer!r} is no buyer; write :scripted or :model after the file's name.")
     config = quickstart.get_config()
     config.learner.role = "seller"
     config.seller.update(model="own", message_tokens=24, decoding="constrained")

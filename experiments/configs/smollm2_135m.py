@@ -18,12 +18,10 @@ from ml_collections import config_dict
 from negot_jax.config import to_config_dict
 from negot_jax.run import Config
 
-_METHODS = ("lora", "scripted", "full")
-
 
 def get_config(method: str = "lora") -> config_dict.ConfigDict:
-    if method not in _METHODS:
-        raise ValueError(f"{method!r} is no way to train; write :{', :'.join(_METHODS)} after the file's name.")
+    if method not in ("lora", "scripted", "full"):
+        raise ValueError(f"{method!r} is no way to train; write :lora, :scripted, :full after the file's name.")
     config = to_config_dict(Config())
     config.game.update(turns=4, seller="insulting(tick=100)")
     config.model.checkpoint = "checkpoints/smollm2-135m"

@@ -31,7 +31,7 @@ def scenario(products: Products, index: jax.typing.ArrayLike, key: Array) -> Sce
     """The scenario of row `index` of `products`; the seller's randomness comes from `key` (typed, scalar)."""
     index = jnp.asarray(index, jnp.int32)
     row = jax.tree.map(lambda column: jnp.asarray(column, jnp.int32)[index], products)
-    return Scenario(product=index, price=row.price, budget=row.budget, cost=row.cost, scale=row.scale, key=key)
+    return Scenario(**vars(row), product=index, key=key)
 
 
 def scenarios(products: Products, rows: jax.typing.ArrayLike, key: Array) -> Scenario:
@@ -53,63 +53,28 @@ def reset(key: Array, params: GameParams) -> tuple[Observation, GameState]:
 
 def reset_to(scenario: Scenario, params: GameParams) -> tuple[Observation, GameState]:
     """Starts a given scenario: the same one for every member of a group, or for a replay."""
-    nothing_said = jnp.full((params.turns, 2), NONE, jnp.int32)
-    state = GameState(
-        scenario=scenario,
-        turn=jnp.int32(0),
-        player=jnp.int32(BUYER),
-        offers=jnp.full(2, NONE, jnp.int32),
-        kinds=nothing_said,
-        prices=nothing_said,
-        acts=jnp.zeros_like(nothing_said),
-        end=jnp.int32(End.ONGOING),
-        deal_price=jnp.int32(NONE),
-        interventions=jnp.int32(0),
-    )
+    nothing = jnp.full((params.turns, 2), NONE, jnp.int32)
+    said = dict(offers=jnp.full(2, NONE, jnp.int32), kinds=nothing, prices=nothing, acts=jnp.zeros_like(nothing))
+    result = dict(end=jnp.int32(End.ONGOING), deal_price=jnp.int32(NONE), interventions=jnp.int32(0))
+    state = GameState(scenario, turn=jnp.int32(0), player=jnp.int32(BUYER), **said, **result)
     return observe(state, BUYER), state
 
 
 def observe(state: GameState, role: jax.typing.ArrayLike) -> Observation:
     """What `role` may know: the public history and its own private number."""
-    return Observation(
-        role=jnp.asarray(role, jnp.int32),
-        turn=state.turn,
-        price=state.scenario.price,
-        private=jnp.where(role == BUYER, state.scenario.budget, state.scenario.cost),
-        offers=state.offers,
-        kinds=state.kinds,
-        prices=state.prices,
-        acts=state.acts,
-    )
-
-
-def legal(state: GameState, params: GameParams) -> Array:
-    """bool[4] over OFFER, REJECT, DEAL, QUIT: the legal kinds for the player to move. Never all False.
-
-    DEAL needs a standing offer of the other side, and from a regulated seller one that covers the cost. (A buyer's
-    DEAL above its budget is legal, and a mistake.)
-    """
-    standing = standing_offer(state)
-    deal = standing != NONE
-    if params.regulation != "none":
-        deal &= (state.player == BUYER) | (standing >= state.scenario.cost)
-    return jnp.ones(4, bool).at[Kind.DEAL].set(deal)
+    public = {name: getattr(state, name) for name in ("turn", "offers", "kinds", "prices", "acts")}
+    private = jnp.where(role == BUYER, state.scenario.budget, state.scenario.cost)
+    return Observation(role=jnp.asarray(role, jnp.int32), price=state.scenario.price, private=private, **public)
 
 
 def step(
     key: Array, state: GameState, action: Action, params: GameParams
 ) -> tuple[Observation, GameState, Array, Array, dict]:
-    """Plays one message of `state.player`.
+    """Plays one message of `state.player`; any int32 values of `action` are safe. `key` is unused: no rule is random.
 
     Checks, in order: readable, legal, within budget (or above the floor, see `regulation`). A DEAL closes at the
     standing price, and it is that price, not the written one, that budget and floor apply to. A buyer's format error or
     overshoot ends the episode; a seller's malformed message never costs the buyer anything.
-
-    Args:
-      key: unused, since the rules are deterministic; part of the common signature.
-      state: a state, finished or not.
-      action: the player's message; any int32 values are safe.
-      params: the rules.
 
     Returns:
       The next player's observation (the last speaker's after the end); the state; reward float32[2], buyer's and
@@ -165,8 +130,5 @@ def step(
         **{name: jnp.where(over, getattr(state, name), new) for name, new in played.items()},
     )
     reward = jnp.where(over, 0.0, rewards.rewards(state, params))
-    info = {
-        "action": jax.tree.map(lambda said: jnp.where(over, NONE, said), action),
-        "intervened": intervened & ~over,
-    }
+    info = {"action": jax.tree.map(lambda said: jnp.where(over, NONE, said), action), "intervened": intervened & ~over}
     return observe(state, state.player), state, reward, state.end != End.ONGOING, info

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from negot_jax.game import concession, specs
 from negot_jax.game.history import last_hint, last_offer, offers_made
 from negot_jax.game.money import basis_points, part, uniform_bp
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Kind, Observation
+from negot_jax.game.seller import deal_or
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Observation
 
 
 class Buyer(Protocol):
@@ -28,12 +29,7 @@ class Buyer(Protocol):
 def propose(price: Array, obs: Observation) -> Action:
     """OFFER at `price`, int32 cents, or DEAL at a standing ask that is no higher."""
     ask = obs.offers[SELLER]
-    accepts = (ask != NONE) & (ask <= price)
-    return Action(
-        kind=jnp.where(accepts, Kind.DEAL, Kind.OFFER).astype(jnp.int32),
-        price=jnp.where(accepts, ask, price).astype(jnp.int32),
-        acts=jnp.int32(0),
-    )
+    return deal_or((ask != NONE) & (ask <= price), ask, price)
 
 
 def _offer(obs: Observation, price: Array, tick: int) -> Action:
@@ -41,14 +37,15 @@ def _offer(obs: Observation, price: Array, tick: int) -> Action:
     return propose(jnp.clip(price, 0, obs.private) // tick * tick, obs)
 
 
-def _require_share(policy: Any, *fields: str) -> None:
-    for field in fields:
+def _check(policy: Any, *shares: str) -> None:
+    for field in shares:
         specs.require(policy, field, 0 <= getattr(policy, field) <= 1, "a share of the budget, in [0, 1]")
+    specs.require_tick(policy)
 
 
 @struct.dataclass
 class Ramp:
-    """A linear schedule as data, so that many can be vmapped: int32 basis points of B in the first and last turn."""
+    """A `Linear` schedule as data, so that many can be vmapped: int32 basis points of B in the first and last turn."""
 
     start: Array
     end: Array
@@ -68,8 +65,7 @@ class Constant:
     tick: int = 1
 
     def __post_init__(self):
-        _require_share(self, "share")
-        specs.require_tick(self)
+        _check(self, "share")
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         return Linear(self.share, self.share, self.tick).act(key, obs, turns)
@@ -84,8 +80,7 @@ class Linear:
     tick: int = 1
 
     def __post_init__(self):
-        _require_share(self, "start", "end")
-        specs.require_tick(self)
+        _check(self, "start", "end")
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         return Ramp(basis_points(self.start), basis_points(self.end), self.tick).act(key, obs, turns)
@@ -124,8 +119,7 @@ class Concession:
 
     def __post_init__(self):
         specs.require(self, "beta", self.beta > 0, "above 0")
-        _require_share(self, "k", "end", "noise")
-        specs.require_tick(self)
+        _check(self, "k", "end", "noise")
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         conceded = concession.alpha(concession.progress(obs.turn, turns), self.beta)
@@ -147,8 +141,7 @@ class TitForTat:
     tick: int = 1
 
     def __post_init__(self):
-        _require_share(self, "start", "noise")
-        specs.require_tick(self)
+        _check(self, "start", "noise")
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         asks_T = offers_made(obs, SELLER)
@@ -167,13 +160,8 @@ class TitForTat:
         return _offer(obs, jnp.where(own == NONE, opening, own + came_down + step), self.tick)
 
 
-BUYERS: dict[str, Buyer] = {
-    "constant": Constant(),
-    "linear": Linear(),
-    "ladder": Ladder(),
-    "concession": Concession(),
-    "tit_for_tat": TitForTat(),
-}
+BUYERS: dict[str, Buyer] = {"constant": Constant(), "linear": Linear(), "ladder": Ladder()}
+BUYERS |= {"concession": Concession(), "tit_for_tat": TitForTat()}
 
 
 def make(spec: str, **overrides: Any) -> Buyer:
@@ -199,9 +187,8 @@ class Arguing:
     def __post_init__(self):
         make(self.buyer)
         known = {_ANY, _HINTED, _NOTHING, *(kind.name.lower() for kind in Argument)}
-        unknown = {word for words in self.script.split() for word in words.split("/", 1)} - known
-        wanted = f"words among {', '.join(sorted(known))}"
-        specs.require(self, "script", bool(self.script.split()) and not unknown, wanted)
+        words = {word for words in self.script.split() for word in words.split("/", 1)}
+        specs.require(self, "script", bool(words) and words <= known, f"words among {', '.join(sorted(known))}")
 
     def act(self, key: Array, obs: Observation, turns: int) -> Action:
         key_words, key_price = jax.random.split(key)

@@ -13,10 +13,7 @@ def progress(turn: Array, turns: int) -> Array:
 
 
 def alpha(progress: Array, beta: jax.typing.ArrayLike, k: float = 0.0) -> Array:
-    """The share conceded, K + (1 - K) (t / t_max)^(1 / beta), float32: K at once, all of it in the last turn.
-
-    beta < 1 concedes late (Boulware), 1 linearly, > 1 early (Conceder).
-    """
+    """The share conceded, K + (1 - K) (t / t_max)^(1 / beta), float32: late (Boulware) where beta < 1, early if > 1."""
     return k + (1 - k) * progress ** (1 / jnp.asarray(beta, jnp.float32))
 
 

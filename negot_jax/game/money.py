@@ -1,7 +1,5 @@
-"""Exact arithmetic on integer cents. Shares are basis points, so no price passes through a float.
-
-A fused and an unfused program may round a float differently, and one bit can become a cent; nor can float32 hold every
-price below `MAX_PRICE`.
+"""Exact arithmetic on integer cents; shares are basis points. No price passes through a float, which fusion may round
+differently, so that a bit becomes a cent, and float32 cannot hold every price below `MAX_PRICE`.
 """
 
 import jax

@@ -1,7 +1,4 @@
-"""Personas: how a seller behaves in words, apart from its prices. Plain strings; the language layer tokenizes them.
-
-They live beside the policies so that a seller is one entry of `sellers.SELLERS`.
-"""
+"""Personas: how a seller behaves in words, apart from its prices. Plain strings; the language layer tokenizes them."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

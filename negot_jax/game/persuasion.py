@@ -9,20 +9,11 @@ import jax.numpy as jnp
 
 from negot_jax.game import specs
 from negot_jax.game.money import basis_points, dollars, part_up, uniform_bp
-from negot_jax.game.stochastic import Stochastic, StochasticType
+from negot_jax.game.seller import Stochastic, StochasticType
 from negot_jax.game.types import BUYER, Action, Argument, Observation, Scenario
 
 # What may move a seller. (Courtesy calms it, an insult offends it, whoever it is.)
-MOVING = (
-    Argument.COMPARISON,
-    Argument.DEFECT,
-    Argument.BUDGET,
-    Argument.LOYALTY,
-    Argument.URGENCY,
-    Argument.FLATTERY,
-    Argument.THREAT,
-    Argument.FAIRNESS,
-)
+MOVING = tuple(kind for kind in Argument if kind not in (Argument.COURTESY, Argument.INSULT))
 
 
 @struct.dataclass
@@ -86,10 +77,8 @@ class Persuadable(Stochastic):
 
     def describe(self, hidden: PersuadableType) -> dict[str, str]:
         moved = [f"{kind.name.lower()} {weight:+.2g}" for kind, weight in zip(Argument, hidden.weights_A, strict=True)]
-        return super().describe(hidden) | {
-            "wish": dollars(hidden.wish),
-            "moved by": ", ".join(moved[k] for k in MOVING),
-        }
+        moved_by = ", ".join(moved[kind] for kind in MOVING)
+        return super().describe(hidden) | {"wish": dollars(hidden.wish), "moved by": moved_by}
 
     def draw_type(self, key: Array, scenario: Scenario) -> PersuadableType:
         key_type, key_wish, key_rank = jax.random.split(key, 3)
@@ -100,11 +89,9 @@ class Persuadable(Stochastic):
         rank = jnp.sum(scores[:, None] < scores, axis=1)
         first, second, other, last = self.weights
         weights = jnp.select([rank == 0, rank == 1, rank == len(MOVING) - 1], [first, second, last], other)
-        return PersuadableType(
-            **vars(drawn),
-            wish=drawn.floor + part_up(jnp.maximum(scenario.price - drawn.floor, 0), share),
-            weights_A=jnp.zeros(len(Argument)).at[jnp.array(MOVING)].set(weights),
-        )
+        wish = drawn.floor + part_up(jnp.maximum(scenario.price - drawn.floor, 0), share)
+        weights_A = jnp.zeros(len(Argument)).at[jnp.array(MOVING)].set(weights)
+        return PersuadableType(**vars(drawn), wish=wish, weights_A=weights_A)
 
     def stance(self, hidden: PersuadableType, obs: Observation) -> tuple[Array, Array]:
         said_TxA = _kinds(obs.acts[:, BUYER])
@@ -126,10 +113,9 @@ class Persuadable(Stochastic):
         worth_A = _worth(said_TxA, hidden.weights_A, self.fade)[obs.turn]
         moved_by = jnp.argmax(worth_A)
         moving = jnp.array(MOVING)
-        next_A = jnp.where(
-            _moving(jnp.ones(len(Argument), bool)), hidden.weights_A * self.fade ** said_TxA.sum(0), -jnp.inf
-        )
-        would, feigned = jnp.argmax(next_A), moving[(u_kind * len(MOVING)).astype(jnp.int32)]
+        next_A = hidden.weights_A * self.fade ** said_TxA.sum(0)
+        would = jnp.argmax(jnp.where(_moving(jnp.ones(len(Argument), bool)), next_A, -jnp.inf))
+        feigned = moving[(u_kind * len(MOVING)).astype(jnp.int32)]
         moved = worth_A[moved_by] > jnp.float32(self.weights[2])
         kind = jnp.where(u_feign < self.feign, feigned, jnp.where(moved, moved_by, would))
         speaks = moved | (u_candor < self.candor) | (u_feign < self.feign)

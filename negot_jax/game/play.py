@@ -16,24 +16,14 @@ from negot_jax.game.types import BUYER, SELLER, Action, End, GameParams, GameSta
 # Where a state has its batch axis between messages. Turn and player have none: all games that go on share them. The
 # batch comes last in the history, and the two offers are arrays of their own. So a CPU vectorizes over the batch, and a
 # message is written in place.
-_CARRIED = GameState(
-    scenario=0, turn=None, player=None, offers=0, kinds=2, prices=2, acts=2, end=0, deal_price=0, interventions=0
-)
+_CARRIED = GameState(0, None, None, offers=0, kinds=2, prices=2, acts=2, end=0, deal_price=0, interventions=0)
 
 
 def episodes(keys_B: Array, buyer: Buyer, seller: sellers.Seller, scenarios: Scenario, params: GameParams) -> GameState:
-    """Plays a batch of scenarios (leading axis) to their ends; `keys_B` are the buyers', the sellers have their own.
+    """The final states of a batch of scenarios (leading axis); `keys_B` are the buyers', the sellers have their own."""
 
-    Returns:
-      the final states, leading axis as well.
-    """
-
-    def offer(key: Array, state: GameState) -> Action:
-        return buyer.act(jax.random.split(key, 3)[0], observe(state, BUYER), params.turns)
-
-    def answer(key: Array, state: GameState) -> Action:
-        del key
-        return sellers.respond(seller, state, params)
+    offer = lambda key, state: buyer.act(jax.random.split(key, 3)[0], observe(state, BUYER), params.turns)
+    answer = lambda key, state: sellers.respond(seller, state, params)
 
     def turn(states: GameState, now: tuple[Array, Array]) -> tuple[GameState, None]:
         for player, act in ((BUYER, offer), (SELLER, answer)):
@@ -85,12 +75,7 @@ class _OneOf:
 
 
 def _message(
-    states: GameState,
-    turn: Array,
-    keys_B: Array,
-    player: int,
-    act: Callable[[Array, GameState], Action],
-    params: GameParams,
+    states: GameState, turn: Array, keys_B: Array, player: int, act: Callable[..., Action], params: GameParams
 ) -> GameState:
     """The states, as carried, after one message of `player` in every game that goes on."""
 

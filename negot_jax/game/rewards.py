@@ -1,7 +1,4 @@
-"""Verifiable rewards and the metrics of finished episodes, computed by code alone.
-
-A reward is a function of one side's `Outcome`, entered in `REWARDS`; `GameParams.reward` names the one in use.
-"""
+"""Verifiable rewards, functions of one side's `Outcome`, and the metrics of finished episodes, by code alone."""
 
 from collections.abc import Callable
 
@@ -39,12 +36,7 @@ def deal_only(outcome: Outcome) -> Array:
     return jnp.where(outcome.failed, -1.0, jnp.where(outcome.end == End.DEAL, 1.0, 0.0))
 
 
-REWARDS: dict[str, Reward] = {
-    "paper": paper,
-    "surplus_share": surplus_share,
-    "nash_product": nash_product,
-    "deal_only": deal_only,
-}
+REWARDS = {"paper": paper, "surplus_share": surplus_share, "nash_product": nash_product, "deal_only": deal_only}
 
 
 def is_penalized(end: Array) -> Array:
@@ -59,11 +51,7 @@ def rewards(state: GameState, params: GameParams) -> Array:
 
 
 def outcome(state: GameState, params: GameParams, role: int = BUYER) -> Outcome:
-    """The result of the episode so far, as `role` (static) sees it.
-
-    Raises:
-      ValueError: `params.reward` is unknown.
-    """
+    """The result of the episode so far, as `role` (static) sees it. ValueError: `params.reward` is unknown."""
     scenario = state.scenario
     first_offer = offers_made(state, BUYER)[0]
     deal, scale = state.end == End.DEAL, scenario.scale.astype(jnp.float32)

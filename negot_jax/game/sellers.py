@@ -1,8 +1,4 @@
-"""Scripted sellers, from myopic to persuadable. Each keeps to the rules without regulation.
-
-A seller's hidden type and noise are functions of (scenario.key, turn) alone, so every member of a group meets the same
-seller: common random numbers. Adding a seller takes a subclass of `Seller` and one entry in `SELLERS`.
-"""
+"""Scripted sellers, which keep to the rules by themselves. Another one is a subclass of `Seller` in `SELLERS`."""
 
 import dataclasses
 from typing import Any
@@ -13,13 +9,8 @@ from numpy.typing import ArrayLike
 
 from negot_jax.game import concession, personas, specs
 from negot_jax.game.money import basis_points, dollars, highest_floor
-from negot_jax.game.persuasion import Persuadable as Persuadable
-from negot_jax.game.seller import Seller as Seller
-from negot_jax.game.seller import deal_or, least, quote
-from negot_jax.game.seller import hidden_type as hidden_type
-from negot_jax.game.seller import respond as respond
-from negot_jax.game.stochastic import Stochastic as Stochastic
-from negot_jax.game.stochastic import StochasticType as StochasticType
+from negot_jax.game.persuasion import Persuadable
+from negot_jax.game.seller import Seller, Stochastic, deal_or, hidden_type, least, quote, respond  # noqa: F401
 from negot_jax.game.types import BUYER, NONE, Action, Observation, Scenario
 
 
@@ -40,7 +31,7 @@ class Floor(Seller):
         return {"floor": dollars(hidden)}
 
     def draw_type(self, key: Array, scenario: Scenario) -> Array:
-        del key  # Nothing about this seller is random.
+        del key  # The floor is the only secret.
         return least(scenario.cost, basis_points(self.margin))
 
     def act(self, key: Array, hidden: Array, obs: Observation, turns: int) -> Action:
@@ -69,11 +60,7 @@ class TimeDependent(Seller):
         specs.require(self, "margin", self.margin >= 0, "at least 0")
         specs.require_tick(self)
 
-    highest_price, describe = Floor.highest_price, Floor.describe
-
-    def draw_type(self, key: Array, scenario: Scenario) -> Array:
-        del key  # Its only secret is the floor.
-        return least(scenario.cost, basis_points(self.margin))
+    highest_price, describe, draw_type = Floor.highest_price, Floor.describe, Floor.draw_type
 
     def act(self, key: Array, hidden: Array, obs: Observation, turns: int) -> Action:
         del key
@@ -90,20 +77,10 @@ SELLERS: dict[str, Seller] = {
     "conceder": TimeDependent(beta=5.0),
     "neutral": Stochastic(),
     # The personas of arXiv 2604.09855, table 3, as far as prices can express them; the numbers are ours.
-    "begging": Stochastic(
-        margin=(0.01, 0.1), beta=(1.5, 5.0), reciprocity=(0.3, 0.8), insult=0.2, walk=0.05, persona=personas.BEGGING
-    ),
-    "insulting": Stochastic(
-        margin=(0.05, 0.3), beta=(0.3, 0.8), reciprocity=(0.0, 0.2), insult=0.5, walk=0.6, persona=personas.INSULTING
-    ),
+    "begging": Stochastic((0.01, 0.1), (1.5, 5.0), (0.3, 0.8), insult=0.2, walk=0.05, persona=personas.BEGGING),
+    "insulting": Stochastic((0.05, 0.3), (0.3, 0.8), (0.0, 0.2), insult=0.5, walk=0.6, persona=personas.INSULTING),
     "unyielding": Stochastic(
-        margin=(0.1, 0.3),
-        beta=(0.1, 0.25),
-        reciprocity=(0.0, 0.05),
-        k=0.0,
-        noise=0.01,
-        walk=0.1,
-        persona=personas.UNYIELDING,
+        (0.1, 0.3), (0.1, 0.25), (0.0, 0.05), k=0.0, noise=0.01, walk=0.1, persona=personas.UNYIELDING
     ),
     # Words move these; the last is the control, which speaks and hears like them and is moved by nothing.
     "persuadable": Persuadable(persona=personas.PERSUADABLE),

@@ -12,15 +12,10 @@ Policy = TypeVar("Policy")
 
 
 def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
-    """Returns the policy that `spec` names, with the given fields replaced.
+    """The policy of `policies`, frozen dataclasses, that `spec` names, with the fields that it or `overrides` gives.
 
-    Args:
-      policies: frozen dataclass instances by name.
-      spec: a name, optionally followed by keyword arguments: literal values, names, or specs.
-      **overrides: further fields.
-
-    Raises:
-      ValueError: the spec is malformed, the name or a field is unknown, or a value has the wrong type.
+    Their values are literals, names, or specs. Raises ValueError if the spec is malformed, the name or a field is
+    unknown, or a value has the wrong type.
     """
     try:
         node = ast.parse(spec, mode="eval").body
@@ -51,10 +46,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _require_like(value: Any, default: Any, field: str) -> None:
-    """Raises ValueError unless `value` is a number, a text, or as many numbers, of the type of `default`.
-
-    A default of one number in a tuple stands for any number of them.
-    """
+    """Raises ValueError unless `value` is like `default`: of its type, or as many numbers; of one, any number."""
     values, defaults = (x if isinstance(x, tuple) else (x,) for x in (value, default))
     if isinstance(default, tuple) and len(default) == 1:
         defaults = default * len(values)

@@ -1,7 +1,4 @@
-"""The game's data: plain pytrees of integers, one episode each (batch them with `jax.vmap`).
-
-Money is int32 cents throughout; `NONE` means no price.
-"""
+"""The game's data: pytrees of integers, one episode each (batch them with `jax.vmap`). Money is int32 cents."""
 
 import enum
 
@@ -97,18 +94,12 @@ class Products:
 
 
 @struct.dataclass
-class Scenario:
-    """One draw of the game: a row of `Products` and the seller's randomness.
-
-    product: int32, the row. price, budget, cost, scale: int32 cents. key: PRNG key (typed, scalar); the seller's
-    hidden type and noise are functions of it and the turn alone, so all members of a group share them.
+class Scenario(Products):
+    """One draw of the game: a row of `Products`, its number (int32), and a PRNG key (typed, scalar). The seller's
+    hidden type and noise are functions of key and turn alone, so all members of a group share them.
     """
 
     product: jax.Array
-    price: jax.Array
-    budget: jax.Array
-    cost: jax.Array
-    scale: jax.Array
     key: jax.Array
 
 
@@ -135,10 +126,9 @@ class GameState:
 
 @struct.dataclass
 class Observation:
-    """What one side may know: the public history and its own private number.
+    """What one side may know: the public history, as in `GameState`, and its own private number.
 
-    role: int32. turn: int32. price: int32 cents, P0. private: int32 cents, the budget or the cost.
-    offers, kinds, prices, acts: as in `GameState`.
+    role: int32. price: int32 cents, P0. private: int32 cents, the budget or the cost.
     """
 
     role: jax.Array
@@ -157,11 +147,10 @@ class Outcome:
 
     end: int32, an `End`. reward: float32, this side's. failed: bool, whether it ended on this side's own failure.
     ratio, other_ratio: float32, this side's and the other's share of `scale` on a deal, else 0: (B - P) / scale for the
-    buyer, (P - C) / scale for the seller. deal_price, first_offer: int32 cents, `NONE` without one; the first offer is
-    the buyer's. turns: int32, turns begun. mutual: bool, budget above cost. gains: float32, max(B - C, 0)
-    as a share of the list price. interventions: int32.
-    first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0 or its own last one.
-    acts: int32[T], the arguments in the buyer's messages, as in `Action`.
+    buyer, (P - C) / scale for the seller. deal_price, first_offer (the buyer's): int32 cents, `NONE` without one.
+    turns: int32, turns begun. mutual: bool, budget above cost. gains: float32, max(B - C, 0) as a share of the list
+    price. interventions: int32. first_ratio: float32, first offer / B, else 0. high_asks: int32, seller offers above P0
+    or its own last one. acts: int32[T], the arguments in the buyer's messages, as in `Action`.
     """
 
     end: jax.Array

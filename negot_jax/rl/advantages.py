@@ -9,11 +9,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# (rewards_BxN, mask_BxN) to advantages_BxN; values_BxN, group, gamma and gae_lambda are passed by name.
-Estimator = Callable[..., jax.Array]
-# (advantages_BxN, mask_BxN, group) to scaled advantages.
-Scale = Callable[[jax.Array, jax.Array, int], jax.Array]
-
 
 def token_rewards(rewards_B: jax.Array, mask_BxN: jax.Array) -> jax.Array:
     """An episode's reward at its last sampled token, 0 elsewhere: [B, N]."""
@@ -53,7 +48,8 @@ def gae(
     return advantages.T
 
 
-ADVANTAGES: dict[str, Estimator] = {"group": group_mean, "gae": gae}
+# (rewards_BxN, mask_BxN) to advantages_BxN; values_BxN, group, gamma and gae_lambda are passed by name.
+ADVANTAGES: dict[str, Callable[..., jax.Array]] = {"group": group_mean, "gae": gae}
 
 
 def _unscaled(advantages_BxN: jax.Array, mask_BxN: jax.Array, group: int) -> jax.Array:
@@ -75,7 +71,8 @@ def _by_batch(advantages_BxN: jax.Array, mask_BxN: jax.Array, group: int) -> jax
     return centered / (jnp.sqrt(jnp.square(centered).sum() / count) + 1e-8)
 
 
-SCALES: dict[str, Scale] = {"none": _unscaled, "group": _by_group, "batch": _by_batch}
+# (advantages_BxN, mask_BxN, group) to scaled advantages.
+SCALES: dict[str, Callable[..., jax.Array]] = {"none": _unscaled, "group": _by_group, "batch": _by_batch}
 
 
 def unequal_groups(rewards_B: jax.Array, group: int) -> jax.Array:

@@ -1,26 +1,22 @@
-"""The configuration of the objective, and published algorithms as settings of it.
-
-docs/algorithms.md ties every option to its paper. To add one, write its function in `advantages` or `losses` and enter
-it in the table there.
-"""
+"""The configuration of the objective, and published algorithms as settings of it; docs/algorithms.md names papers."""
 
 import dataclasses
+import functools
 
-from negot_jax.config import field, nearest
+from negot_jax.config import field, nearest, require
 from negot_jax.rl.advantages import ADVANTAGES, SCALES
 from negot_jax.rl.losses import AGGREGATIONS, CORRECTIONS, KL_LOSSES, RATIOS, SURROGATES
 
 _KL = ("none", "k1", *KL_LOSSES)
-_TABLES = {
-    "advantage": ADVANTAGES,
-    "scale": SCALES,
-    "ratio": RATIOS,
-    "surrogate": SURROGATES,
-    "aggregation": AGGREGATIONS,
-    "kl": _KL,
-    "importance": CORRECTIONS,
-}
+_TABLES = {"advantage": ADVANTAGES, "scale": SCALES, "ratio": RATIOS, "surrogate": SURROGATES}
+_TABLES |= {"aggregation": AGGREGATIONS, "kl": _KL, "importance": CORRECTIONS}
 _CRITIC = ("gamma", "gae_lambda", "value_coefficient", "value_clip")  # Read only with a critic.
+# What does not go with a critic, and why.
+_GROUP = {
+    "scale": ("group", "tokens of an episode differ in advantage, so a group has no single deviation; use 'batch'"),
+    "ratio": ("sequence", "one ratio per episode needs one advantage per episode; use 'token'"),
+    "mask_equal_groups": (True, "a critic learns from groups of equal rewards too; leave it out"),
+}
 
 
 def _one_of(table) -> str:
@@ -36,9 +32,7 @@ class AlgorithmConfig:
     ratio: str = field("token", f"unit of the clipped probability ratio: {_one_of(RATIOS)} (GSPO)")
     surrogate: str = field("clip", f"what a ratio outside the clip range does: {_one_of(SURROGATES)}")
     clip: tuple[float, ...] = field((0.2, 0.2), "clip range of the ratio below and above 1")
-    aggregation: str = field(
-        "token", f"what the loss averages over, tokens, episodes or slots: {_one_of(AGGREGATIONS)}"
-    )
+    aggregation: str = field("token", f"the loss averages over tokens, episodes or slots: {_one_of(AGGREGATIONS)}")
     mask_equal_groups: bool = field(False, "drop groups whose episodes all earned the same")
     entropy: float = field(0.0, "weight of an entropy bonus")
     kl: str = field("none", f"KL from the warm start: {_one_of(_KL)} (k1 as a reward, k2 and k3 as a loss)")
@@ -57,14 +51,10 @@ class AlgorithmConfig:
                 raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")
         if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] > 1:
             raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first at most 1.")
-        for name in ("entropy", "kl_coefficient", "importance_cap", "value_coefficient"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"algorithm.{name}={getattr(self, name)} is negative. Use 0 (off) or more.")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"algorithm.{name}={getattr(self, name)} is not in [0, 1].")
-        if self.value_clip <= 0:
-            raise ValueError(f"algorithm.value_clip={self.value_clip} must be above 0.")
+        check, off = functools.partial(require, "algorithm", self), "is negative. Use 0 (off) or more."
+        check("entropy kl_coefficient importance_cap value_coefficient", lambda value: value >= 0, off)
+        check("gamma gae_lambda", lambda value: 0 <= value <= 1, "is not in [0, 1].")
+        check("value_clip", lambda value: value > 0, "must be above 0.")
         if (self.kl == "none") != (self.kl_coefficient == 0):
             raise ValueError(
                 f"algorithm.kl={self.kl!r} with algorithm.kl_coefficient={self.kl_coefficient} does nothing. "
@@ -72,10 +62,15 @@ class AlgorithmConfig:
             )
         if self.importance != "truncate" and not self.importance_cap:
             raise ValueError(f"algorithm.importance={self.importance!r} does nothing without algorithm.importance_cap.")
-        if self.critic:
-            self._require_no_group()
-        else:
-            self._require_no_critic()
+        for name, (value, reason) in _GROUP.items():
+            if self.critic and getattr(self, name) == value:
+                raise ValueError(f"algorithm.{name}={value!r} does not go with algorithm.advantage='gae': {reason}.")
+        for item in dataclasses.fields(self):
+            if not self.critic and item.name in _CRITIC and getattr(self, item.name) != item.default:
+                raise ValueError(
+                    f"algorithm.{item.name}={getattr(self, item.name)} is read only with algorithm.advantage='gae'. "
+                    f"Leave it at {item.default}, or set that."
+                )
 
     @property
     def critic(self) -> bool:
@@ -85,28 +80,6 @@ class AlgorithmConfig:
     def rescores(self) -> bool:
         """Whether the trainer recomputes log-probs before the first update, instead of using the sampler's."""
         return self.critic or self.importance_cap > 0
-
-    def _require_no_group(self):
-        reasons = {
-            "scale": (
-                "group",
-                "tokens of an episode differ in advantage, so a group has no single deviation; use 'batch'",
-            ),
-            "ratio": ("sequence", "one ratio per episode needs one advantage per episode; use 'token'"),
-            "mask_equal_groups": (True, "a critic learns from groups of equal rewards too; leave it out"),
-        }
-        for name, (value, reason) in reasons.items():
-            if getattr(self, name) == value:
-                raise ValueError(f"algorithm.{name}={value!r} does not go with algorithm.advantage='gae': {reason}.")
-
-    def _require_no_critic(self):
-        defaults = {item.name: item.default for item in dataclasses.fields(self)}
-        for name in _CRITIC:
-            if getattr(self, name) != defaults[name]:
-                raise ValueError(
-                    f"algorithm.{name}={getattr(self, name)} is read only with algorithm.advantage='gae'. Leave it at "
-                    f"{defaults[name]}, or set that."
-                )
 
 
 PRESETS = {
@@ -121,11 +94,7 @@ PRESETS = {
 
 
 def preset(name: str) -> AlgorithmConfig:
-    """A published algorithm's settings by name.
-
-    Raises:
-      ValueError: the name is unknown; the known ones are listed.
-    """
+    """A published algorithm's settings by name. Raises ValueError for an unknown one."""
     if name not in PRESETS:
         raise ValueError(f"No algorithm is called {name!r}; there are {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -1,12 +1,13 @@
 """Configuration of the game, the language, the opponent, the optimizer and an iteration."""
 
 import dataclasses
+import functools
 import math
 from typing import Literal
 
 import optax
 
-from negot_jax.config import field, require_known
+from negot_jax.config import field, require, require_known, require_least
 from negot_jax.game import buyers, sellers, specs
 from negot_jax.game.personas import Persona
 from negot_jax.game.rewards import REWARDS
@@ -32,8 +33,7 @@ class GameConfig:
     reward: str = field("paper", f"the buyer's reward for an episode; the seller's mirrors it: {', '.join(REWARDS)}")
 
     def __post_init__(self):
-        if self.turns < 1:
-            raise ValueError(f"game.turns={self.turns} must be at least 1.")
+        require_least("game", self, 1, "turns")
         require_known("game.reward", self.reward, REWARDS)
         specs.require_named("game.seller", sellers.make, self.seller)
 
@@ -60,8 +60,7 @@ class LanguageConfig:
     force_deal_price: bool = field(True, "constrained decoding copies the standing offer into a DEAL")
 
     def __post_init__(self):
-        if self.text_tokens < 0:
-            raise ValueError(f"language.text_tokens={self.text_tokens} is negative. Use 0 (rules only) or more.")
+        require("language", self, "text_tokens", lambda n: n >= 0, "is negative. Use 0 (rules only) or more.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +76,7 @@ class BuyerConfig:
         ("concession", "linear(start=0.5, end=1.0)", "tit_for_tat"),
         "the scripted buyers, one of them for each scenario",
     )
-    checkpoint: str | None = field(
-        None, "folder of the buyer's own checkpoint, or of a run; without it the warm start trains one"
-    )
+    checkpoint: str | None = field(None, "folder of the buyer's own checkpoint or run; else the warm start trains one")
     sampling: SamplingConfig = field(SamplingConfig(temperature=0.7), "how a frozen language model samples")
 
     def __post_init__(self):
@@ -87,7 +84,7 @@ class BuyerConfig:
         if not self.policies:
             raise ValueError("buyer.policies is empty: name a scripted buyer.")
         for spec in self.policies:
-            buyers.make(spec)
+            specs.require_named("buyer.policies", buyers.make, spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,15 +130,10 @@ class OptimizerConfig:
     max_grad_norm: float = field(1.0, "clip the global gradient norm to this")
 
     def __post_init__(self):
-        # Test for valid, not for invalid: NaN fails every comparison.
-        for name in ("learning_rate", "warmup", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"optimizer.{name}={getattr(self, name)} must be 0 or more.")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1).")
-        if not self.max_grad_norm > 0:
-            raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0.")
+        check = functools.partial(require, "optimizer", self)
+        check("learning_rate warmup weight_decay", lambda value: 0 <= value < math.inf, "must be 0 or more.")
+        check("beta1 beta2", lambda value: 0 <= value < 1, "must be in [0, 1).")
+        check("max_grad_norm", lambda value: value > 0, "must be above 0.")
 
     def rate(self, updates: int) -> optax.Schedule:
         """The learning rate by the number of updates made, in a run of `updates`."""
@@ -156,10 +148,8 @@ class OptimizerConfig:
 
     def make(self, updates: int) -> optax.GradientTransformation:
         """The optimizer for a run of `updates` updates."""
-        return optax.chain(
-            optax.clip_by_global_norm(self.max_grad_norm),
-            optax.adamw(self.rate(updates), b1=self.beta1, b2=self.beta2, weight_decay=self.weight_decay),
-        )
+        adamw = optax.adamw(self.rate(updates), b1=self.beta1, b2=self.beta2, weight_decay=self.weight_decay)
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adamw)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,14 +162,10 @@ class LearnerConfig:
     epochs: int = field(1, "passes over an iteration's episodes")
     minibatches: int = field(1, "updates per pass")
     micro_batches: int = field(1, "gradient accumulation steps per minibatch")
-    widths: int = field(
-        1, "how many lengths the update is compiled for, so that a micro-batch of short episodes runs at a shorter one"
-    )
+    widths: int = field(1, "lengths that the update is compiled for, so that short micro-batches run at a shorter one")
 
     def __post_init__(self):
-        for name in ("scenarios", "group", "epochs", "minibatches", "micro_batches", "widths"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
+        require_least("learner", self, 1, "scenarios group epochs minibatches micro_batches widths")
         episodes, parts = self.scenarios * self.group, self.minibatches * self.micro_batches
         if episodes % parts:
             raise ValueError(
@@ -189,8 +175,6 @@ class LearnerConfig:
 
     def rows(self) -> dict[str, int]:
         """Batch sizes that the mesh must divide, see `sharding.require_fit`."""
-        episodes = self.scenarios * self.group // (self.minibatches * self.micro_batches)
-        return {
-            "learner.scenarios": self.scenarios,
-            "learner.scenarios x group / (minibatches x micro_batches)": episodes,
-        }
+        part = self.scenarios * self.group // (self.minibatches * self.micro_batches)
+        name = "learner.scenarios x group / (minibatches x micro_batches)"
+        return {"learner.scenarios": self.scenarios, name: part}

@@ -27,48 +27,39 @@ def token_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Ar
 
 
 def sequence_ratio(log_probs: jax.Array, old: jax.Array, mask: jax.Array) -> jax.Array:
-    """One ratio per episode, the geometric mean over its tokens: GSPO (Zheng et al. 2025, arXiv 2507.18071, eq. 7).
-
-    The paper's response is here everything that the learner says in an episode, since episodes are rewarded.
+    """One ratio per episode, the geometric mean over all that the learner says in it, since episodes are rewarded: GSPO
+    (Zheng et al. 2025, arXiv 2507.18071, eq. 7).
     """
     lengths = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     mean = jnp.where(mask, log_probs - old, 0.0).sum(axis=1, keepdims=True) / lengths
     return jnp.broadcast_to(mean, log_probs.shape)
 
 
-RATIOS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
-    "token": token_ratio,
-    "sequence": sequence_ratio,
-}
+RATIOS: dict[str, Callable[..., jax.Array]] = {"token": token_ratio, "sequence": sequence_ratio}
 
 
-def clipped_policy_loss(
-    log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]
-) -> tuple[jax.Array, jax.Array]:
-    """PPO's clipped surrogate, negated (Schulman et al. 2017, arXiv 1707.06347, eq. 7), and whether it was clipped.
+# --- Surrogates, negated, and whether each token was clipped: [B, N] both.
 
-    Unequal bounds are DAPO's clip-higher (Yu et al. 2025, arXiv 2503.14476, eq. 10).
+
+def clipped_policy_loss(log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]) -> Pair:
+    """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, eq. 7); with unequal bounds DAPO's clip-higher
+    (Yu et al. 2025, arXiv 2503.14476, eq. 10).
     """
     ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip[0], 1 + clip[1])
     return -jnp.minimum(ratio * advantages, bounded * advantages), bounded * advantages < ratio * advantages
 
 
-def weighted_policy_loss(
-    log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]
-) -> tuple[jax.Array, jax.Array]:
+def weighted_policy_loss(log_ratio: jax.Array, advantages: jax.Array, clip: tuple[float, float]) -> Pair:
     """CISPO: the clipped ratio is a constant weight, so a clipped token still teaches (MiniMax 2025, arXiv 2506.13585,
-    eq. 4), and whether it was clipped. The gradient is that of the paper's; the value differs by a constant.
+    eq. 4). The gradient is that of the paper's; the value differs by a constant.
     """
     ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
     bounded = jnp.clip(ratio, 1 - clip[0], 1 + clip[1])
     return -bounded * advantages * log_ratio, bounded != ratio
 
 
-SURROGATES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
-    "clip": clipped_policy_loss,
-    "cispo": weighted_policy_loss,
-}
+SURROGATES: dict[str, Callable[..., Pair]] = {"clip": clipped_policy_loss, "cispo": weighted_policy_loss}
 
 
 # --- Weights that correct for a sampler whose probabilities differ from the trainer's under the same parameters:
@@ -93,7 +84,7 @@ def masked_episodes(trainer: jax.Array, sampler: jax.Array, mask: jax.Array, cap
     return jnp.broadcast_to(jnp.where(ratio <= cap, ratio, 0.0), trainer.shape)
 
 
-CORRECTIONS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]] = {
+CORRECTIONS: dict[str, Callable[..., jax.Array]] = {
     "truncate": truncated_importance,
     "mask_tokens": masked_tokens,
     "mask_episodes": masked_episodes,
@@ -147,8 +138,4 @@ def _per_slot(mask: jax.Array) -> Pair:
     return mask / jnp.float32(mask.shape[1]), mask.any(axis=1).sum(dtype=jnp.float32)
 
 
-AGGREGATIONS: dict[str, Callable[[jax.Array], Pair]] = {
-    "token": _mean_of_tokens,
-    "episode": _mean_of_episodes,
-    "constant": _per_slot,
-}
+AGGREGATIONS = {"token": _mean_of_tokens, "episode": _mean_of_episodes, "constant": _per_slot}

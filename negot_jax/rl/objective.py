@@ -1,8 +1,4 @@
-"""The objective of any policy: the targets of a batch of episodes, and the loss on them.
-
-It takes rewards, log-probabilities and values per token from any policy: the train step passes a language model's, some
-tests a table's. [B, N]: B episodes, groups contiguous, N slots in order, as in `advantages`.
-"""
+"""The objective of any policy: the targets of a batch of episodes, and the loss on them. [B, N] as in `advantages`."""
 
 import math
 
@@ -12,7 +8,7 @@ import jax.numpy as jnp
 
 from negot_jax.rl import advantages, losses, scoring
 from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.losses import Metrics
+from negot_jax.rl.losses import Metrics, Pair
 
 
 @struct.dataclass
@@ -45,11 +41,9 @@ def make_targets(
 ) -> tuple[Targets, Metrics]:
     """The targets of finished episodes, from their rewards.
 
-    Args:
-      group: episodes of one scenario. rewards_B: float32, at the end of each episode.
-      sampled_BxN: bool, the slots with a token of the policy. sampler_log_probs_BxN: their log-probs at sampling.
-      old: the trainer's scores before the first update, if `algorithm.rescores`.
-      reference_log_probs_BxN: under the reference policy, if the algorithm has a KL term.
+    group: episodes of one scenario. rewards_B: float32, at the end of each episode. sampled_BxN: bool, the slots with a
+    token of the policy; of these, old: the trainer's scores before the first update, if `algorithm.rescores`;
+    reference_log_probs_BxN: under the reference policy, if the algorithm has a KL term.
     """
     zeros, metrics = jnp.zeros(sampled_BxN.shape), {}
     values, log_probs = (zeros, sampler_log_probs_BxN) if old is None else (old.values, old.log_probs)
@@ -63,12 +57,7 @@ def make_targets(
     if algorithm.kl == "k1":
         rewards_BxN -= algorithm.kl_coefficient * jnp.where(sampled_BxN, losses.k1(log_probs, reference), 0.0)
     estimated = advantages.ADVANTAGES[algorithm.advantage](
-        rewards_BxN,
-        sampled_BxN,
-        values_BxN=values,
-        group=group,
-        gamma=algorithm.gamma,
-        gae_lambda=algorithm.gae_lambda,
+        rewards_BxN, sampled_BxN, values_BxN=values, group=group, gamma=algorithm.gamma, gae_lambda=algorithm.gae_lambda
     )
     mask = sampled_BxN
     if algorithm.mask_equal_groups:
@@ -88,11 +77,8 @@ def make_targets(
     return targets, metrics
 
 
-def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targets) -> tuple[losses.Pair, Metrics]:
-    """The loss of some episodes as (sum, weight), and its metrics.
-
-    No term looks from one episode to another, so the sums over parts of a batch add up to the batch's.
-    """
+def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targets) -> tuple[Pair, Metrics]:
+    """The loss of some episodes as (sum, weight), and its metrics; no term looks from one episode to another."""
     mask = targets.mask
     log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)
     terms, clipped = losses.SURROGATES[algorithm.surrogate](log_ratio, targets.advantages, algorithm.clip)
@@ -110,10 +96,8 @@ def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targe
         terms -= algorithm.entropy * scores.entropies
     if algorithm.kl != "none":
         metrics["kl"] = losses.masked(losses.k3(scores.log_probs, targets.reference_log_probs), mask)
-    if algorithm.kl in losses.KL_LOSSES:
-        terms += algorithm.kl_coefficient * losses.KL_LOSSES[algorithm.kl](
-            scores.log_probs, targets.reference_log_probs
-        )
+    if kl_loss := losses.KL_LOSSES.get(algorithm.kl):
+        terms += algorithm.kl_coefficient * kl_loss(scores.log_probs, targets.reference_log_probs)
     if algorithm.critic:
         value_loss = losses.clipped_value_loss(scores.values, targets.old_values, targets.returns, algorithm.value_clip)
         terms += algorithm.value_coefficient * value_loss

@@ -1,11 +1,9 @@
-"""Players: scripted policies, and language models that read and write.
-
-Shape suffixes as in `rollout`.
-"""
+"""Players: scripted policies, and language models that read and write. Shape suffixes as in `rollout`."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from flax import struct
 import jax
@@ -47,19 +45,18 @@ class Chunk(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """Messages that came as text [B]: the actions that were read from them, and what the other side reads of them.
-
-    heard: as wide as the listener's `Layout.reply`; unused where it keeps no dialogue.
+    """Messages that came as text [B]: the actions that were read from them, and what the other side reads of them, as
+    wide as its `Layout.reply` and unused where it keeps no dialogue.
     """
 
     action: Action
     heard: Chunk
 
 
-class Player(Protocol):
-    """Speaks for one side. `memory` is a pytree that it carries from turn to turn.
+class Player:
+    """Speaks for one side. `memory` is a pytree that it carries from turn to turn, by default empty.
 
-    role: BUYER or SELLER. keeps_dialogue: whether its seat records a `Dialogue`; if not, only `speak` is called.
+    role: BUYER or SELLER. keeps_dialogue: whether its seat records a `Dialogue`; if not, it neither begins nor hears.
     """
 
     role: int
@@ -67,46 +64,40 @@ class Player(Protocol):
 
     def begin(self, tables: Tables, prompt: Chunk, group: int) -> object:
         """Reads the prompts [P, C]; returns the memory of P * group rows."""
+        return ()
 
     def routes(self, memory: object) -> jax.Array | None:
         """Of a mixture of experts, those that each token passed, [B, columns, layers, k]."""
 
     def make_room(self, tables: Tables, memory: object, last: int) -> object:
         """Prepares the memory for the turns up to `last`, the end of a stage; see `stages`."""
+        return memory
 
     def speak(
         self, key: jax.Array, tables: Tables, memory: object, turn: jax.Array, state: GameState
     ) -> tuple[object, Message | Action | Spoken]:
         """The messages of a turn [B], silent where the game is over; or actions [B], which `move` puts into words."""
+        raise NotImplementedError
 
     def hear(self, tables: Tables, memory: object, turn: jax.Array, heard: Chunk) -> object:
         """Reads what precedes its message of a turn; where no episode goes on, it does nothing."""
+        return memory
 
     def withdraw(self, tables: Tables, memory: object, turn: jax.Array, stand_in: Chunk) -> object:
         """Reads a stand-in [B, `Layout.stand_in`] in place of its message of a turn, in rows where there is one."""
+        return memory
 
 
-class ScriptedPlayer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ScriptedPlayer(Player):
     """A scripted policy: act(state [B]) -> Action [B], or `Spoken`. It keeps a dialogue only to be cloned."""
 
     role: int
     act: Callable[[GameState], Action | Spoken]
     keeps_dialogue: bool = False
 
-    def begin(self, tables, prompt, group):
-        return ()
-
-    def routes(self, memory):
-        return None
-
-    def make_room(self, tables, memory, last):
-        return memory
-
     def speak(self, key, tables, memory, turn, state):
         return memory, self.act(state)
-
-    def hear(self, tables, memory, turn, heard):
-        return memory
 
 
 def scripted_buyer(
@@ -165,11 +156,11 @@ class Memory:
     hidden_BxD: jax.Array
 
 
-class LanguageModelPlayer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LanguageModelPlayer(Player):
     """A language model that reads the dialogue through its KV cache and samples its messages token by token.
 
     per_scenario: draw from (scenario, turn), as an opponent does so that a group meets the same one, not per episode.
-
     The cache grows from stage to stage, so that prefill and decode attend to few columns that are not filled yet.
     """
 
@@ -278,11 +269,7 @@ class LanguageModelPlayer(NamedTuple):
 
 
 def stages(turns: int, columns: int) -> list[range]:
-    """Splits the turns of an episode into a few stages; the program is compiled once per stage.
-
-    columns: of the longest context. In a short one, attending to columns that are not filled yet costs less than
-    another compilation.
-    """
+    """Splits the turns of an episode into a few stages, fewer where the longest context has few columns."""
     size = -(-turns // min(-(-columns // _STAGE), _STAGES))
     return [range(first, min(first + size, turns)) for first in range(0, turns, size)]
 
@@ -293,7 +280,5 @@ def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> const
     codes = tables.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])
     pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))
-    return constrain.Spellings(
-        tokens_2xC=jnp.stack([pad(codes), pad(price)], axis=1),
-        lengths_2=jnp.stack([tables.code_lengths_N[product], price_length], axis=1),
-    )
+    lengths_Bx2 = jnp.stack([tables.code_lengths_N[product], price_length], axis=1)
+    return constrain.Spellings(jnp.stack([pad(codes), pad(price)], axis=1), lengths_Bx2)

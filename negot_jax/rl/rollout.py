@@ -1,7 +1,6 @@
 """Rollouts: two seats speak in turn, for a batch of episodes, on the device and in token ids from end to end.
 
 Rows are episodes, scenario by scenario: row p * G + g is member g of the group of scenario p.
-
 Shape suffixes: P scenarios, G members of a group, B = P * G rows, K turns, W columns of a message, T all columns.
 """
 
@@ -51,20 +50,14 @@ class Trajectory:
         return self.buyer if role == BUYER else self.seller
 
     def active(self) -> tuple[jax.Array, jax.Array]:
-        """Tokens that the models said, and the row-steps that decoding took: it goes on to a turn's longest message.
-
-        What regulation withdrew counts as not said.
-        """
+        """Tokens that the models said and kept, and the row-steps that decoding took, by a turn's longest message."""
         lengths = jnp.stack([seat.sampled_BxKxW.sum(axis=2) for seat in (self.buyer, self.seller) if seat])
         steps = lengths.max(axis=1).sum() * lengths.shape[1]
         return lengths.sum(dtype=jnp.float32), steps.astype(jnp.float32)
 
 
 class Seat(NamedTuple):
-    """A player, and what it carries from turn to turn; None where it keeps no dialogue.
-
-    memory: the player's own. cut_B: bool, whether the cap ended its last message.
-    """
+    """A player, its memory, and whether the cap ended its last message; None where it keeps no dialogue."""
 
     player: Player
     memory: object = None
@@ -79,12 +72,9 @@ def sample_scenarios(key: jax.Array, tables: Tables, count: int) -> Scenario:
 def rollout(
     key: jax.Array, tables: Tables, scenarios_P: Scenario, group: int, buyer: Player, seller: Player | None = None
 ) -> Trajectory:
-    """Plays every scenario `group` times to its end.
+    """Plays every scenario `group` times to its end, by default against the scripted seller of the tables.
 
     The members of a group differ by what a player draws from `key` alone: see `LanguageModelPlayer.per_scenario`.
-
-    Args:
-      seller: None for the scripted seller of the tables.
     """
     repeat = lambda x: jnp.repeat(x, group, axis=0)
     scenarios_B = jax.tree.map(repeat, scenarios_P)
@@ -109,12 +99,8 @@ def rollout(
         history.append(exchanged)
     exchanged = jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
     (*bids, heard_by_seller), (*asks, heard_by_buyer) = exchanged
-    dialogues = [
-        opening and _dialogue(seat, Chunk(*map(repeat, opening)), *said, heard)
-        for seat, opening, said, heard in zip(
-            seats, openings, (bids, asks), (heard_by_buyer, heard_by_seller), strict=True
-        )
-    ]
+    parts = zip(seats, openings, (bids, asks), (heard_by_buyer, heard_by_seller), strict=True)
+    dialogues = [opening and _dialogue(seat, Chunk(*map(repeat, opening)), *own) for seat, opening, *own in parts]
     return Trajectory(*dialogues, state)
 
 
@@ -123,9 +109,8 @@ def move(
 ) -> tuple[Seat, Seat, GameState, tuple[Message | None, Chunk | None, Chunk | None]]:
     """One message of every episode: a seat speaks, its action is played under regulation, the other seat hears it.
 
-    Returns:
-      both seats, the new states, and (what was said, what stands in where that was withdrawn, what the other seat
-      heard), None for a seat without a dialogue; no stand-in for a side that is not regulated, or in a finished game.
+    Returns both seats, the new states, and (what was said, what stands in where that was withdrawn, what the other seat
+    heard), None for a seat without a dialogue; no stand-in for a side that is not regulated, or in a finished game.
     """
     player, role, listens = seat.player, seat.player.role, other.player.keeps_dialogue
     width = tables.side(1 - role).layout.reply if listens else 0
@@ -216,13 +201,9 @@ def _relay(tables: Tables, message: Message, parsed: grammar.Parsed, width: int)
 def _as_message(written: Chunk, state: GameState) -> Message:
     """A script's messages, silent where the game is over."""
     lengths_B = jnp.where(state.end == End.ONGOING, written.valid.sum(axis=1), 0)
-    return Message(
-        tokens_BxW=written.tokens,
-        lengths_B=lengths_B,
-        cut_B=jnp.zeros(lengths_B.shape, bool),
-        log_probs_BxW=jnp.zeros(written.tokens.shape),
-        choices_BxW=jnp.full(written.tokens.shape, constrain.FORCED),
-    )
+    shape = written.tokens.shape
+    uncut, forced = jnp.zeros(lengths_B.shape, bool), jnp.full(shape, constrain.FORCED)
+    return Message(written.tokens, lengths_B, uncut, log_probs_BxW=jnp.zeros(shape), choices_BxW=forced)
 
 
 def _header(table_KxH: jax.Array, turn: jax.Array | int, B: int) -> Chunk:
@@ -235,9 +216,9 @@ def _join(first: Chunk, second: Chunk) -> Chunk:
     return Chunk(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
 
 
-def _dialogue(seat: Seat, prompt: Chunk, said: Message, stand_in: Chunk | None, heard: Chunk) -> Dialogue:
+def _dialogue(seat: Seat, prompt: Chunk, spoken: tuple[Message, Chunk | None], heard: Chunk) -> Dialogue:
     """All columns of one seat, from its prompt and, by turn [K, B, ...], its messages and what it heard."""
-    said, stand_in, heard = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (said, stand_in, heard))
+    (said, stand_in), heard = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (spoken, heard))
     B, _, W = said.tokens_BxW.shape
     spoken_BxKxW = jnp.arange(W) < said.lengths_B[..., None]
     slot = Chunk(said.tokens_BxW, spoken_BxKxW)
@@ -263,11 +244,8 @@ def _dialogue(seat: Seat, prompt: Chunk, said: Message, stand_in: Chunk | None, 
 def readable(trajectory: Trajectory) -> Trajectory:
     """The episodes for a reader on the host: without log-probabilities and masks; the keys are their data, uint32."""
 
-    def said(dialogue: Dialogue | None) -> Dialogue | None:
-        return dialogue and dialogue.replace(
-            valid_BxT=None, log_probs_BxKxW=None, choices_BxKxW=None, experts_BxSxLxk=None
-        )
-
+    unread = dict(valid_BxT=None, log_probs_BxKxW=None, choices_BxKxW=None, experts_BxSxLxk=None)
+    said = lambda dialogue: dialogue and dialogue.replace(**unread)
     scenario = trajectory.state.scenario
     state = trajectory.state.replace(scenario=scenario.replace(key=jax.random.key_data(scenario.key)))
     return Trajectory(said(trajectory.buyer), said(trajectory.seller), state)

@@ -1,7 +1,4 @@
-"""Self-play: a buyer and a seller learn from each other, and from each other's past (Heinrich & Silver 2016).
-
-Each side meets the other one as it is, or one of its earlier selves from a pool that is kept on the device.
-"""
+"""Self-play: a buyer and a seller learn from each other, and from each other's past (Heinrich & Silver 2016)."""
 
 import dataclasses
 import functools
@@ -11,14 +8,11 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from negot_jax.config import field
+from negot_jax.config import field, require, require_least
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding
-from negot_jax.models.presets import ModelConfig
 from negot_jax.models.transformer import Weights
-from negot_jax.rl.algorithms import AlgorithmConfig
-from negot_jax.rl.configs import LearnerConfig
-from negot_jax.rl.objective import Metrics
+from negot_jax.rl.losses import Metrics
 from negot_jax.rl.rollout import Trajectory
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program, train_step
@@ -42,16 +36,14 @@ class SelfPlayConfig:
     alternate: int = field(0, "iterations before the learning side switches; 0: both sides learn in every iteration")
 
     def __post_init__(self):
-        for name, least in (("pool", 1), ("every", 1), ("alternate", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"self_play.{name}={getattr(self, name)} must be at least {least}.")
-        if not 0 <= self.latest <= 1:
-            raise ValueError(f"self_play.latest={self.latest} must be a probability, in [0, 1].")
+        require_least("self_play", self, 1, "pool every")
+        require_least("self_play", self, 0, "alternate")
+        require("self_play", self, "latest", lambda value: 0 <= value <= 1, "must be a probability, in [0, 1].")
 
 
 @struct.dataclass
 class Pool:
-    """Past selves of one side, S of them.
+    """Past selves of one side, S of them, kept on the device.
 
     weights: what is trained, stacked [S, ...]. strengths_S: float32, minus what was earned against each, a running
     mean; 0 for a new one. count: int32, how many were ever added.
@@ -81,40 +73,21 @@ class SelfPlay:
     programs: tuple[Program, Program]
     settings: SelfPlayConfig
 
-    @property
-    def model(self) -> ModelConfig:
-        return self.programs[BUYER].model
-
-    @property
-    def config(self) -> LearnerConfig:
-        return self.programs[BUYER].config
-
-    @property
-    def algorithm(self) -> AlgorithmConfig:
-        return self.programs[BUYER].algorithm
-
     def init_state(self, key: jax.Array, weights: tuple[Weights, Weights]) -> SelfPlayState:
         """The state before the first update, from all weights of the buyer and of the seller, who are their pasts."""
-        learners = tuple(
-            program.init_state(jax.random.fold_in(key, role), own)
-            for role, (program, own) in enumerate(zip(self.programs, weights, strict=True))
-        )
+        keys = [jax.random.fold_in(key, role) for role in (BUYER, SELLER)]
+        learners = tuple(program.init_state(*own) for program, *own in zip(self.programs, keys, weights, strict=True))
         size = self.settings.pool
-
-        def pool(learner: TrainState) -> Pool:
-            stacked = jax.tree.map(lambda x: jnp.repeat(x[None], size, axis=0), learner.weights)
-            return Pool(stacked, jnp.zeros(size), jnp.ones((), jnp.int32))
-
-        return SelfPlayState(learners, tuple(map(pool, learners)))
+        stacked = jax.tree.map(lambda x: jnp.repeat(x[None], size, axis=0), [own.weights for own in learners])
+        return SelfPlayState(learners, tuple(Pool(own, jnp.zeros(size), jnp.ones((), jnp.int32)) for own in stacked))
 
     def step(
         self, iteration: int, state: SelfPlayState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
     ) -> tuple[SelfPlayState, Metrics, Trajectory]:
         """One iteration of those who learn in it, each against the other side as it was before.
 
-        Returns:
-          The next state; the metrics, the seller's under `SELLERS`; and a sample of what was played, the buyer's if it
-          learns.
+        Returns the next state; the metrics, the seller's under `SELLERS`; and a sample of what was played, the buyer's
+        if it learns.
         """
         return _step(self, self.learning(iteration), state, tables, frozen)
 
@@ -134,9 +107,8 @@ def _step(
         other, own = 1 - role, state.learners[role]
         key = jax.random.fold_in(jax.random.fold_in(own.key, own.iteration), 7)
         opponent, place = _draw(settings, key, state.learners[other].weights, state.pools[other])
-        learners[role], found, sample = train_step(
-            self_play.programs[role], own, tables, frozen.replace(opponent=opponent)
-        )
+        met = frozen.replace(opponent=opponent)
+        learners[role], found, sample = train_step(self_play.programs[role], own, tables, met)
         pools[other] = _remember(pools[other], place, found["reward"])
         metrics |= {(SELLERS if role == SELLER else "") + name: pair for name, pair in found.items()}
         samples.append(sample)
@@ -168,12 +140,6 @@ def _add(pool: Pool, weights: Weights, due: jax.Array) -> Pool:
     """The pool with new weights in place of the oldest, where that is due."""
     size = pool.strengths_S.size
     here_S = due & (jnp.arange(size) == pool.count % size)
-
-    def put(past, new):
-        return jnp.where(here_S.reshape(-1, *(1,) * new.ndim), new, past)
-
-    return Pool(
-        weights=jax.tree.map(put, pool.weights, weights),
-        strengths_S=jnp.where(here_S, 0.0, pool.strengths_S),
-        count=pool.count + due,
-    )
+    put = lambda past, new: jnp.where(here_S.reshape(-1, *(1,) * new.ndim), new, past)
+    strengths_S = jnp.where(here_S, 0.0, pool.strengths_S)
+    return Pool(jax.tree.map(put, pool.weights, weights), strengths_S, pool.count + due)

@@ -1,6 +1,6 @@
 """Everything an episode needs besides the players' weights, built once and kept on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flax import struct
 import jax
@@ -58,11 +58,7 @@ class Tables:
     end: int = struct.field(pytree_node=False)
 
     def side(self, role: int) -> Side:
-        """What the model of a role reads.
-
-        Raises:
-          ValueError: the seller's, where the tables were built for a scripted seller.
-        """
+        """What the model of a role reads. ValueError: the seller's, where the tables were built for a scripted one."""
         side = self.buyer if role == BUYER else self.seller
         if side is None:
             raise ValueError("seller.model='scripted': a scripted seller has no prompts. Build tables with 'own'.")
@@ -77,24 +73,20 @@ def build_tables(
     seller: SellerConfig = _SCRIPTED,
     token_grammar: grammar.Grammar | None = None,
 ) -> Tables:
-    """The tables of a catalog.
-
-    Args:
-      token_grammar: the grammar tables of this tokenizer, if they are built already.
-    Raises:
-      ValueError: a message_tokens is too small for a whole message.
-    """
+    """The tables of a catalog; `token_grammar` is built unless given. ValueError: a message_tokens is too small."""
     tokenizer = dialect.tokenizer
     codes = [tokenizer.encode(codename) for codename in catalog.codenames]
     code_tokens = max(map(len, codes))
     script = sellers.make(game.seller)
-    digits = len(str(_highest_price(catalog, script) // 100))
-    talk = {BUYER: render.BUYER_TALK, SELLER: script.persona.talk}
-    arguments = {BUYER: render.BUYER_ARGUMENTS if script.hears else {}, SELLER: script.persona.hints}
-    book = {
-        role: render.phrasebook(talk[role], role, tokenizer, code_tokens, digits, dialect.end, arguments[role])
-        for role in talk
-    }
+    # The highest price that the seller, or the move that replaces its own, ever says.
+    replacement = money.highest_floor(catalog.price, catalog.cost, MARGIN_BP[1] / money.BP)
+    digits = len(str(max(script.highest_price(catalog.price, catalog.cost), replacement) // 100))
+    heard = render.BUYER_ARGUMENTS if script.hears else {}
+    said = ((render.BUYER_TALK, heard), (script.persona.talk, script.persona.hints))
+    book = [
+        render.phrasebook(talk, role, tokenizer, code_tokens, digits, dialect.end, arguments)
+        for role, (talk, arguments) in enumerate(said)
+    ]
     copied = relay.build(tokenizer, dialect.end)
 
     def side(role: int, name: str, message: int, decoding: Decoding, stand_in: int, reply: int) -> Side:
@@ -110,25 +102,11 @@ def build_tables(
             )
         told = (catalog, dialect, role, game.turns, language.prompts, language.text_tokens, script.persona)
         rows, lengths = prompts.tokenize(*told)
-        own, other = _headers(dialect, role, game.turns)
-        return Side(
-            prompts_NxL=jnp.array(rows),
-            prompt_lengths_N=jnp.array(lengths),
-            own_KxH=own,
-            other_KxJ=other,
-            form=form,
-            layout=Layout(
-                role=role,
-                prompt=rows.shape[1],
-                own=own.shape[1],
-                message=message,
-                closing=int(dialect.closes),
-                other=other.shape[1],
-                reply=reply,
-                stand_in=stand_in,
-                turns=game.turns,
-            ),
-        )
+        own = _align(dialect.own_header(role, game.turns - turn) for turn in range(game.turns))
+        other = _align(dialect.other_header(role, game.turns - k, first=k == 0) for k in range(game.turns))
+        widths = dict(prompt=rows.shape[1], own=own.shape[1], other=other.shape[1], closing=int(dialect.closes))
+        layout = Layout(role, message=message, reply=reply, stand_in=stand_in, turns=game.turns, **widths)
+        return Side(jnp.array(rows), jnp.array(lengths), own, other, form, layout)
 
     buyer_hears = book[SELLER].width
     seller_side = None
@@ -152,20 +130,7 @@ def build_tables(
     )
 
 
-def _headers(dialect: Dialect, role: int, turns: int) -> tuple[jax.Array, jax.Array]:
-    """Headers by turn: int32[K, H] and int32[K, J]."""
-    own = [dialect.own_header(role, turns - turn) for turn in range(turns)]
-    other = [dialect.other_header(role, turns - turn, first=turn == 0) for turn in range(turns)]
-    return _align(own), _align(other)
-
-
-def _align(rows: Sequence[Sequence[int]]) -> jax.Array:
-    """Pads int32 rows on the left with -1 to equal length."""
-    width = max(map(len, rows))
+def _align(headers: Iterable[Sequence[int]]) -> jax.Array:
+    """Headers by turn, int32, padded on the left with -1 to equal length."""
+    width = max(map(len, rows := list(headers)))
     return jnp.array([[-1] * (width - len(row)) + list(row) for row in rows], jnp.int32)
-
-
-def _highest_price(catalog: Catalog, seller: sellers.Seller) -> int:
-    """The highest price that the seller, or the move that replaces its own, ever says, in cents."""
-    replacement = money.highest_floor(catalog.price, catalog.cost, MARGIN_BP[1] / money.BP)
-    return max(seller.highest_price(catalog.price, catalog.cost), replacement)

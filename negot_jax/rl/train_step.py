@@ -18,7 +18,6 @@ from negot_jax.models.transformer import Weights
 from negot_jax.rl import losses, objective, rollout, scoring
 from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
-from negot_jax.rl.objective import Metrics
 from negot_jax.rl.players import LanguageModelPlayer, Player, scripted_buyer, scripted_seller
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.updates import TrainState, apply_gradients, cut, init_state
@@ -44,9 +43,8 @@ NOTHING_FROZEN = Frozen()
 
 @dataclasses.dataclass(frozen=True)
 class FrozenModel:
-    """A language model as the opponent. shared: whether its weights are the learner's base.
-
-    Of a model with adapters, the opponent's own weights are adapters of the learner's base.
+    """A language model as the opponent. shared: whether its weights are the learner's base; its own ones are adapters
+    of that base if the model has adapters.
     """
 
     model: ModelConfig
@@ -61,10 +59,8 @@ class FrozenModel:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Everything static about the program.
-
-    opponent: who sits opposite the learner. A frozen language model or scripted buyers, one of them per scenario; None
-    for the scripted seller of the tables.
+    """Everything static about the program. opponent: who sits opposite the learner, a frozen language model or scripted
+    buyers, one of them per scenario; None for the scripted seller of the tables.
     """
 
     model: ModelConfig
@@ -133,10 +129,8 @@ class Program:
     def players(
         self, trained: Weights, frozen: Frozen, tables: Tables, sampling: SamplingConfig | None = None
     ) -> tuple[Player, Player]:
-        """Buyer and seller: the learner with these trained weights, and its opponent.
-
-        Args:
-          sampling: how the learner draws its tokens; None for `self.sampling`.
+        """Buyer and seller: the learner with these trained weights, which draws its tokens by `sampling`, by default
+        the program's, and its opponent.
         """
         frozen = self._gathered(frozen)
         weights = self.whole(sharding.gather_weights(trained, self.model.products), frozen)
@@ -157,7 +151,7 @@ class Program:
 
     def step(
         self, iteration: int, state: TrainState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
-    ) -> tuple[TrainState, Metrics, rollout.Trajectory]:
+    ) -> tuple[TrainState, losses.Metrics, rollout.Trajectory]:
         """One iteration, see `train_step`; the state says which."""
         del iteration
         return train_step(self, state, tables, frozen)
@@ -179,12 +173,11 @@ class Program:
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def train_step(
     program: Program, state: TrainState, tables: Tables, frozen: Frozen = NOTHING_FROZEN
-) -> tuple[TrainState, Metrics, rollout.Trajectory]:
+) -> tuple[TrainState, losses.Metrics, rollout.Trajectory]:
     """One iteration: rollout, reward, advantages, epochs x minibatches of updates.
 
-    Returns:
-      The next state; metrics as (sum, weight) pairs; and a sample of what was played, an episode of each of the first
-      `SAMPLED` scenarios, as `rollout.readable`.
+    Returns the next state; metrics as (sum, weight) pairs; and a sample of what was played, an episode of each of the
+    first `SAMPLED` scenarios, as `rollout.readable`.
     """
     config = program.config
     frozen = frozen.replace(base=sharding.cast_weights(frozen.base, program.model.products))
@@ -192,8 +185,7 @@ def train_step(
     scenarios = sharding.shard_rows(rollout.sample_scenarios(key_scenarios, tables, config.scenarios))
     seated = program.players(state.weights, frozen, tables)
     trajectory = rollout.rollout(key_rollout, tables, scenarios, config.group, *seated)
-    earned = functools.partial(rewards.outcome, params=tables.params, role=program.role)
-    outcome = jax.vmap(earned)(trajectory.state)
+    outcome = jax.vmap(functools.partial(rewards.outcome, params=tables.params, role=program.role))(trajectory.state)
     dialogue = trajectory.dialogue(program.role)
     targets, target_metrics = make_targets(program, state.weights, frozen, tables, dialogue, outcome.reward)
 
@@ -231,16 +223,12 @@ def train_step(
 
 
 def make_targets(
-    program: Program,
-    trained: Weights,
-    frozen: Frozen,
-    tables: Tables,
-    dialogue: rollout.Dialogue,
-    reward_B: jax.Array,
-) -> tuple[objective.Targets, Metrics]:
+    program: Program, trained: Weights, frozen: Frozen, tables: Tables, dialogue: rollout.Dialogue, reward_B: jax.Array
+) -> tuple[objective.Targets, losses.Metrics]:
     """The targets of an iteration's updates; the model is run only for what the algorithm needs."""
     config, algorithm = program.config, program.algorithm
-    sampled, sampler_log_probs = _slots(dialogue.sampled_BxKxW), _slots(dialogue.log_probs_BxKxW)
+    # The learner's token slots of an episode in order, [B, N].
+    sampled, sampler_log_probs = (x.reshape(x.shape[0], -1) for x in (dialogue.sampled_BxKxW, dialogue.log_probs_BxKxW))
 
     def score(weights):
         """In parts as large as a micro-batch, since a whole batch need not fit."""
@@ -249,26 +237,14 @@ def make_targets(
         return jax.tree.map(lambda x: x.reshape(sampled.shape), scores)
 
     old = score(program.whole(trained, frozen)) if algorithm.rescores else None
-    reference_log_probs = None if algorithm.kl == "none" else score(program.reference(frozen)).log_probs
-    return objective.make_targets(
-        algorithm, config.group, reward_B, sampled, sampler_log_probs, old, reference_log_probs
-    )
+    reference = None if algorithm.kl == "none" else score(program.reference(frozen)).log_probs
+    return objective.make_targets(algorithm, config.group, reward_B, sampled, sampler_log_probs, old, reference)
 
 
 def episode_loss(
-    program: Program,
-    tables: Tables,
-    frozen: Frozen,
-    trained: Weights,
-    batch: tuple[rollout.Dialogue, objective.Targets],
-    width: int | None = None,
-) -> tuple[losses.Pair, Metrics]:
-    """The objective on some episodes, as `objective.loss`; width as in `scoring.score_messages`."""
+    program: Program, tables: Tables, frozen: Frozen, trained: Weights, batch: tuple, width: int | None = None
+) -> tuple[losses.Pair, losses.Metrics]:
+    """The objective on some episodes, (`Dialogue`, `Targets`); width as in `scoring.score_messages`."""
     dialogue, targets = batch
     scores = program.score(program.whole(trained, frozen), tables, dialogue, width)
     return objective.loss(program.algorithm, scores, targets)
-
-
-def _slots(x_BxKxW: jax.Array) -> jax.Array:
-    """The learner's token slots of an episode in order, [B, N]."""
-    return x_BxKxW.reshape(x_BxKxW.shape[0], -1)

@@ -12,7 +12,6 @@ import optax
 from negot_jax.models import sharding
 from negot_jax.models.transformer import Weights
 from negot_jax.rl import losses
-from negot_jax.rl.losses import Metrics
 
 
 class Widths(NamedTuple):
@@ -55,22 +54,20 @@ def cut(batch: object, parts: int) -> object:
 
 def apply_gradients(
     optimizer: optax.GradientTransformation,
-    loss: Callable[..., tuple[losses.Pair, Metrics]],
+    loss: Callable[..., tuple[losses.Pair, losses.Metrics]],
     carry: tuple[Weights, optax.OptState, Skipped],
     batch: object,
     micro_batches: int,
     widths: Widths | None = None,
-) -> tuple[tuple[Weights, optax.OptState, Skipped], Metrics]:
+) -> tuple[tuple[Weights, optax.OptState, Skipped], losses.Metrics]:
     """One update by the gradient of sum / weight over a batch, accumulated over micro-batches.
 
     The sums are differentiated and divided by the weight of the whole batch at the end, so the split changes nothing
     but rounding. A non-finite update is skipped and counted.
 
-    Args:
-      loss: (weights, batch) to ((sum, weight), metrics); weight must not depend on the weights.
-      carry: weights, optimizer state, skipped updates. batch: a pytree of arrays with equal leading axes.
-      widths: if given, rows are sorted by length, and each micro-batch's loss is called with the first width that
-        holds its rows as a third argument; the program is compiled for each width.
+    loss: (weights, batch) to ((sum, weight), metrics); weight must not depend on the weights. widths: if given, rows
+    are sorted by length, and each micro-batch's loss is called with the first width that holds its rows as a third
+    argument; the program is compiled for each width.
     """
     weights, opt_state, skipped = carry
     static, lengths = (None,), jnp.zeros(micro_batches, jnp.int32)

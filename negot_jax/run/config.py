@@ -85,7 +85,7 @@ def load(config: Any) -> Config:
     if isinstance(config, str | os.PathLike):
         config = read_file(os.fspath(config))
     if isinstance(config, config_dict.ConfigDict):
-        return schema.from_config_dict(Config, config)
+        return schema.replace(Config(), config)
     return override(Config(), config)
 
 

@@ -54,10 +54,7 @@ class Folder:
 
 
 def damage(path: str | os.PathLike) -> str | None:
-    """Describes a missing or changed file of a checkpoint; None if there is none.
-
-    Data files are compared by size; `read` finds other damage.
-    """
+    """Describes a missing or changed file of a checkpoint; None if there is none. `read` finds damage within data."""
     path = epath.Path(path)
     try:
         saved = json.loads((path / _CONTENTS).read_bytes())
@@ -80,17 +77,14 @@ def damage(path: str | os.PathLike) -> str | None:
 
 
 def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
-    """Returns the iterations of a run's whole checkpoints, and for the others what `damage` says.
-
-    Raises:
-      CheckpointError: there are checkpoints, and none is whole. Training would start over and overwrite them.
+    """The iterations of a run's whole checkpoints, and for the others what `damage` says. Raises CheckpointError if
+    there are checkpoints and none is whole: training would start over and overwrite them.
     """
     directory = epath.Path(directory)
     names = [path.name for path in directory.iterdir()] if directory.exists() else []
     # In a bucket an unfinished one has its own name already; it was never saved, and Orbax takes it away.
     finished = [name for name in names if name.isdigit() and ocp.utils.is_checkpoint_finalized(directory / name)]
-    iterations = sorted(map(int, finished))
-    found = {iteration: damage(directory / str(iteration)) for iteration in iterations}
+    found = {iteration: damage(directory / str(iteration)) for iteration in sorted(map(int, finished))}
     damaged = {iteration: reason for iteration, reason in found.items() if reason}
     whole = [iteration for iteration in found if iteration not in damaged]
     aside = [name for name in names if name.endswith(_ASIDE)]
@@ -104,16 +98,11 @@ def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
 
 
 def read(path: str | os.PathLike, target: State, run_id: str) -> State:
-    """Returns the state of one checkpoint. Every process of a run makes the same call.
+    """The state of one checkpoint, as `target`: arrays or `jax.ShapeDtypeStruct`s with the shardings to restore to.
+    Every process of a run makes the same call.
 
-    Args:
-      target: a pytree of arrays or of `jax.ShapeDtypeStruct` with the shardings to restore to.
-      run_id: names the run that the checkpoint must belong to: see `manifest.run_id`.
-
-    Raises:
-      DamagedError: it differs from what was saved.
-      CheckpointError: the checkpoint's tree is not the target's, the first leaf that differs is named; or it belongs
-        to another run.
+    Raises DamagedError if it differs from what was saved; CheckpointError if its tree is not the target's, of which the
+    first difference is named, or it belongs to another run than `run_id`, see `manifest.run_id`.
     """
     path = locate(path)
     _require(path, damage(path))
@@ -164,11 +153,7 @@ def readable(directory: str | os.PathLike, target: State, run_id: str) -> Iterat
 
 
 def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
-    """Writes one checkpoint over whatever is at `path`; it is committed when this returns.
-
-    Raises:
-      OSError: it could not be written.
-    """
+    """Writes one checkpoint over whatever is at `path`, and commits it. Raises OSError if it cannot be written."""
     path = locate(path)
     with _tensorstore_errors(path):
         options = ocp.AsyncOptions(post_finalization_callback=lambda: _seal(path))
@@ -179,39 +164,29 @@ def write(path: str | os.PathLike, state: Any, run_id: str) -> None:
 class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints in one folder, by iteration: the last `keep` of them, and the best.
 
-    Damaged ones are put aside, and a line is printed for each. Every process of a run makes the same calls.
+    Damaged ones are put aside, and a line is printed for each. Every process of a run makes the same calls; all must
+    reach the folder, and no other run may write to it. Errors as in `survey`.
 
-    Args:
-      folder: created if missing; every process of the run must reach it, and no other run may write to it.
-      keep: how many of the latest checkpoints are kept.
-      best_metric: the metric whose largest value marks the best checkpoint, which is kept as well; None for no metric.
-
-    Raises:
-      CheckpointError: there are checkpoints, and none is whole.
+    best_metric: the metric whose largest value marks the best checkpoint; None for no metric.
     """
 
     def __init__(self, folder: Folder, keep: int = 3, best_metric: str | None = "reward"):
         self.directory = locate(folder.path)
-        self._run_id, self._best_metric = folder.run_id, best_metric
-        self._saving = None
+        self._run_id, self._best_metric, self._saving = folder.run_id, best_metric, None
         if distributed.is_first():
             for iteration, reason in survey(self.directory)[1].items():
                 self._put_aside(iteration, f"{self.directory / str(iteration)} is damaged: {reason}.")
             self._finish_deleting()
         distributed.wait("damaged checkpoints are put aside")
-        policies = [checkpoint_managers.LatestN(keep)]
-        if best_metric:
-            policies.append(checkpoint_managers.BestN(get_metric_fn=self._quality, n=1))
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-                best_fn=self._quality if best_metric else None,
-                cleanup_tmp_directories=True,  # what an interrupted save left behind
-                todelete_subdir=None if storage.is_remote(self.directory) else _DELETED,
-                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _seal(self._saving)),
-            ),
+        best = [checkpoint_managers.BestN(get_metric_fn=self._quality, n=1)] if best_metric else []
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), *best]),
+            best_fn=self._quality if best_metric else None,
+            cleanup_tmp_directories=True,  # what an interrupted save left behind
+            todelete_subdir=None if storage.is_remote(self.directory) else _DELETED,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _seal(self._saving)),
         )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     @property
     def latest(self) -> int | None:
@@ -219,29 +194,21 @@ class Checkpoints(contextlib.AbstractContextManager):
         return self._manager.latest_step()
 
     def save(self, iteration: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-        """Starts a save and returns once the state is copied off the devices, so that it may be donated.
+        """Starts a save and returns once the state is copied off the devices, so that it may be donated. An iteration
+        is saved once; `metrics` must hold `best_metric`.
 
-        Args:
-          iteration: names the checkpoint; one that exists already is an error.
-          state: a pytree of arrays, typed PRNG keys among them.
-          metrics: floats by name; must hold `best_metric`.
-
-        Raises:
-          OSError: this save or the one before could not be written. What was committed earlier is not touched.
+        Raises OSError if this save or the one before cannot be written; what was committed earlier is not touched.
         """
         if self._best_metric and self._best_metric not in (metrics or {}):
             raise ValueError(f"checkpoint {iteration}: metrics {sorted(metrics or {})} lack {self._best_metric!r}")
         self.wait()  # As the manager would; `_saving` is the path to seal.
         with _tensorstore_errors(self.directory):
             self._saving = self.directory / str(iteration)
-            self._manager.save(
-                iteration,
-                args=_items(state, self._run_id),
-                metrics=metrics and {name: float(value) for name, value in metrics.items()},
-            )
+            floats = metrics and {name: float(value) for name, value in metrics.items()}
+            self._manager.save(iteration, args=_items(state, self._run_id), metrics=floats)
 
     def restore(self, target: State) -> tuple[int, State] | None:
-        """Returns the iteration and state of the latest whole checkpoint, None where there is none yet: see `read`."""
+        """The iteration and state of the latest whole checkpoint, None where there is none yet: see `read`."""
         while self.latest is not None:
             path = self.directory / str(self.latest)
             try:
@@ -260,14 +227,14 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._manager.wait_until_finished()
         self._finish_deleting()
 
-    def __exit__(self, *_) -> None:
-        self.close()
-
     def close(self) -> None:
         """Commits every started save and frees the threads. Raises OSError as `save` does."""
         with _tensorstore_errors(self.directory):
             self._manager.close()
         self._finish_deleting()
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def _put_aside(self, iteration: int, told: str) -> None:
         aside = self.directory / f"{iteration}{_ASIDE}"
@@ -315,9 +282,8 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 
 def _seal(path: epath.Path) -> None:
-    """Records the files of a checkpoint that is about to be committed, once all processes have written theirs.
-
-    Orbax calls this on one process. Where it can rename a folder atomically, the checkpoint has another name till then.
+    """Records the files of a checkpoint that is about to be committed; Orbax calls it on one process, once all have
+    written theirs. Where it can rename a folder atomically, the checkpoint has another name till then.
     """
     unfinished = path.parent / f"{path.name}.orbax-checkpoint-tmp"
     folder = unfinished if unfinished.exists() else path

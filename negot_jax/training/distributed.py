@@ -14,7 +14,7 @@ import numpy as np
 
 from negot_jax.models import sharding
 
-ADDRESS, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+_VARIABLES = ADDRESS, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
 def start(detect: bool) -> None:
@@ -27,9 +27,8 @@ def start(detect: bool) -> None:
     Raises:
       ValueError: only some of the variables are set, or no cluster is known.
     """
-    given = {name: os.environ[name] for name in (ADDRESS, PROCESSES, PROCESS) if name in os.environ}
-    if given and len(given) < 3:
-        missing = [name for name in (ADDRESS, PROCESSES, PROCESS) if name not in given]
+    given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    if missing := [name for name in _VARIABLES if given and name not in given]:
         raise ValueError(f"{', '.join(given)} set, but not {', '.join(missing)}. Set all three, or none of them.")
     if given:
         jax.distributed.initialize(given[ADDRESS], int(given[PROCESSES]), int(given[PROCESS]))
@@ -60,10 +59,8 @@ def agree(flag: bool) -> bool:
 
 
 def agree_later(flag: bool, after: jax.Array) -> jax.Array:
-    """As `agree`, without waiting: a float32 scalar on the devices of the current mesh, above 0 if any flag is set.
-
-    Args:
-      after: the flags are compared once this array is computed, so that every process orders its programs alike.
+    """As `agree`, without waiting: a float32 scalar on the devices of the current mesh, above 0 if any flag is set,
+    once `after` is computed, so that every process orders its programs alike.
     """
     mesh = sharding.current_mesh()
     cut = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -83,10 +80,8 @@ def part() -> None:
 
 
 def leave(error: BaseException) -> None:
-    """Ends a failing process of many at once: an orderly exit would wait for the others, and they for it.
-
-    They notice by themselves, or are ended by what started them. Does nothing to a single process, nor to one that did
-    not fail.
+    """Ends a failing process of many at once: an orderly exit would wait for the others, and they for it. They notice
+    by themselves, or are ended by what started them. Does nothing to a single process, nor to one that did not fail.
     """
     code = error.code if isinstance(error, SystemExit) else 1
     if not code or not jax.distributed.is_initialized():

@@ -1,7 +1,4 @@
-"""Reinforcement learning from the latest checkpoint to the last iteration.
-
-A checkpoint is written only if the metrics of its iteration are finite.
-"""
+"""Reinforcement learning from the latest checkpoint to the last iteration; only finite iterations are saved."""
 
 from collections.abc import Callable, Mapping
 import contextlib
@@ -12,24 +9,22 @@ import time
 
 import jax
 
-from negot_jax.config import field
+from negot_jax.config import field, require_least
 from negot_jax.rl.losses import Metrics
 from negot_jax.rl.rollout import Trajectory
 from negot_jax.rl.self_play import SELLERS, SelfPlay, SelfPlayState
 from negot_jax.rl.tables import Tables
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen, Program
 from negot_jax.rl.updates import TrainState
-from negot_jax.training import distributed, preemption, speed, steps, storage
+from negot_jax.roofline import estimate
+from negot_jax.training import distributed, preemption, steps, storage
 from negot_jax.training.checkpoint import Checkpoints, Folder
 from negot_jax.training.metrics import MetricWriter, reduce
 
 _SHOWN = ("reward", "deal_rate", "bargained_ratio", "first_offer_ratio", "overshoot/mi")
 # In the order in which one bad quantity spoils the next.
 _WATCHED = {"sampler_gap": "sampling gap", "reward": "reward", "loss": "loss", "grad_norm": "gradient norm"}
-
-# What an iteration of self-play reports of either learner.
-_OF_EITHER = ("sampled_tokens", "padding_efficiency", "skipped_in_a_row")
-
+_OF_EITHER = ("sampled_tokens", "padding_efficiency", "skipped_in_a_row")  # What self-play reports of either learner.
 _SAMPLE = "sample"  # Among the metrics of an iteration, so that one fetch brings both.
 
 
@@ -48,10 +43,8 @@ class TrainingConfig:
     transcripts_every: int = field(10, "iterations between samples of episodes in transcripts/; 0 for none")
 
     def __post_init__(self):
-        for item in dataclasses.fields(self):
-            least = 0 if item.name == "transcripts_every" else 1
-            if getattr(self, item.name) < least:
-                raise ValueError(f"training.{item.name}={getattr(self, item.name)} must be at least {least}.")
+        require_least("training", self, 1, "iterations checkpoint_every keep max_skipped_updates")
+        require_least("training", self, 0, "transcripts_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +69,10 @@ def train(
     frozen: Frozen = NOTHING_FROZEN,
     watched: Watched = _NOTHING,
 ) -> TrainState | SelfPlayState:
-    """Runs the remaining iterations. Every process of a run makes the same call; the first one writes the metrics.
+    """Runs the remaining iterations and returns the last state. Every process of a run makes the same call.
 
-    Args:
-      state: where a new run begins; a run with checkpoints resumes from its latest, bit for bit as if it had never
-        stopped.
-      folder: the run's; gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
-      frozen: as in `train_step`.
-
-    Returns:
-      The last state.
+    state: where a new run begins; a run with checkpoints resumes from its latest, bit for bit as if it had never
+    stopped. folder: the run's; gets `checkpoints/`, `metrics.csv` and `tensorboard/`.
 
     Raises:
       Preempted: a signal came. The state is saved after the current iteration, the same one on every process.
@@ -94,20 +81,16 @@ def train(
       OSError: something could not be written. What was committed before stays.
     """
     first = distributed.is_first()
-    with (
-        preemption.noted(distributed.agree) as came,
-        # Of self-play no checkpoint is best: what one side earns the other one loses.
-        Checkpoints(
-            folder / "checkpoints", config.keep, None if isinstance(program, SelfPlay) else "reward"
-        ) as checkpoints,
-    ):
+    # Of self-play no checkpoint is best: what one side earns the other one loses.
+    best = None if isinstance(program, SelfPlay) else "reward"
+    with preemption.noted(distributed.agree) as came, Checkpoints(folder / "checkpoints", config.keep, best) as saved:
         with steps.starting("restoring the latest checkpoint"):
-            done, state = checkpoints.restore(state) or (0, state)
+            done, state = saved.restore(state) or (0, state)
         with (
             MetricWriter(folder.path, config.iterations, done, _SHOWN) if first else contextlib.nullcontext() as writer,
             _Profiler(os.path.join(folder.path, "profile"), watched.profile if first else None) as profiler,
         ):
-            job = _Training(config, program, tables, frozen, checkpoints, writer, profiler, watched.keep)
+            job = _Training(config, program, tables, frozen, saved, writer, profiler, watched.keep)
             return steps.run(job, state, range(done, config.iterations), config.checkpoint_every, came)
 
 
@@ -138,11 +121,12 @@ class _Training:
             self.keep(iteration, sample)
         elapsed, self.clock = when - self.clock, when
         metrics = {name: metrics[f"{SELLERS}{name}"] for name in _OF_EITHER if name not in metrics} | metrics
-        scalars, size = reduce(metrics), self.program.config
+        program = self.program.programs[0] if isinstance(self.program, SelfPlay) else self.program
+        scalars, size = reduce(metrics), program.config
         scalars["perf/step_seconds"] = elapsed
         scalars["perf/sampled_tokens_per_second"] = scalars["sampled_tokens"] / elapsed
         scalars["perf/episodes_per_second"] = size.scenarios * size.group / elapsed
-        scalars |= speed.metrics(self.program, metrics["padding_efficiency"][0], scalars["sampled_tokens"], elapsed)
+        scalars |= throughput(program, metrics["padding_efficiency"][0], scalars["sampled_tokens"], elapsed)
         if self.writer:
             self.writer.write(iteration, scalars)
         require_progress(iteration, scalars, self.config.max_skipped_updates)
@@ -156,12 +140,9 @@ class _Training:
             quality = {name: value for name, value in self.scalars.items() if name == "reward"}
             self.checkpoints.save(done, state, quality)
         elif done == self.config.iterations:
-            latest = self.checkpoints.latest
-            saved = (
-                f"the latest checkpoint is {latest}; experiments.evaluate reports on it"
-                if latest
-                else "nothing is saved"
-            )
+            saved = "nothing is saved"
+            if latest := self.checkpoints.latest:
+                saved = f"the latest checkpoint is {latest}; experiments.evaluate reports on it"
             raise NotFiniteError(
                 f"iteration {done - 1}, the last, is not saved. First quantity that is not finite: "
                 f"{_first_bad(self.scalars)}. What came before stays: {saved}."
@@ -169,7 +150,7 @@ class _Training:
 
 
 class _Profiler(contextlib.AbstractContextManager):
-    """Traces iterations from dispatch to completion. A context manager. window: first and last, None for none."""
+    """Traces iterations from dispatch to completion. window: first and last, None for none."""
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
         self._folder, self._window, self._running = folder, window, False
@@ -190,6 +171,22 @@ class _Profiler(contextlib.AbstractContextManager):
     def __exit__(self, *_) -> None:
         self._trace.close()
         self._running = False
+
+
+def workload(program: Program) -> estimate.Workload:
+    """The learner's iteration, as `negot_jax.roofline` counts it."""
+    config, algorithm = program.config, program.algorithm
+    rescored = algorithm.rescores + (algorithm.kl != "none")
+    return estimate.Workload(program.model, config.scenarios, config.group, config.epochs, rescored)
+
+
+def throughput(program: Program, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
+    """Tokens per second of the learner's contexts, and model FLOPs utilization on devices whose peak is known."""
+    found = {"perf/tokens_per_second": float(tokens) / seconds}
+    if chip := estimate.CHIPS.get(jax.devices()[0].device_kind):
+        peak = chip.flops * jax.device_count()
+        found["perf/mfu"] = estimate.per_iteration(workload(program), float(tokens), sampled) / (seconds * peak)
+    return found
 
 
 def _first_bad(scalars: Mapping[str, float]) -> str | None:

@@ -29,61 +29,56 @@ _WAY_OUT = "Put a copy back, or delete it: the run then goes on without the curv
 
 
 def reduce(metrics: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Returns sum / weight of each metric, without those of weight 0, which have no value."""
+    """Sum / weight of each metric, without those of weight 0, which have no value."""
     return {name: float(total) / float(weight) for name, (total, weight) in metrics.items() if weight != 0}
 
 
 def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads a `metrics.csv`. Returns float64[rows] by column, nan where a row has no value.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
+    """Reads a `metrics.csv`: float64[rows] by column, nan where a row has no value. ValueError: it is damaged."""
     columns, rows = _read(epath.Path(path))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
 class MetricWriter(contextlib.AbstractContextManager):
-    """Writes scalars by iteration to every sink. A context manager; use it on one process only.
+    """Writes scalars by iteration to `metrics.csv`, to TensorBoard and, some, to a progress bar; on one process only.
 
-    Args:
-      workdir: gets `metrics.csv` and the TensorBoard events in `tensorboard/`; a bucket gets them at every iteration.
-      total: iterations of the whole run, the length of the progress bar.
-      start: the first iteration to be written. Rows of later iterations, which are written again, and a row torn by
-        the interruption are dropped.
-      shown: the metrics to show beside the progress bar.
+    workdir: where the files are; a bucket gets them at every iteration. total: iterations of the whole run. start: the
+    first iteration to be written; rows of later ones, and a row torn by the interruption, are dropped.
 
-    Raises:
-      OSError: a sink cannot be written, now or later. What it holds is not lost.
-      ValueError: `metrics.csv` is damaged.
+    Raises OSError if a sink cannot be written, now or later, and ValueError if `metrics.csv` is damaged.
     """
 
     def __init__(self, workdir: str | os.PathLike, total: int, start: int = 0, shown: Sequence[str] = ("reward",)):
-        self._workdir, self._open = workdir, contextlib.ExitStack()
+        self._workdir, self._shown, self._open = workdir, shown, contextlib.ExitStack()
         self._local = self._open.enter_context(storage.staged(workdir))
         if storage.is_remote(workdir) and (saved := epath.Path(workdir) / METRICS).exists():
             (self._local / METRICS).write_bytes(saved.read_bytes())
-        self._csv = _CsvFile(self._local / METRICS, start)
-        self._events = _Events(self._local / "tensorboard", start)
-        self._bar = progress.Bar("training", total, start)
-        self._shown = tuple(shown)
+        self._csv = self._open.enter_context(contextlib.closing(_CsvFile(self._local / METRICS, start)))
+        (self._local / "tensorboard").mkdir(exist_ok=True)
+        # Written at once: a writer thread would die of a full disk and leave the run waiting. File names resolve
+        # seconds; the suffix keeps two starts within one apart.
+        self._events = event_file_writer.EventsWriter(str(self._local / "tensorboard/events"), f".{start:08d}")
+        self._open.callback(self._events.close)
+        # Makes TensorBoard drop what an earlier start wrote of this iteration and later ones.
+        self._add_event(start, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        self._events.flush()
+        self._bar = self._open.enter_context(progress.Bar("training", total, start))
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Writes one iteration's scalars, finite or not. Names may come and go between iterations."""
         self._csv.write(iteration, scalars)
-        self._events.write(iteration, scalars)
+        for name, value in scalars.items():
+            self._add_event(iteration, summary=summary.scalar(name, value))
+        self._events.flush()
         if storage.is_remote(self._workdir):
             storage.upload(self._local, self._workdir)
         self._bar.update(scalars, self._shown)
 
-    def close(self) -> None:
-        self._csv.close()
-        self._events.close()
-        self._bar.close()
-        self._open.close()
+    def _add_event(self, iteration: int, **content) -> None:
+        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, **content))
 
     def __exit__(self, *_) -> None:
-        self.close()
+        self._open.close()
 
 
 class _CsvFile:
@@ -100,8 +95,7 @@ class _CsvFile:
         row = {_INDEX: iteration, **{name: format(value, ".9g") for name, value in scalars.items()}}
         if row.keys() - set(self._columns):
             self.close()
-            _, rows = _read(self._path)
-            self._rewrite([*self._columns, *row], rows)
+            self._rewrite([*self._columns, *row], _read(self._path)[1])
         csv.DictWriter(self._file, self._columns).writerow(row)
         self._file.flush()
 
@@ -119,42 +113,17 @@ class _CsvFile:
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
 
-class _Events:
-    """TensorBoard's file, written at once: a writer thread would die of a full disk and leave the run waiting."""
-
-    def __init__(self, directory: pathlib.Path, start: int):
-        directory.mkdir(exist_ok=True)
-        # File names resolve seconds; the suffix keeps two starts within one apart.
-        self._file = event_file_writer.EventsWriter(str(directory / "events"), f".{start:08d}")
-        # Makes TensorBoard drop what an earlier start wrote of this iteration and later ones.
-        self._add(start, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
-        self._file.flush()
-
-    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self._add(iteration, summary=summary.scalar(name, value))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _add(self, iteration: int, **content) -> None:
-        self._file.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, **content))
-
-
 def _read(path: pathlib.Path | epath.Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Returns the columns and the whole rows, without a torn last line, which lacks its line break."""
+    """The columns and the whole rows, without a torn last line, which lacks its line break."""
     text = path.read_bytes().decode(errors="replace")
-    columns, *rows = list(csv.reader(line for line in io.StringIO(text, newline="") if line.endswith("\n"))) or [[]]
+    columns, *lines = list(csv.reader(line for line in io.StringIO(text, newline="") if line.endswith("\n"))) or [[]]
     if _INDEX not in columns:
         raise ValueError(f"{path}, line 1: no header, the file is damaged. {_WAY_OUT}")
-    return columns, [_row(columns, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
-
-
-def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> dict[str, str]:
-    try:
-        row = dict(zip(columns, cells, strict=True))
-        int(row[_INDEX]), [float(cell) for cell in cells if cell]
-    except (ValueError, KeyError):
-        raise ValueError(f"{where}: not a row of numbers, the file is damaged. {_WAY_OUT}") from None
-    return row
+    rows = []
+    for number, cells in enumerate(lines, start=2):
+        try:
+            rows.append(row := dict(zip(columns, cells, strict=True)))
+            int(row[_INDEX]), [float(cell) for cell in cells if cell]
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: not a row of numbers, the file is damaged. {_WAY_OUT}") from None
+    return columns, rows

@@ -69,11 +69,7 @@ def obeyed(leave: Leave) -> Iterator[None]:
 def noted(agree: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
     """Within it, signals are only noted; at its end `Preempted` is raised if one came. No effect off the main thread.
 
-    Args:
-      agree: whether something holds on any process of a run: `distributed.agree`.
-
-    Yields:
-      A function that tells whether a signal came to this process.
+    Yields a function that tells whether a signal came to this process; `agree` tells whether it came to any.
     """
     with _handled(), _noting(True):
         yield lambda: bool(_Signals.came)

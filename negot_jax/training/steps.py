@@ -36,9 +36,8 @@ class Job(Protocol):
 def run(job: Job, state: State, steps: range, every: int, came: Callable[[], bool]) -> State:
     """Runs steps; saves after each multiple of `every`, after the last one and where it stops. Returns the last state.
 
-    Args:
-      came: called before each step; returns whether to stop. If any process is asked to stop, all processes stop after
-        the same step, at most two steps later.
+    came: asked before each step whether to stop. If it tells any process so, all stop after the same step, at most two
+    steps later.
     """
     alone = jax.process_count() == 1
     pending, leave = None, False

@@ -47,13 +47,8 @@ def files(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
-    """Returns this folder; for a folder in a bucket, returns a local copy of its files. Each file is copied once.
-
-    Args:
-      copies: where copies are kept; by default in the user's cache.
-
-    Raises:
-      FileNotFoundError: it has no files.
+    """This folder; of one in a bucket, a local copy in `copies`, by default the user's cache. A file is copied once.
+    FileNotFoundError: the bucket has no files there.
     """
     if not is_remote(folder):
         return pathlib.Path(folder)
@@ -63,16 +58,16 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
         raise FileNotFoundError(f"there are no files in {folder}")
     copy = (copies or cache.folder("checkpoints")) / str(folder).split("://")[1]
     copy.mkdir(parents=True, exist_ok=True)
+
+    def download(path: epath.Path) -> None:
+        target = copy / path.name
+        if not target.exists() or target.stat().st_size != path.stat().length:
+            with path.open("rb") as source, cache.replacing(target) as part, part.open("xb") as file:
+                shutil.copyfileobj(source, file, 2**24)
+
     with futures.ThreadPoolExecutor(16) as threads:  # One connection does not saturate the network.
-        list(threads.map(lambda path: _download(path, copy / path.name), found))
+        list(threads.map(download, found))
     return copy
-
-
-def _download(path: epath.Path, target: pathlib.Path) -> None:
-    if target.exists() and target.stat().st_size == path.stat().length:
-        return
-    with path.open("rb") as source, cache.replacing(target) as part, part.open("xb") as file:
-        shutil.copyfileobj(source, file, 2**24)
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:

@@ -10,22 +10,13 @@ from negot_jax.rl import players
 
 
 @struct.dataclass
-class Recital:
+class Recital(players.Player):
     """said_KxW: int32, of which the first lengths_K of a turn's are said; the same in every row."""
 
     said_KxW: jax.Array
     lengths_K: jax.Array
     role: int = struct.field(pytree_node=False, default=BUYER)
     keeps_dialogue = True
-
-    def begin(self, tables, prompt, group):
-        return ()
-
-    def routes(self, memory):
-        return None
-
-    def make_room(self, tables, memory, last):
-        return memory
 
     def speak(self, key, tables, memory, turn, state):
         B = state.turn.size
@@ -34,9 +25,3 @@ class Recital:
         return memory, players.Message(
             said, lengths, jnp.zeros(B, bool), jnp.zeros(said.shape), jnp.full(said.shape, constrain.FORCED)
         )
-
-    def hear(self, tables, memory, turn, heard):
-        return memory
-
-    def withdraw(self, tables, memory, turn, stand_in):
-        return memory

@@ -12,7 +12,7 @@ from negot_jax.rl.algorithms import AlgorithmConfig
 from negot_jax.rl.configs import LearnerConfig, OptimizerConfig
 from negot_jax.rl.train_step import Program
 from negot_jax.roofline import estimate
-from negot_jax.training import speed
+from negot_jax.training import loop
 
 
 def _program(**algorithm):
@@ -36,12 +36,12 @@ def _program(**algorithm):
 )
 def test_a_constant_log_prob_costs_a_forward_pass(algorithm, rescored):
     program = _program(**algorithm)
-    assert speed.workload(program) == estimate.Workload(program.model, 2, 4, 2, rescored)
+    assert loop.workload(program) == estimate.Workload(program.model, 2, 4, 2, rescored)
 
 
 def test_utilization_is_reported_for_known_chips_only(monkeypatch):
     program = _program()
-    assert speed.metrics(program, 800, 200, 2.0) == {"perf/tokens_per_second": 400}
-    monkeypatch.setattr(speed.jax, "devices", lambda: [types.SimpleNamespace(device_kind="TPU v5p")])
-    share = estimate.per_iteration(speed.workload(program), 800, 200) / 2.0 / 459e12 / jax.device_count()
-    assert speed.metrics(program, 800, 200, 2.0)["perf/mfu"] == pytest.approx(share)
+    assert loop.throughput(program, 800, 200, 2.0) == {"perf/tokens_per_second": 400}
+    monkeypatch.setattr(loop.jax, "devices", lambda: [types.SimpleNamespace(device_kind="TPU v5p")])
+    share = estimate.per_iteration(loop.workload(program), 800, 200) / 2.0 / 459e12 / jax.device_count()
+    assert loop.throughput(program, 800, 200, 2.0)["perf/mfu"] == pytest.approx(share)

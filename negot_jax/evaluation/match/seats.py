@@ -35,7 +35,7 @@ class Trained:
 
     def player(self, tables: Tables) -> Player:
         learner = self.program.players(self.trained, self.frozen, tables, self.sampling)[self.program.role]
-        return learner._replace(role=self.role, per_scenario=self.role == SELLER)
+        return dataclasses.replace(learner, role=self.role, per_scenario=self.role == SELLER)
 
 
 @struct.dataclass
