@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 
 # With libtpu, which slow tests compile by, jax would look for a TPU.
 export JAX_PLATFORMS ?= cpu
+# Else every command that a test starts would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help quickstart pretrained bench test slow colab lint format clean
 

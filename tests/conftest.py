@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # Before anything imports jax.
 # Tests compile much and run little, and code that is less optimized compiles faster. One device, however many cores.
 _QUICK = (
     "backend_optimization_level=0",
+    "llvm_disable_expensive_passes=true",
     "cpu_use_fusion_emitters=false",
     "cpu_parallel_codegen_split_count=1",
     "force_host_platform_device_count=1",

@@ -1,6 +1,9 @@
 """Runs commands in processes forked from one that has already imported what they need: each starts in milliseconds."""
 
+from collections.abc import Iterator, Mapping
+import contextlib
 import multiprocessing
+from multiprocessing.process import BaseProcess
 import os
 import pathlib
 import re
@@ -15,7 +18,32 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def run(module: str, arguments: list[str], seconds: float = 300) -> tuple[int | None, str, str]:
+@contextlib.contextmanager
+def running(
+    module: str,
+    arguments: list[str],
+    streams: tuple[str | os.PathLike, ...] = (os.devnull,) * 3,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[BaseProcess]:
+    """`python -m module arguments` at work; gone at the end, whatever the test has found.
+
+    Args:
+      module, arguments: the command.
+      streams: the files that are its stdin, stdout and stderr.
+      environment: variables besides those of this process.
+    """
+    process = _CONTEXT.Process(target=_run, args=(module, arguments, streams, dict(environment or {})))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def run(
+    module: str, arguments: list[str], seconds: float = 300, environment: Mapping[str, str] | None = None
+) -> tuple[int | None, str, str]:
     """Runs `python -m module arguments`.
 
     Returns:
@@ -23,12 +51,9 @@ def run(module: str, arguments: list[str], seconds: float = 300) -> tuple[int | 
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = (pathlib.Path(folder) / name for name in ("out", "err"))
-        process = _CONTEXT.Process(target=_run, args=(module, arguments, out, err))
-        process.start()
-        process.join(seconds)
-        code = process.exitcode
-        process.kill()
-        process.join()
+        with running(module, arguments, (os.devnull, out, err), environment) as process:
+            process.join(seconds)
+            code = process.exitcode
         return code, out.read_text(), err.read_text()
 
 
@@ -41,8 +66,11 @@ def refused(module: str, arguments: list[str]) -> str:
     return err
 
 
-def _run(module: str, arguments: list[str], out: pathlib.Path, err: pathlib.Path) -> None:
-    for path, descriptor in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+def _run(module: str, arguments: list[str], streams: tuple, environment: dict[str, str]) -> None:
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        with open(streams[descriptor], mode) as file:
+            os.dup2(file.fileno(), descriptor)
+        setattr(sys, name, open(descriptor, mode, closefd=False))  # What was there remembers another kind of file.
+    os.environ.update(environment)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

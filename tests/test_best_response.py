@@ -28,10 +28,7 @@ REFUSED = {
     "grid of words": ("--grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
     "grid of nothing": ("--grid=0", "--grid=0: '0' is no number of cents from 1"),
     "text for a margin": ("--seller=floor(margin='a')", "floor.margin='a': must be of the kind of 0.0"),
-    "a number for a range": (
-        "--seller=neutral(beta=3)",
-        "neutral.beta=3: must be of the kind of .0.4, 2",
-    ),
+    "a number for a range": ("--seller=neutral(beta=3)", "neutral.beta=3: must be of the kind of .0.4, 2"),
     "output is a file": ("--output=README.md", "--output=README.md cannot be written to: it is not a folder"),
     "no such seller": ("--seller=nobody", "policy 'nobody' is unknown"),
     "no such utility": ("--utility=joy", "--utility=joy.*should be one of"),
@@ -41,10 +38,7 @@ REFUSED = {
         r"--data_dir=x does not go with --cost=uniform\(0,1\)",
     ),
     "value without cost": ("--value=1", "--value=1.0 goes with --cost"),
-    "no such discount for a response": (
-        "--discount=0 --seller=floor --turns=1",
-        "discount=0.0: a factor",
-    ),
+    "no such discount for a response": ("--discount=0 --seller=floor --turns=1", "discount=0.0: a factor"),
     "several sellers into one file": ("--seller=floor --seller=linear --output=x", "is for one seller"),
     "stray argument": ("floor", "unexpected arguments floor: options are written --name=value"),
 }

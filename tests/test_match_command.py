@@ -5,22 +5,23 @@ import os
 import pty
 import re
 import select
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from negot_jax.run import match
-from tests import tiny_run
+from tests import forked
 from tests.evaluation.match import served
 from tests.evaluation.match.stub import KEY, Server, completion, serving
 from tests.language import vocabularies
 from tests.models import published
 
 SMALL = ["--config.game.turns=2", "--config.evaluation.episodes=2", "--config.evaluation.batch=8"]
-MATCH = [sys.executable, "-m", "experiments.match", *SMALL, "--seller=neutral"]
+
+
+def match_of(*arguments: str) -> tuple[str, list[str]]:
+    """A small match's command against a scripted seller."""
+    return "experiments.match", [*SMALL, "--seller=neutral", *arguments]
 
 
 def _buys(number, body):
@@ -29,29 +30,26 @@ def _buys(number, body):
     return 200, {}, completion(f"Talk: Please.\nAction: [BUY] $1 (1x {code})")
 
 
-@pytest.mark.slow
 def test_a_killed_match_goes_on_without_asking_twice(tmp_path):
     server = Server(_buys, seconds=0.2)
     with serving(server) as url:
-        command = [*MATCH, f"--buyer=api:m@{url}", "--products=4", f"--output={tmp_path}", "--concurrency=1"]
-        environment = os.environ | {"OPENAI_API_KEY": KEY}
-        process = subprocess.Popen(command, cwd=tiny_run.ROOT, env=environment, stderr=subprocess.DEVNULL)
-        while len(server.bodies) < 5 and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        played = match_of(f"--buyer=api:m@{url}", "--products=4", f"--output={tmp_path}", "--concurrency=1")
+        with forked.running(*played, environment={"OPENAI_API_KEY": KEY}) as process:
+            while len(server.bodies) < 5 and process.is_alive():
+                time.sleep(0.02)
         asked = len(server.bodies)
         assert 5 <= asked < 16
-        done = subprocess.run(command, cwd=tiny_run.ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        code, out, err = forked.run(*played, environment={"OPENAI_API_KEY": KEY})
+    assert code == 0, err
     # 4 products x 2 episodes x 2 turns; only what was under way at the kill was asked for again.
     assert 16 <= len(server.bodies) <= 17 and len(list((tmp_path / "answers").iterdir())) == 16
     counts = json.loads((tmp_path / "servers.json").read_text())
     assert counts["buyer"]["kept answers"] in (asked - 1, asked) and counts["all"]["tokens"] == 160
-    assert "n complete" in done.stdout and "deal" in (tmp_path / "table.md").read_text()
-    assert KEY not in done.stdout + done.stderr + "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
+    assert "n complete" in out and "deal" in (tmp_path / "table.md").read_text()
+    assert KEY not in out + err + "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 def test_a_killed_match_against_a_real_server_goes_on(tmp_path):
     """`transformers serve` on a random checkpoint. 8 of its tokens are no message, so each is asked for twice."""
     model = tmp_path / "model"
@@ -59,27 +57,22 @@ def test_a_killed_match_against_a_real_server_goes_on(tmp_path):
     published.with_tokenizer("llama-scaled-rope", vocabularies.qwen3, model)
     with served.serving(model, tmp_path) as (url, log):
         asked = lambda: log.read_text().count("POST /v1/chat/completions")
-        played = [f"--buyer=api:{model}@{url}", "--products=4", "--concurrency=1"]
         settings = ["--config.evaluation.episodes=1", '--request={"max_tokens": 8}', f"--output={tmp_path / 'match'}"]
-        command, environment = [*MATCH, *played, *settings], os.environ | {"OPENAI_API_KEY": "none"}
-        killed = subprocess.Popen(command, cwd=tiny_run.ROOT, env=environment, stderr=subprocess.DEVNULL)
-        while asked() < 2 and killed.poll() is None:
-            time.sleep(0.01)
-        killed.kill()
-        killed.wait()
+        played = match_of(f"--buyer=api:{model}@{url}", "--products=4", "--concurrency=1", *settings)
+        with forked.running(*played, environment={"OPENAI_API_KEY": "none"}) as killed:
+            while asked() < 2 and killed.is_alive():
+                time.sleep(0.01)
         assert asked() < 8
-        done = subprocess.run(command, cwd=tiny_run.ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        code, _, err = forked.run(*played, environment={"OPENAI_API_KEY": "none"})
+    assert code == 0, err
     assert 8 <= asked() <= 9  # Only what was under way at the kill was asked for again.
     episodes = [json.loads(line) for line in (tmp_path / "match/episodes.jsonl").read_text().splitlines()]
     assert len(episodes) == 4 and all(own["messages"][0]["text"] for own in episodes)
 
 
 def test_a_person_plays_in_a_terminal(tmp_path):
-    command = [*MATCH, "--buyer=person", "--products=1", "--config.evaluation.episodes=1", f"--output={tmp_path}"]
     parent, child = pty.openpty()
-    process = subprocess.Popen(command, cwd=tiny_run.ROOT, stdin=child, stdout=child, stderr=child)
-    os.close(child)
+    played = match_of("--buyer=person", "--products=1", "--config.evaluation.episodes=1", f"--output={tmp_path}")
     shown = ""
 
     def wait_for(what: str) -> None:
@@ -92,7 +85,7 @@ def test_a_person_plays_in_a_terminal(tmp_path):
     def type_line(text: str) -> None:
         os.write(parent, f"{text}\n".encode())
 
-    try:
+    with forked.running(*played, streams=(os.ttyname(child),) * 3):
         wait_for("your move")
         assert "your budget" in shown and "deal:" not in shown
         type_line("deal")
@@ -110,10 +103,8 @@ def test_a_person_plays_in_a_terminal(tmp_path):
         wait_for("say something")
         type_line("")
         wait_for("n complete")
-    finally:
-        process.kill()
-        process.wait()
-        os.close(parent)
+    os.close(child)
+    os.close(parent)
     (line,) = (tmp_path / "episodes.jsonl").read_text().splitlines()
     episode = json.loads(line)
     assert episode["messages"][0]["talk"] == "Good morning." and episode["messages"][-1]["kind"] == "quit"

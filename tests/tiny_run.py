@@ -11,8 +11,7 @@ from negot_jax.run.config import Config, override
 
 ROOT = pathlib.Path(__file__).parents[1]
 ITERATIONS = 8
-# The number of iterations may change, and nothing is compiled for a scripted buyer.
-_CHANGES = {"optimizer.schedule": "constant", "evaluation.buyers": ()}
+_CHANGES = {"evaluation.buyers": ()}  # Nothing is compiled for a scripted buyer.
 
 
 def config(**overrides) -> Config:

@@ -16,6 +16,7 @@ def get_config() -> config_dict.ConfigDict:
     config.model.update(layers=1, width=16, heads=1, head_dim=16, mlp=32)
     config.warm_start.update(steps=3, episodes=16, micro_batches=1)
     config.learner.update(scenarios=4, group=2, micro_batches=1)
+    config.optimizer.schedule = "constant"  # So that more iterations go on from fewer.
     config.training.update(iterations=8, checkpoint_every=2)
     config.evaluation.update(episodes=2, batch=16, transcripts=2, tuning_draws=1, best_response=False)
     config.evaluation.buyers = ("linear",)

@@ -12,13 +12,14 @@ import functools
 
 import jax
 import numpy as np
-from scipy import stats
 
 from negot_jax.evaluation.episodes import TRAINED, Episode, Row, outcomes
 from negot_jax.game import rewards
 from negot_jax.game.types import BUYER
 
 _MEANS = ("reward", "bargained_ratio", "first_offer_ratio", "turns_to_deal", "interventions", "high_asks", "arguments")
+
+_CHI2_95 = 3.841458820694124  # The square of the normal distribution's 97.5 % quantile.
 
 Totals = dict[str, np.ndarray]
 """float64[2, products] by metric: the sum and the weight of each product's episodes."""
@@ -178,5 +179,5 @@ def _bounded(name: str, interval: Interval | None, products: int) -> Interval | 
     """The interval of a rate of 0 or 1, where a bootstrap has no spread: Wilson's, with the products as trials."""
     if interval is None or name.split("/")[0] in _MEANS or interval.value not in (0.0, 1.0):
         return interval
-    bounds = stats.binomtest(int(interval.value) * int(products), int(products)).proportion_ci(method="wilson")
-    return dataclasses.replace(interval, low=float(bounds.low), high=float(bounds.high))
+    width = _CHI2_95 / (products + _CHI2_95)
+    return dataclasses.replace(interval, low=interval.value * (1 - width), high=max(interval.value, width))

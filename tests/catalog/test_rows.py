@@ -39,19 +39,7 @@ def test_price_is_the_inverse_of_formatting(cents, commas):
     assert rows.parse_price(text.removesuffix("0")) == cents  # As spreadsheets write it.
 
 
-_BAD_PRICES = (
-    None,
-    "",
-    "$",
-    "12.",
-    "$1.505",
-    "$1,29.00",
-    "$-5.00",
-    "$0.00",
-    "$10,000,000.00",
-    "$1 2",
-    "$1\n",
-)
+_BAD_PRICES = (None, "", "$", "12.", "$1.505", "$1,29.00", "$-5.00", "$0.00", "$10,000,000.00", "$1 2", "$1\n")
 
 
 @pytest.mark.parametrize(

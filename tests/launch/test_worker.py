@@ -48,8 +48,7 @@ def eventually(condition) -> None:
 
 
 @pytest.mark.parametrize(
-    "program, code",
-    [("pass", "0"), ("exit(75)", "75"), ("import os; os.kill(os.getpid(), 9)", "137")],
+    "program, code", [("pass", "0"), ("exit(75)", "75"), ("import os; os.kill(os.getpid(), 9)", "137")]
 )
 def test_how_a_command_ended(home, program, code):
     assert call("start", "python", "-c", f"print('it runs')\n{program}").returncode == 0

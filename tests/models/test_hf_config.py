@@ -185,10 +185,7 @@ def test_published_settings_are_the_preset(tmp_path, settings, name):
         ({"_sliding_window_pattern": 3, "layer_types": None}, {"local_layers": (True, True, False)}),
         ({"layer_types": ["full_attention"] * 18}, {"local_layers": (False,), "window": None, "local_rope": None}),
         ({"layer_types": ["sliding_attention"] * 18}, {"local_layers": (True,)}),
-        (
-            {"layer_types": ["full_attention"] + ["sliding_attention"] * 17},
-            {"local_layers": (False,) + (True,) * 17},
-        ),
+        ({"layer_types": ["full_attention"] + ["sliding_attention"] * 17}, {"local_layers": (False,) + (True,) * 17}),
         ({"rope_scaling": {"type": "linear", "factor": 4}}, {"rope": RopeConfig(1e6, "linear", 4.0)}),
         ({"hidden_act": "gelu_pytorch_tanh"}, {}),
     ],

@@ -217,8 +217,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [kind if kind in ("lost", "torn") else pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES],
+    "kind", [kind if kind in ("lost", "torn") else pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES]
 )
 def test_whichever_file_is_damaged_the_checkpoint_before_takes_over(saved, tmp_path, start, kind, capsys):
     names = [path.relative_to(saved) for path in (saved / "1").rglob("*") if path.is_file()]
