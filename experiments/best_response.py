@@ -17,7 +17,7 @@ from experiments import cli
 from negot_jax import catalog as catalogs
 from negot_jax import progress
 from negot_jax.evaluation import optimum
-from negot_jax.game import sellers
+from negot_jax.game import sellers, specs
 from negot_jax.game.types import Products
 from negot_jax.run import folder
 from negot_jax.solvers.problem import Problem
@@ -27,7 +27,7 @@ from negot_jax.solvers.utilities import UTILITIES
 def main() -> None:
     turns = _TURNS.value
     with cli.checking_input(), progress.phases() as say:
-        makers = {spec: sellers.make(spec) for spec in _SELLER.value}
+        makers = {spec: specs.require_named("--seller", sellers.make, spec) for spec in _SELLER.value}
         output = None if _OUTPUT.value is None else folder.local_folder(_OUTPUT.value, "--output")
         if output and len(makers) > 1:
             raise ValueError(f"--output={output} is for one seller; there are {len(makers)}. Leave it out.")

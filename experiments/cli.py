@@ -192,7 +192,10 @@ def _check_config(config: type, arguments: list[str]) -> None:
     """Finds what is wrong with --config and the names of --config.x.y, which `config_flags` answers by tracebacks."""
     with checking_input():
         for argument, following in itertools.pairwise([*arguments, ""]):
-            if override := re.match(r"--?(?:no)?config\.([^=]*)", argument):
+            if override := re.match(r"--?(?:no)?config\.([^=]*)=?(\{?)", argument):
                 schema.require_field(config, override[1])
+                if schema.is_group(config, name := override[1]) and not override[2]:
+                    whole = "; or name --config=experiments/configs/quickstart.py:ppo" if name == "algorithm" else ""
+                    raise InputError(f"{argument}: {name} is a group. Set --config.{name}.FIELD=VALUE{whole}.")
             elif given := re.fullmatch(r"--?config(?:=(.*))?", argument):
                 configs.read_file(following if given[1] is None else given[1])

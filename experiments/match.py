@@ -27,11 +27,13 @@ def main() -> None:
     with cli.checking_input():
         output = folder.local_folder(_OUTPUT.value, "--output")
         specs, served, budget = [_BUYER.value, _SELLER.value], {}, _budget()
-        for role in (BUYER, SELLER):
+        for role, side in ((BUYER, "buyer"), (SELLER, "seller")):
             if found := re.fullmatch(r"api:(.+?)(?:@(https?://.*))?", specs[role]):
+                if "://" in found[1]:
+                    raise ValueError(f"--{side}={specs[role]}: write api:MODEL@URL, the URL with http:// or https://.")
                 specs[role] = f"api:{found[1]}"
                 served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / "answers", budget)
-        planned = match.prepare(*specs, _overrides(), _PRODUCTS.value)
+        planned = match.prepare(*specs, _overrides(), count=_PRODUCTS.value)
         output.mkdir(parents=True, exist_ok=True)
     try:
         played = planned.play(served)

@@ -21,7 +21,11 @@ def main() -> None:
         folder.local_folder(output.parent, "--output")
         if output.is_dir():
             raise ValueError(f"--output={_OUTPUT.value} is a folder. Name a file in it, such as episodes.html.")
-        found = [own for path in _EPISODES.value for own in episodes.read(os.path.expanduser(path))]
+        paths = [os.path.expanduser(path) for path in _EPISODES.value]
+        for path in paths:
+            if not os.path.isfile(path):
+                raise ValueError(f"--episodes={path} is no file. Name those of reports, RUN/report/{episodes.FILE}.")
+        found = [own for path in paths for own in episodes.read(path)]
         if not found:
             raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")
     output.parent.mkdir(parents=True, exist_ok=True)

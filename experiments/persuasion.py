@@ -12,7 +12,7 @@ import jax
 from experiments import cli
 from negot_jax import catalog as catalogs
 from negot_jax import progress
-from negot_jax.game import sellers
+from negot_jax.game import sellers, specs
 from negot_jax.solvers import ladders, persuasion
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
@@ -20,7 +20,7 @@ from negot_jax.solvers.utilities import UTILITIES
 
 def main() -> None:
     with cli.checking_input(), progress.phases() as say:
-        for spec in (made := {spec: sellers.make(spec) for spec in _SELLER.value}):
+        for spec in (made := {spec: specs.require_named("--seller", sellers.make, spec) for spec in _SELLER.value}):
             train, _ = catalogs.split(catalogs.load("generated"))
             prior = catalogs.products(catalogs.normalize(train))
             problem = Problem(made[spec], prior, _TURNS.value, UTILITIES["reward"])

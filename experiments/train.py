@@ -14,14 +14,16 @@ from absl import flags
 
 from experiments import cli
 from negot_jax import run
+from negot_jax.run import config as configs
 from negot_jax.training import distributed
 
 
 def main() -> None:
     with cli.checking_input():
-        profile = _window(_PROFILE.value)
+        config = configs.load(_CONFIG.value)
+        profile = _window(_PROFILE.value, config.training.iterations)
         if _CHECK.value is not None:
-            return run.check(_CONFIG.value, _CHECK.value)
+            return run.check(config, _CHECK.value)
         distributed.start(_DISTRIBUTED.value)
         run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
@@ -29,18 +31,20 @@ def main() -> None:
     shown = sys.stdout if distributed.is_first() else open(os.devnull, "w")
     with contextlib.redirect_stdout(shown), cli.preemptible(workdir):
         with cli.checking_input():
-            buyer = run.build(_CONFIG.value, workdir)
+            buyer = run.build(config, workdir)
             evaluation = buyer.prepare_evaluation()
         buyer.train(profile)
         print(evaluation.report())
 
 
-def _window(value: str | None) -> tuple[int, int] | None:
-    """FROM:TO as two numbers."""
+def _window(value: str | None, iterations: int) -> tuple[int, int] | None:
+    """FROM:TO as two numbers, both of iterations that there are."""
     if value is None:
         return None
     if not (found := re.fullmatch(r"(\d+):(\d+)", value)) or int(found[1]) > int(found[2]):
         raise ValueError(f"--profile={value} is not FROM:TO, two iterations such as 10:12.")
+    if int(found[2]) >= iterations:
+        raise ValueError(f"--profile={value}: training.iterations={iterations} are counted from 0. Name earlier ones.")
     return int(found[1]), int(found[2])
 
 

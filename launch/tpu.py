@@ -23,6 +23,7 @@ The run outlives the connection: the same line follows it again. --dry_run print
 would run if all went well, and runs none. The values of the --env variables appear in no command and no output.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -109,6 +110,8 @@ def _check(subcommand: str, command: list[str]) -> None:
         return _check_training(command, devices=2 * _chips(), local=False)
     if subcommand == "up":
         devices = _resolve(FLAGS.accelerator_type)
+        if (module := _module(command)) and not _exists(module):
+            raise LaunchError(f"there is no module {module}: training is `python -m experiments.train`")
         one_worker = int(FLAGS.accelerator_type.rpartition("-")[2]) <= 8
         _check_training(command, devices, local=one_worker and not FLAGS.max_restarts)
     if not FLAGS.dry_run and shutil.which("gcloud") is None:
@@ -143,13 +146,25 @@ def _check_training(command: list[str], devices: int, local: bool) -> None:
                 f"--workdir={workdir} is another folder on each worker, and is lost with it. Use a bucket, "
                 "--workdir=gs://BUCKET/RUN; or one worker, such as v5p-8, and --max_restarts=0"
             )
-    if command[1:3] == ["-m", "experiments.train"]:
+    if _module(command) == "experiments.train":
         require_trainable(command, devices)
+
+
+def _module(command: list[str]) -> str | None:
+    """What `python -m MODULE` runs."""
+    return command[command.index("-m") + 1] if "-m" in command[:-1] else None
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # Of a package that does not exist, or of a name that none can have.
+        return False
 
 
 def require_trainable(command: list[str], devices: int) -> None:
     """Raises LaunchError if experiments.train refuses its flags or configuration for so many devices; 0: for any."""
-    check = [sys.executable, *command[1:], f"--check={devices}"]
+    check = [sys.executable, *command[command.index("-m") :], f"--check={devices}"]
     done = subprocess.run(check, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
     if done.returncode:
         raise LaunchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))

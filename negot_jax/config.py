@@ -76,10 +76,19 @@ def to_config_dict(config: Any) -> config_dict.ConfigDict:
 
 
 def require_field(cls: type, path: str) -> None:
-    """Raises ValueError, which names the nearest field, unless a dotted path is a field of `cls`."""
+    """Raises ValueError, which names the nearest field, of its group if there is one, unless `cls` has the field."""
     known = [path for path, *_ in _fields(cls(), "")]
-    if path not in known:
-        raise ValueError(f"unknown config field {path}: did you mean {nearest(path, known)}?")
+    if path in known:
+        return
+    group = path[: path.rfind(".") + 1]
+    within = [name.removeprefix(group) for name in known if name.startswith(group)]
+    near = group + nearest(path.removeprefix(group), within) if within else nearest(path, known)
+    raise ValueError(f"unknown config field {path}: did you mean {near}?")
+
+
+def is_group(cls: type, path: str) -> bool:
+    """Whether a dotted path is a config class with fields of its own."""
+    return any(name.startswith(f"{path}.") for name, *_ in _fields(cls(), ""))
 
 
 def help_text(cls: type) -> str:

@@ -9,6 +9,8 @@ _AGAIN = "Download it again."
 
 def require_folder(folder: str | pathlib.Path) -> None:
     """Raises ValueError unless the folder exists. For a repository on the Hub it says how to download it."""
+    if not str(folder):
+        raise ValueError("a checkpoint's folder has an empty name. Name the folder that was downloaded.")
     folder = pathlib.Path(folder)
     if folder.is_dir():
         return

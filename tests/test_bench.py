@@ -1,11 +1,16 @@
 """The benchmarks, at sizes that measure nothing: they run, and do the work that they say."""
 
+import json
+import re
+
 import pytest
 
+from experiments import cli
 from experiments.bench import game, iteration, report, timing
+from negot_jax.run import assembly
 from negot_jax.run.config import override
+from tests import forked
 
-pytestmark = pytest.mark.slow  # What they compile no other test does.
 TINY = {
     "game.turns": 1,
     "model": {"layers": 1, "width": 16, "heads": 1, "kv_heads": 1, "head_dim": 16, "mlp": 16},
@@ -15,15 +20,17 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def figures():
-    return iteration.measure(override(iteration.config_of("lm"), TINY), repeats=1)
+    return iteration.measure(assembly.assemble(override(iteration.config_of("lm"), TINY)), repeats=1)
 
 
+@pytest.mark.slow  # What it compiles no other test does.
 def test_no_message_and_no_game_ends_early(figures):
     assert figures["buyer_tokens"] == figures["seller_tokens"] == 4 * 24
     assert figures["context"] >= iteration.CONTEXT
     assert figures["rollout_s"]["median"] > 0 and figures["compile_s"] > 0
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_measured(figures, tmp_path):
     beside = figures | {"peer": "theirs", "peer_over_ours": 1.5}
     beside["peer_s"] = {name: timing.summary([9.0]) for name in ("iter_s_median", "rollout_s", "update_s")}
@@ -38,3 +45,47 @@ def test_the_report_shows_what_was_measured(figures, tmp_path):
     assert "| floor " in text and "9.00 (9.00-9.00)" in text and "1.50" in text and "60.00" in text
     report.plot(found["scaling"], tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 1_000
+
+
+# The command and its arguments, and what the line must say.
+REFUSED = {
+    "too many episodes at once": ("game --batch=1000000000000", "--batch=1000000000000: .*16777216"),
+    "no such scripted seller": ("game --seller=neutrl", "--seller: .*did you mean 'neutral'"),
+    "a field without a value": ("iteration --set=learner.scenarios", "--set=learner.scenarios is not FIELD=VALUE"),
+    "devices that are not there": ("iteration --set=mesh.fsdp=7", "mesh.fsdp=7"),
+    "a peer without a name": ("iteration --peer=", "--peer is empty"),
+    "more than the whole": ("quickstart --share=31", "--share=31: .*30"),
+    "a checkpoint without a name": ("load_checkpoint --checkpoint=", "empty name"),
+    "a checkpoint that is cut off": ("load_checkpoint --checkpoint={folder}", "model.safetensors not found"),
+    "a run that is not there": ("continuous --workdir={folder}", "holds no run"),
+    "a report without a name": ("report --output=", "--output is empty"),
+    "a report in a file": ("report --output={folder}/config.json", "--output=.* is not a folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_one_line(case, tmp_path):
+    command, told = REFUSED[case]
+    config = {"model_type": "llama", "vocab_size": 9, "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config | heads))
+    module, *arguments = command.format(folder=tmp_path).split()
+    assert re.search(told, forked.refused(f"experiments.bench.{module}", arguments))
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (None, "failed with code 2: .*can't open file"),
+        ("raise SystemExit('no torch')", "failed with code 1: no torch"),
+        ("", "its last line is no JSON object with peer, .*: ''"),
+        ("print('{}')", "no JSON object with peer, iter_s_median"),
+        ("print('[1]')", "no JSON object"),
+    ],
+)
+def test_a_peer_that_fails_is_told_before_ours_is_measured(script, told, tmp_path):
+    peer = tmp_path / "a peer.py"
+    if script is not None:
+        peer.write_text(script)
+    with pytest.raises(cli.InputError, match=told):
+        iteration.with_peer(lambda: pytest.fail("measured"), [str(peer)])

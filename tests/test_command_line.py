@@ -82,6 +82,21 @@ TRAINING = {
         "unknown config field lerner.group: did you mean learner.gr",
     ),
     "field without group": (nothing, ["--config.group=4"], "unknown config field group: did you mean learner.group?"),
+    "field that a group lacks": (
+        nothing,
+        ["--config.optimizer.lr=1"],
+        r"unknown config field optimizer.lr: did you mean optimizer.learning_rate\?",
+    ),
+    "a value for a group": (
+        nothing,
+        ["--config.algorithm=ppo"],
+        "--config.algorithm=ppo: algorithm is a group. Set --config.algorithm.FIELD=VALUE; .*quickstart.py:ppo",
+    ),
+    "a profile of what is not trained": (
+        nothing,
+        ["--profile=5:8"],
+        "--profile=5:8: training.iterations=8 are counted",
+    ),
     "text for a number": (nothing, ["--config.learner.group=abc"], "--config.learner.group=abc: .*'abc'"),
     "fraction for a number": (nothing, ["--config.learner.group=4.5"], "--config.learner.group=4.5: .*'4.5'"),
     "text for a truth": (nothing, ["--config.language.force_deal_price=perhaps"], "force_deal_price=perhaps: "),

@@ -32,7 +32,12 @@ REPRODUCING = {
 }
 
 PAGES = {
-    "no file": (nothing, ["--episodes={folder}/none.jsonl"], "No such file"),
+    "no file": (nothing, ["--episodes={folder}/none.jsonl"], "none.jsonl is no file. Name those"),
+    "a folder to read": (
+        nothing,
+        ["--episodes={folder}"],
+        "is no file. Name those of reports, RUN/report/episodes.jsonl",
+    ),
     "no episode": (write("e.jsonl", ""), ["--episodes={folder}/e.jsonl"], "holds no episode. Name a file with some"),
     "a folder to write": (nothing, ["--episodes=x", "--output={folder}"], "--output=.* is a folder. Name a file"),
     "another file": (write("e.jsonl", "{}\n"), ["--episodes={folder}/e.jsonl"], "e.jsonl, line 1: version None of the"),

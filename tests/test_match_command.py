@@ -122,3 +122,23 @@ def test_a_person_plays_in_a_terminal(tmp_path):
 def test_players_that_cannot_meet_are_refused(buyer, seller, told):
     with pytest.raises(ValueError, match=told):
         match.prepare(buyer, seller, {})
+
+
+# The command and its arguments, and what the line must say.
+REFUSED = {
+    "a server by another protocol": ("match --buyer=api:m@ftp://x/v1", "--buyer=api:m@ftp://x/v1: write api:MODEL@URL"),
+    "no products": ("match --buyer=linear --products=0", "--products=0: there are 128 held-out products"),
+    "more products than there are": ("match --buyer=linear --products=129", "--products=129: .* from 1 to 128"),
+    "a run without a name": ("play --workdir=", "--workdir is empty"),
+    "a run that is sold to without a name": ("play --workdir= --side=seller", "--workdir is empty"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_one_line_alone(case, tmp_path):
+    command, told = REFUSED[case]
+    module, *arguments = command.split()
+    if module == "match":
+        arguments += ["--seller=neutral", f"--output={tmp_path}/match"]
+    code, out, err = forked.run(f"experiments.{module}", arguments)
+    assert code == 1 and not out and re.fullmatch(f"error: .*{told}.*\n", err), (out, err)

@@ -50,6 +50,7 @@ def steps(lengths_BxK: np.ndarray, slots: int) -> dict[str, int]:
 def main() -> None:
     with cli.checking_input():
         buyer = run.open(_WORKDIR.value)
+        buyer.parts  # noqa: B018, built now, for its errors.
     measured = message_lengths(buyer, 512)
     rows = np.random.default_rng(0).integers(len(measured), size=_WAITING * _ROWS.value)
     taken = steps(measured[rows], _ROWS.value)
@@ -67,5 +68,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.", lower_bound=1)
+    _ROWS = flags.DEFINE_integer("rows", 512, "Episodes that decode at once.", lower_bound=1, upper_bound=2**20)
     cli.run(main)

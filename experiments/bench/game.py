@@ -15,7 +15,7 @@ from experiments import cli
 from experiments.bench import timing
 from negot_jax.catalog import synthetic
 from negot_jax.catalog.types import products
-from negot_jax.game import bargaining, buyers, sellers
+from negot_jax.game import bargaining, buyers, sellers, specs
 from negot_jax.game.play import play
 from negot_jax.game.types import GameParams
 
@@ -40,7 +40,7 @@ def measure(seller: str, batch: int, repeats: int) -> dict:
 def main() -> None:
     with cli.checking_input():
         for seller in _SELLERS.value:
-            sellers.make(seller)
+            specs.require_named("--seller", sellers.make, seller)
     rows = [measure(seller, batch, _REPEATS.value) for seller in _SELLERS.value for batch in _BATCHES.value]
     if _JSON.value:
         print(json.dumps({"machine": timing.machine(), "rows": rows}))
@@ -51,7 +51,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     _SELLERS = flags.DEFINE_multi_string("seller", ["floor", "neutral(tick=100)"], "Scripted sellers.")
-    _BATCHES = flags.DEFINE_multi_integer("batch", [64, 1024, 16_384, 65_536], "Episodes per call.", lower_bound=1)
+    _BATCHES = flags.DEFINE_multi_integer(
+        "batch", [64, 1024, 16_384, 65_536], "Episodes per call.", lower_bound=1, upper_bound=2**24
+    )
     _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.", lower_bound=1)
     _JSON = flags.DEFINE_bool("json", False, "One line of JSON, with versions.")
     cli.run(main)

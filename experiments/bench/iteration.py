@@ -11,9 +11,11 @@ it. A peer is a Python script, such as experiments/bench/peer_transformers.py, w
 iter_s_median, rollout_s and update_s. It runs before and after ours, so that a drift of the machine shows.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import json
+import shlex
 import time
 
 from absl import flags
@@ -79,9 +81,8 @@ def config_of(seller: str, small: bool = False) -> Config:
     return override(made, SMALL) if small else made
 
 
-def measure(config: Config, repeats: int) -> dict:
-    """Seconds of compilation and of an iteration, and the work that was done; on the configuration's mesh."""
-    parts = assembly.assemble(config, print_line=lambda line: None)
+def measure(parts: assembly.Parts, repeats: int) -> dict:
+    """Seconds of compilation and of an iteration, and the work that was done; on the run's mesh."""
     with jax.set_mesh(parts.mesh):
         return _measure(parts, repeats)
 
@@ -124,13 +125,13 @@ def _measure(parts: assembly.Parts, repeats: int) -> dict:
     }
 
 
-def with_peer(measure_ours, peer: str | None) -> dict:
-    """Our figures, and the peer's from before and after them."""
+def with_peer(measure_ours: Callable[[], dict], peer: list[str]) -> dict:
+    """Our figures, and the peer's from before and after them; its command is empty for none."""
     if not peer:
         return measure_ours()
-    run_peer = functools.partial(timing.run_json, *peer.split())
-    before, figures, after = run_peer(), measure_ours(), run_peer()
     names = ("iter_s_median", "rollout_s", "update_s")
+    run_peer = functools.partial(timing.run_json, *peer, wanted=("peer", *names))
+    before, figures, after = run_peer(), measure_ours(), run_peer()
     theirs = {name: timing.summary([before[name], after[name]]) for name in names}
     ratio = theirs["iter_s_median"]["median"] / figures["iteration_s"]["median"]
     return figures | {"peer": before["peer"], "peer_s": theirs, "peer_over_ours": ratio}
@@ -149,7 +150,11 @@ def main() -> None:
     with cli.checking_input():
         fields = dict(map(_field, _SET.value))
         config = override(config_of(_SELLER.value, _SMALL.value), fields)
-    figures = with_peer(functools.partial(measure, config, _REPEATS.value), _PEER.value)
+        parts = assembly.assemble(config, print_line=lambda line: None)
+        peer = [] if _PEER.value is None else shlex.split(_PEER.value)
+        if peer == [] and _PEER.value is not None:
+            raise ValueError("--peer is empty. Name a script and its arguments, or leave it out.")
+    figures = with_peer(functools.partial(measure, parts, _REPEATS.value), peer)
     figures |= {"seller": _SELLER.value, "machine": timing.machine()}
     if _JSON.value:
         print(json.dumps(figures))

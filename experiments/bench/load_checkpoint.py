@@ -7,6 +7,7 @@ process held before. On a CPU the arrays are in host memory themselves.
 """
 
 import json
+import os
 import time
 
 from absl import flags
@@ -18,9 +19,10 @@ from negot_jax.models import hf_checkpoint, hf_config
 
 
 def main() -> None:
-    folder = _CHECKPOINT.value
+    folder = os.path.expanduser(_CHECKPOINT.value)
     with cli.checking_input():
         config = hf_config.read(folder)
+        hf_checkpoint.check(folder, config)
     jax.devices()
     before, start = timing.peak_gib(), time.perf_counter()
     weights = jax.block_until_ready(hf_checkpoint.load(folder, config))

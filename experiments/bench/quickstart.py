@@ -58,5 +58,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _SHARE = flags.DEFINE_integer("share", 10, "Runs one in this many of the steps.", lower_bound=1)
+    _SHARE = flags.DEFINE_integer(
+        "share",
+        10,
+        "Runs one in this many of the steps.",
+        lower_bound=1,
+        upper_bound=quickstart.get_config().training.iterations // 2,  # The first iteration is not timed.
+    )
     cli.run(main)

@@ -7,6 +7,7 @@ Writes bench.json, bench.md and scaling.png. Every measurement is a process of i
 
 import json
 import pathlib
+import shlex
 
 from absl import flags
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ import tabulate
 
 from experiments import cli
 from experiments.bench import timing
+from negot_jax.run import folder
 
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
 # What grows, by the field that says it, all else as in `iteration.SMALL`.
@@ -30,8 +32,8 @@ _GROWS = {
 
 def iteration(seller: str) -> dict:
     """The defined work, beside the peer."""
-    peer = f"--peer={_PEER} --seller={seller}"
-    return timing.run_json("-m", "experiments.bench.iteration", f"--seller={seller}", peer, "--json")
+    peer = shlex.join([str(_PEER), f"--seller={seller}"])
+    return timing.run_json("-m", "experiments.bench.iteration", f"--seller={seller}", f"--peer={peer}", "--json")
 
 
 def scaling() -> dict[str, list[dict]]:
@@ -101,7 +103,8 @@ def markdown(found: dict) -> str:
 
 
 def main() -> None:
-    output = pathlib.Path(_OUTPUT.value)
+    with cli.checking_input():
+        output = folder.local_folder(_OUTPUT.value, "--output")
     output.mkdir(parents=True, exist_ok=True)
     found = {
         "machine": timing.machine(),

@@ -1,16 +1,19 @@
 """Timing, and what a figure should be read with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import json
 import os
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 
 import jax
+
+from experiments import cli
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -46,9 +49,11 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def run_json(*command: str, devices: int | None = None) -> dict:
-    """The JSON in the last line that a Python command prints, on so many virtual devices of the CPU, by default as many
-    as it takes. RuntimeError: the command fails.
+def run_json(*command: str, devices: int | None = None, wanted: Collection[str] = ()) -> dict:
+    """The JSON in the last line that a Python command prints, which must have the `wanted` keys.
+
+    devices: virtual ones of the CPU; by default as many as the command takes. Raises InputError if the command fails,
+    with the end of its stderr, or prints something else.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if devices is not None:
@@ -56,5 +61,13 @@ def run_json(*command: str, devices: int | None = None) -> dict:
     env = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        raise cli.InputError(f"{shlex.join(command)} failed with code {done.returncode}: {done.stderr[-1000:]}")
+    *_, last = done.stdout.strip().splitlines() or [""]
+    try:
+        found = json.loads(last)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= set(wanted):
+        keys = f" with {', '.join(wanted)}" if wanted else ""
+        raise cli.InputError(f"{shlex.join(command)}: its last line is no JSON object{keys}: {last[:200]!r}")
+    return found

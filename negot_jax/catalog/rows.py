@@ -9,6 +9,7 @@ import re
 import reprlib
 from typing import Any
 
+from negot_jax import hub
 from negot_jax.game.types import MAX_PRICE
 
 # The number of digits is bounded, since `int` refuses thousands of them.
@@ -116,7 +117,12 @@ def twice(names: Iterable[str]) -> str | None:
 
 
 def read_text(path: os.PathLike, file: str) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark. Raises ValueError, which names `file`."""
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Raises ValueError, which names `file`, if it is not, or if it stands for a file that was not downloaded.
+    """
+    if os.path.getsize(path):
+        hub.require_content(Path(path))
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

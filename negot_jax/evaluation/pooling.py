@@ -21,8 +21,11 @@ def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> s
 
     reports: folders of reports, each of another run. command: makes the pooled report again.
 
-    Raises ValueError if a report is missing or damaged, two are of one run or seed, or they differ in more.
+    Raises ValueError if a report is missing or damaged, two are of one run or seed, they differ in more, or there are
+    episodes in `output`, whose report the pooled one would overwrite.
     """
+    if (output / episodes.FILE).exists():
+        raise ValueError(f"--output={output} is a report with episodes, which would be overwritten. Name a new folder.")
     totals, settings = zip(*map(_read, reports), strict=True)
     seen: dict[Any, epath.Path] = {}
     for report, own in zip(reports, settings, strict=True):

@@ -56,10 +56,10 @@ def _require_like(value: Any, default: Any, field: str) -> None:
         raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its default")
 
 
-def require_named(field: str, make: Callable[[str], Any], spec: str) -> None:
-    """Raises ValueError, naming the configuration's field, unless `make` reads the spec."""
+def require_named(field: str, make: Callable[[str], Policy], spec: str) -> Policy:
+    """The policy that `make` reads from the spec. Its ValueError names the configuration's field, or the flag."""
     try:
-        make(spec)
+        return make(spec)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from error
 

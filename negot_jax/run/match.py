@@ -81,11 +81,6 @@ class Match:
         """Of each product."""
         return self.parts.config.evaluation.episodes
 
-    def only(self, number: int) -> "Match":
-        """The match on one product alone, counted from 1. Raises ValueError if there is none of that number."""
-        _require_product("--product", number, len(self.parts.test))
-        return dataclasses.replace(self, first=number - 1, products=1)
-
     def instead(self, role: int, spec: str) -> "Match":
         """The match with a scripted player, or the best response, in a seat."""
         names = list(self.names)
@@ -200,15 +195,21 @@ class Match:
 
 
 def prepare(
-    buyer: str, seller: str, overrides: Mapping[str, Any], count: int | None = None, workdir: str | None = None
+    buyer: str,
+    seller: str,
+    overrides: Mapping[str, Any],
+    *,
+    count: int | None = None,
+    product: int | None = None,
+    workdir: str | None = None,
 ) -> Match:
     """Checks a match and builds what it needs, without weights.
 
     Args:
       buyer, seller: their names. A seller of "" is the run's own.
       overrides: configuration fields by dotted name.
-      count: play the first so many held-out products; None for all.
-      workdir: the folder of the run on whose terms two other players meet.
+      count: play the first so many held-out products; None for all. product: play this one alone, counted from 1.
+      workdir: the folder of the run on whose terms two other players meet; None without one.
 
     Raises ValueError if the players do not fit each other, or a field does not fit.
     """
@@ -221,24 +222,19 @@ def prepare(
     if names[SELLER] == Name("run") and not folders:
         raise ValueError("--seller is missing. Only a run, --buyer=run:DIR, brings a seller of its own.")
     fields = _fields(*names) | dict(overrides)
-    if folders:
-        run = open_run(folders.pop())
-        parts = run.prepare_evaluation(fields).parts
-    else:
-        run, parts = None, assembly.assemble(assembly.with_absolute_paths(override(Config(), fields)))
+    run = open_run(folders.pop()) if folders else None
+    config = override(run.config if run else Config(), fields)
+    total = config.catalog.test
+    for flag, number in (("products", count), ("product", product)):
+        if number is not None and not 0 < number <= total:
+            raise ValueError(f"--{flag}={number}: there are {total} held-out products. Give one from 1 to {total}.")
+    parts = run.prepare_evaluation(fields).parts if run else assembly.assemble(assembly.with_absolute_paths(config))
     if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
         raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")
-    count = len(parts.test) if count is None else count
-    _require_product("--products", count, len(parts.test))
-    match = Match(names, parts, run, count)
+    match = Match(names, parts, run, 1 if product else count or total, product - 1 if product else 0)
     if names[BUYER].kind == "best_response" and (reason := match.unsolvable()):
         raise ValueError(f"--buyer=best_response: {reason}. Name a scripted seller that has a solver.")
     return match
-
-
-def _require_product(flag: str, number: int, total: int) -> None:
-    if not 0 < number <= total:
-        raise ValueError(f"{flag}={number}: there are {total} held-out products. Give a number from 1 to {total}.")
 
 
 def _fields(buyer: Name, seller: Name) -> dict[str, Any]:

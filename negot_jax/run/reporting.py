@@ -96,6 +96,7 @@ def prepare(
     overrides = {name: value for name, value in after.items() if json.dumps(value) != json.dumps(before[name])}
     for name in overrides:
         _require_evaluated(name, changed)
+    given = None if output is None else folders.workdir(output, "--output")
     parts = _other_parts(run, changed, overrides) if overrides else run.parts
     if (metrics := run.workdir / METRICS).exists():
         read_csv(metrics)
@@ -109,8 +110,7 @@ def prepare(
     saved = run.saved["inputs"] if run.saved else inputs
     others = {name: digest for name, digest in inputs.items() if digest != saved.get(name)}
     name = _folder_name(overrides, others, every_checkpoint)
-    folder = run.workdir / name if output is None else folders.workdir(output, "--output")
-    return Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
+    return Evaluation(run, parts, overrides, every_checkpoint, given or run.workdir / name, shlex.join(command))
 
 
 def _report(evaluation: Evaluation, role: int) -> str:

@@ -40,6 +40,14 @@ BAD = {
     "workdir of a pod": ([*GKE, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir of each worker": (["up", *V5P, "--max_restarts=0", *LOCAL], "--workdir=runs/1 .*gs://BUCKET/RUN"),
     "workdir in two words": (["up", *V5P, *BUCKET, "--workdir", "runs/1"], "--workdir=runs/1 .*gs://BUCKET/RUN"),
+    "module misspelt": (
+        ["up", *V5P, "--", "python", "-m", "experiments.trian"],
+        "there is no module experiments.trian: ",
+    ),
+    "package misspelt": (
+        ["up", *V5P, "--", "python", "-u", "-m", "experiment.train"],
+        "there is no module experiment.train: ",
+    ),
     "each worker for itself": (["up", *V5P, *TRAIN[:-1], "--workdir=gs://b/r"], ".* add --distributed to it"),
 }
 

@@ -16,6 +16,7 @@ ROW = {
 OWN = {"title": "Lamp", "price": "50", "cost": "20"}
 DEEP = "[" * 100_000 + "]" * 100_000
 HEAD = "title,price,cost\n"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"
 
 REFUSED = {  # The file, its content, and what the error must say.
     "half an emoji": ("a.json", [ROW | {"title": "Lamp \ud83d"}], r"a.json, row 0, field 'title': .*\\ud83d.* UTF-8"),
@@ -51,7 +52,9 @@ REFUSED = {  # The file, its content, and what the error must say.
     "other digits": ("o.csv", HEAD + "x,１２,5\n", "row 0, field 'price'"),
     "UTF-16": ("o.csv", (HEAD + "x,2,1\n").encode("utf-16"), "o.csv: not a text in UTF-8"),
     "Latin-1": ("o.csv", (HEAD + "Café,2,1\n").encode("latin-1"), "o.csv: not a text in UTF-8"),
-    "git-lfs pointer": ("a.json", "version https://git-lfs.github.com/spec/v1\n", "a.json: not JSON"),
+    "git-lfs pointer": ("a.json", LFS, "a.json is a git-lfs pointer.*git lfs pull"),
+    "git-lfs pointer for a table": ("o.csv", LFS, "o.csv is a git-lfs pointer.*git lfs pull"),
+    "web page": ("o.jsonl", "<!DOCTYPE html><html>Not found</html>", "o.jsonl is a web page.*again"),
     "semicolons": (
         "o.csv",
         "title;price;cost\nx;2;1\n",

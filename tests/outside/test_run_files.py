@@ -77,6 +77,14 @@ def _report(folder, change=lambda settings: settings):
     return epath.Path(folder)
 
 
+def test_a_pooled_report_overwrites_no_other(tmp_path):
+    report = _report(tmp_path)
+    before = (tmp_path / "evaluation.json").read_bytes()
+    with pytest.raises(ValueError, match=f"--output={tmp_path} is a report with episodes.*Name a new folder"):
+        pool([report], tmp_path, "command")
+    assert (tmp_path / "evaluation.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("lines", [lambda lines: lines[:5], lambda lines: lines * 2, lambda lines: []])
 def test_a_report_has_lost_episodes_or_holds_them_twice(lines, tmp_path):
     report = _report(tmp_path)

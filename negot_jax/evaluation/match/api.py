@@ -31,6 +31,7 @@ from negot_jax.language.dialect import LEFT, OPENING
 
 _WAITS = (0.5, 30.0)  # Seconds: the first wait before another try, which doubles, and the longest.
 _LONGEST_WISH = 120.0  # Seconds: the longest Retry-After that is honored.
+_MOST_TOKENS = 10**9  # Of a prompt or an answer.
 _AGAIN = {408, 409, 425, 429}  # Retried, as is every status from 500.
 _HOPELESS = {401, 403, 404}  # Every request would fail alike.
 _WRONG = {Kind.MISSING: "It has no Action line", Kind.CUT: "It is too long and was cut before its action was complete"}
@@ -243,9 +244,16 @@ def _kept(path: pathlib.Path) -> Answer | None:
     """The answer in a file; None where there is none, or a damaged one."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
-        return Answer(**kept | {"tokens": tuple(kept["tokens"])})
+        answer = Answer(**kept | {"tokens": tuple(kept["tokens"])})
     except (OSError, ValueError, LookupError, TypeError):
         return None
+    whole = isinstance(answer.text, str) and len(answer.tokens) == 2 and all(map(_is_count, answer.tokens))
+    return answer if whole else None
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a value is a number of tokens that an answer can have."""
+    return type(value) is int and 0 <= value < _MOST_TOKENS
 
 
 def conversation(view: View) -> list[dict[str, str]]:
@@ -265,7 +273,7 @@ def conversation(view: View) -> list[dict[str, str]]:
 def parse(text: str, body: Mapping[str, Any]) -> Answer:
     """The answer in a response's text. Raises `_Failed` if it is not a completion.
 
-    Tokens that the server does not count are taken to be four bytes each.
+    Tokens that the server does not count, or beyond belief, are taken to be four bytes each.
     """
     try:
         response = json.loads(text)
@@ -280,7 +288,7 @@ def parse(text: str, body: Mapping[str, Any]) -> Answer:
         raise _Failed("no completion", f"{type(error).__name__}: {text[:200]!r}") from None
     said = (content or refusal or "").encode(errors="replace").decode()  # JSON can spell half a surrogate pair.
     used = response["usage"] if isinstance(response.get("usage"), dict) else {}
-    counted = lambda name: used.get(name) if isinstance(used.get(name), int) and used[name] > 0 else None
+    counted = lambda name: used.get(name) if _is_count(used.get(name)) else None
     estimates = {"prompt_tokens": json.dumps(body["messages"]), "completion_tokens": said}
     tokens = tuple(counted(name) or -(-len(shown.encode()) // 4) for name, shown in estimates.items())
     finish = choice.get("finish_reason") or ""

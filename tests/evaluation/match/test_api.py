@@ -142,6 +142,26 @@ def test_an_answer_in_parts_without_usage(tmp_path):
     assert player.budget.tokens > reply.tokens
 
 
+@pytest.mark.parametrize("count", [0, -5, True, 10**400, "7", None])
+def test_a_count_of_tokens_beyond_belief_is_estimated(tmp_path, count):
+    response = json.loads(completion(BUY))
+    response["usage"] = {"prompt_tokens": count, "completion_tokens": count}
+    budget = Budget(max_dollars=1.0, prices=(1.0, 1.0))
+    (reply,), _ = ask(tmp_path, Server(always(json.dumps(response))), budget=budget)
+    assert reply.tokens == -(-len(BUY) // 4) < budget.tokens < 1000 and 0 < budget.dollars < 0.01
+
+
+@pytest.mark.parametrize("change", [{"text": None}, {"tokens": []}, {"tokens": ["a", 1]}, {"zzz": 1}])
+def test_a_kept_answer_of_another_form_is_asked_for_again(tmp_path, change):
+    server = Server(always(completion(BUY)))
+    ask(tmp_path, server)
+    (path,) = (tmp_path / "answers").iterdir()
+    kept = json.loads(path.read_text())
+    assert api._kept(path) is not None
+    path.write_text(json.dumps(kept | {"answer": kept["answer"] | change}))
+    assert api._kept(path) is None
+
+
 def test_nothing_is_asked_for_twice(tmp_path):
     views = [dataclasses.replace(VIEW, episode=i) for i in range(6)]
     server = Server(always(completion(BUY)))
