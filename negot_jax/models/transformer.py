@@ -93,6 +93,21 @@ def _views(config: ModelConfig, valid_BxT, valid_BxS, cursor):
     return views
 
 
+class Readout(NamedTuple):
+    """What a forward pass without a cache may leave out.
+
+    blocks: static ends of stretches of tokens; each attends to the columns up to its end alone, which spares about half
+    of the attention, all of it masked anyway. take: gathers the tokens whose states to return, [B, T, ...] to
+    [B, N, ...]; of the others, a dense model's last layer, unless it is in a loop, computes keys and values alone.
+    """
+
+    blocks: tuple[int, ...] = ()
+    take: Callable[[jax.Array], jax.Array] | None = None
+
+
+_ALL = Readout()
+
+
 class Forward(NamedTuple):
     """What a forward pass gives.
 
@@ -111,9 +126,8 @@ def forward(
     tokens_BxT: jax.Array,
     valid_BxT: jax.Array,
     cache: Cache | None = None,
-    blocks: tuple[int, ...] = (),
     experts_LxBxTxk: jax.Array | None = None,
-    readout: Callable[[jax.Array], jax.Array] | None = None,
+    readout: Readout = _ALL,
 ) -> Forward:
     """Runs the trunk over new tokens.
 
@@ -121,13 +135,10 @@ def forward(
     number of valid tokens before it.
 
     config: static sizes. weights: from `init`. tokens_BxT: int32 ids. valid_BxT: bool, False for padding. cache: the
-    columns read before, into which the new ones go from its cursor on; None when these tokens are all. blocks: static
-    ends of stretches of new tokens; each attends to the columns up to its end alone, which without a cache spares about
-    half of the attention, all of it masked anyway. experts_LxBxTxk: of a mixture, the experts to take in place of the
-    router's. readout: gathers the tokens whose states to return, [B, T, ...] to [B, N, ...]; of the others, a dense
-    model's last layer, unless it is in a loop, computes keys and values alone.
+    columns read before, into which the new ones go from its cursor on; None when these tokens are all. experts_LxBxTxk:
+    of a mixture, the experts to take in place of the router's.
     """
-    T = tokens_BxT.shape[1]
+    T, (blocks, take) = tokens_BxT.shape[1], readout
     if blocks and (cache is not None or blocks[-1] != T):
         raise ValueError(f"blocks={blocks} must end at the {T} new tokens and go without a cache.")
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
@@ -188,7 +199,7 @@ def forward(
         if last - first == 1:
             wanted = None
             if last == config.layers and not config.experts:
-                wanted, readout = readout, None
+                wanted, take = take, None
             one = remat(functools.partial(layer, wanted=wanted))
             (x_BxTxD, carried), ids = one((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
             ids = jax.tree.map(lambda x: x[None], ids)
@@ -202,8 +213,8 @@ def forward(
         if config.experts:
             passed = jax.lax.dynamic_update_slice_in_dim(passed, picked, cursor, axis=2)
         cache = Cache(*zip(*filled, strict=True), valid_BxS, cursor + T, passed)
-    if readout is not None:
-        x_BxTxD = readout(x_BxTxD)
+    if take is not None:
+        x_BxTxD = take(x_BxTxD)
     return Forward(ends.norm(x_BxTxD), cache, picked)
 
 

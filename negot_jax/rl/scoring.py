@@ -76,8 +76,8 @@ def score_messages(
     if passed is not None:
         passed = jnp.moveaxis(jnp.take_along_axis(passed, order[..., None, None], axis=1), 2, 0)
     given = passed if config.replay_experts else None
-    readout = lambda x: _pick(x, before, predicted)
-    hidden, _, picked = transformer.forward(config, weights, packed, filled, None, blocks, given, readout)
+    readout = transformer.Readout(blocks, lambda x: _pick(x, before, predicted))
+    hidden, _, picked = transformer.forward(config, weights, packed, filled, None, given, readout)
     rerouted = None
     if passed is not None:
         other_BxT = (jnp.sort(picked) != jnp.sort(passed)).any(axis=(0, 3))

@@ -27,10 +27,10 @@ OTHERS = {
 }
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
 
-forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames="blocks")
+forward = jax.jit(transformer.forward, static_argnums=(0,), static_argnames="readout")
 
 
-def _random_weights(config):
+def random_weights(config):
     """Weights whose norms scale, too, so that no factor of 1 hides a norm left out."""
     rng = np.random.default_rng(0)
 
@@ -44,7 +44,7 @@ def _random_weights(config):
 
 @pytest.fixture(scope="module")
 def weights():
-    return _random_weights(CONFIG)
+    return random_weights(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_a_cache_left_by_other_tokens_is_overwritten(weights, batch, whole):
 
 @pytest.mark.parametrize("blocks", [BLOCKS, (1, T)])
 def test_blocks_change_nothing(weights, batch, whole, blocks):
-    hidden, cache, _ = forward(CONFIG, weights, *batch, blocks=blocks)
+    hidden, cache, _ = forward(CONFIG, weights, *batch, readout=transformer.Readout(blocks))
     np.testing.assert_allclose(hidden[batch[1]], whole[batch[1]], **TOLERANCE)
     assert cache is None
 
@@ -163,7 +163,8 @@ def test_blocks_change_nothing(weights, batch, whole, blocks):
 def test_what_stands_in_padding_changes_no_bit(weights, batch, blocks):
     tokens, valid = batch
     other = np.where(valid, tokens, (tokens + 7) % CONFIG.vocab_size)
-    first, second = (np.asarray(forward(CONFIG, weights, ids, valid, blocks=blocks)[0]) for ids in (tokens, other))
+    read = lambda ids: np.asarray(forward(CONFIG, weights, ids, valid, readout=transformer.Readout(blocks))[0])
+    first, second = read(tokens), read(other)
     assert (first[valid] == second[valid]).all() and (first != second)[~valid].any()
 
 
@@ -217,7 +218,7 @@ def test_bfloat16_computes_near_float32_from_float32_weights(weights, batch, who
 @pytest.mark.parametrize("name", [None, pytest.param("experts", marks=pytest.mark.slow)])
 def test_products_in_bfloat16_leave_activations_and_gradients_in_float32(name, batch):
     exact = OTHERS.get(name, CONFIG)
-    weights, config = _random_weights(exact), dataclasses.replace(exact, matmul="bfloat16")
+    weights, config = random_weights(exact), dataclasses.replace(exact, matmul="bfloat16")
 
     def loss(weights, config):
         hidden, cache, _ = transformer.forward(config, weights, *batch, kv_cache.init_cache(B, COLUMNS, config))
@@ -256,7 +257,7 @@ def test_parameters_are_counted_and_untied_ones_used(tied):
 
 def test_untied_scores_come_from_the_output_matrix():
     config = dataclasses.replace(CONFIG, tied_embedding=False)
-    weights = _random_weights(config)
+    weights = random_weights(config)
     hidden = jax.random.normal(jax.random.key(1), (2, CONFIG.width))
     expected = np.asarray(hidden) @ _named(weights)["ends.unembedding"].T
     np.testing.assert_allclose(transformer.logits(config, weights, hidden), expected, atol=1e-4)
@@ -278,13 +279,13 @@ def test_init_depends_on_the_key_and_starts_at_a_sane_scale(batch):
 def test_impossible_blocks_are_refused(weights, batch, blocks, cached):
     cache = kv_cache.init_cache(B, T, CONFIG) if cached else None
     with pytest.raises(ValueError, match="blocks=.* must end at the 14 new tokens and go without a cache"):
-        transformer.forward(CONFIG, weights, *batch, cache, blocks=blocks)
+        transformer.forward(CONFIG, weights, *batch, cache, readout=transformer.Readout(blocks))
 
 
 def test_the_layers_of_one_kind_share_a_stack_where_layers_are_stacked(batch, monkeypatch):
     config = OTHERS["dense layers"]
     read = lambda: jax.jit(functools.partial(transformer.forward, config))(
-        _random_weights(config), *batch, kv_cache.init_cache(B, T, config)
+        random_weights(config), *batch, kv_cache.init_cache(B, T, config)
     )
     apart = read()
     monkeypatch.setattr(kv_cache, "apart", lambda: False)
@@ -299,12 +300,12 @@ def test_the_layers_of_one_kind_share_a_stack_where_layers_are_stacked(batch, mo
 def test_other_architectures_read_alike_in_any_pieces(name, batch):
     """Without padding, in blocks, and through the cache: tokens are as near to each other in all of them."""
     config = OTHERS[name]
-    weights, valid = _random_weights(config), batch[1]
+    weights, valid = random_weights(config), batch[1]
     whole = np.asarray(forward(config, weights, *batch)[0])
     for row in range(2):
         alone = [x[row : row + 1, valid[row]] for x in batch]
         np.testing.assert_allclose(forward(config, weights, *alone)[0][0], whole[row, valid[row]], **TOLERANCE)
-    blocks = forward(config, weights, *batch, blocks=BLOCKS).hidden_BxTxD
+    blocks = forward(config, weights, *batch, readout=transformer.Readout(BLOCKS)).hidden_BxTxD
     np.testing.assert_allclose(blocks[valid], whole[valid], **TOLERANCE)
     cache = kv_cache.init_cache(B, COLUMNS, config)
     for start, end in ((0, 6), (6, 10), (10, 14)):
@@ -316,7 +317,7 @@ def test_other_architectures_read_alike_in_any_pieces(name, batch):
 def test_a_window_hides_what_is_before_it(batch):
     """A change reaches (window - 1) tokens further with every local layer, and no token after that."""
     config = dataclasses.replace(OTHERS["gemma3"], layers=2, local_layers=(True, True, False))
-    weights, (tokens, valid) = _random_weights(config), (x[:1] for x in batch)
+    weights, (tokens, valid) = random_weights(config), (x[:1] for x in batch)
     first, second = (forward(config, weights, ids, valid)[0][0] for ids in (tokens, tokens + (np.arange(T) == 2)))
     changed = np.asarray(first != second).any(axis=-1)
     assert changed.tolist() == [2 <= t <= 2 + 2 * 3 for t in range(T)]
@@ -325,7 +326,7 @@ def test_a_window_hides_what_is_before_it(batch):
 def test_rematerialization_saves_memory_and_changes_no_gradient(batch, monkeypatch):
     monkeypatch.setattr(transformer, "_SHALLOW", 0)  # In a loop, which compiles one layer.
     config = dataclasses.replace(CONFIG, layers=8)
-    weights, results, memory = _random_weights(config), [], []
+    weights, results, memory = random_weights(config), [], []
     for remat in ("none", "dots", "full"):
         variant = dataclasses.replace(config, remat=remat)
         loss = lambda weights, variant=variant: jnp.sin(transformer.forward(variant, weights, *batch)[0]).sum()
@@ -340,7 +341,7 @@ def test_rematerialization_saves_memory_and_changes_no_gradient(batch, monkeypat
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_architectures_in_bfloat16(name, batch):
-    weights = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _random_weights(OTHERS[name]))
+    weights = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_weights(OTHERS[name]))
     exact = jax.tree.map(lambda x: x.astype(jnp.float32), weights)
     config = dataclasses.replace(OTHERS[name], dtype="bfloat16")
     low, whole = forward(config, weights, *batch)[0], forward(OTHERS[name], exact, *batch)[0]

@@ -23,7 +23,7 @@ from tests.rl import small
 TEMPERATURE = 0.8
 
 
-score_messages = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5))
+score_messages = jax.jit(scoring.score_messages, static_argnums=(0, 2, 5, 6))
 
 
 @dataclasses.dataclass(frozen=True)

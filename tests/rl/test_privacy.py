@@ -139,9 +139,8 @@ def test_no_gradient_from_what_the_learner_did_not_say(case, world, monkeypatch)
     else:
         played = world.play(tables, world.weights).buyer
     hidden = jax.random.normal(jax.random.key(0), (*played.tokens_BxT.shape, program.model.width))
-    monkeypatch.setattr(
-        transformer, "forward", lambda config, weights, tokens, *_, **__: (hidden[:, : tokens.shape[1]], None, None)
-    )
+    trunk = lambda config, weights, tokens, *others: (others[-1].take(hidden[:, : tokens.shape[1]]), None, None)
+    monkeypatch.setattr(transformer, "forward", trunk)
     reward_B = jax.random.uniform(jax.random.key(1), played.tokens_BxT.shape[:1])
     own = np.zeros(played.tokens_BxT.shape, bool)
     layout = tables.side(program.role).layout

@@ -96,6 +96,7 @@ def test_gradients_pass_through_the_scores_of_the_replayed_experts(world, progra
     assert jnp.abs(gradient(_moved(weights))).max() > 0
 
 
+@pytest.mark.slow  # It compiles a training step.
 def test_a_training_step_logs_the_share_of_rerouted_tokens(world, program):
     trained = dataclasses.replace(program, model=dataclasses.replace(program.model, replay_experts=True))
     state = trained.init_state(jax.random.key(0), transformer.init(jax.random.key(0), trained.model))

@@ -16,7 +16,7 @@ from negot_jax.language.dialect import Own
 from negot_jax.models import transformer
 from negot_jax.models.sampling import SamplingConfig, log_probs
 from negot_jax.models.transformer import forward, logits
-from negot_jax.rl import players, rollout
+from negot_jax.rl import players, rollout, scoring
 from negot_jax.rl.tables import build_tables
 from tests.rl import small
 from tests.rl.conftest import TEMPERATURE, score_messages
@@ -45,6 +45,25 @@ def test_the_sampler_is_the_trainer(played, world):
     assert (np.asarray(scores.entropies) >= -1e-6).all()
     for values in (scores.log_probs, scores.entropies, scores.values):
         assert (np.asarray(values).reshape(sampled.shape)[~sampled] == 0).all()
+
+
+def test_rows_that_fit_a_width_are_scored_as_at_all_columns(world):
+    tables, layout = world.constrained, world.constrained.buyer.layout
+    dialogue = world.play(tables, world.weights).buyer
+    last_B = (
+        np.arange(len(dialogue.valid_BxT)) % layout.turns
+    )  # The rows break off after their first, second, ... message.
+    ends_Bx1 = np.array([layout.end(turn) for turn in last_B])[:, None]
+    cut = dialogue.replace(
+        valid_BxT=dialogue.valid_BxT & (np.arange(dialogue.valid_BxT.shape[1]) < ends_Bx1),
+        sampled_BxKxW=dialogue.sampled_BxKxW & (np.arange(layout.turns) <= last_B[:, None])[..., None],
+    )
+    lengths, (half, _) = scoring.widths(layout, cut, 2)
+    fit = np.asarray(lengths) <= half
+    assert fit.any() and not fit.all()
+    fixed = (world.program.model, world.weights, layout, cut, tables.buyer.form, TEMPERATURE)
+    for found, expected in zip(score_messages(*fixed, half)[:3], score_messages(*fixed)[:3], strict=True):
+        np.testing.assert_allclose(found[fit], expected[fit], atol=1e-4)
 
 
 def test_log_probs_turn_by_turn_are_those_of_whole_logits(played, world):
