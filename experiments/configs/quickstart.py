@@ -2,7 +2,7 @@
 
   python -m experiments.train --config=experiments/configs/quickstart.py --workdir=DIR
 
-Measured on two cores of an Intel Xeon without an accelerator, seeds 0, 1, 2: 17 minutes of CPU time with the report,
+Measured on two cores of an Intel Xeon without an accelerator, seeds 0, 1, 2: 16 minutes of CPU time with the report,
 1.8 GiB. Held-out reward 0.370, 0.382, 0.346; pooled 0.366 [.318, .409] against 0.253 [.200, .298] of the warm start,
 0.318 of the concession tactic and 0.287 of the tuned linear schedule. With PPO (quickstart.py:ppo), in an earlier
 version, 0.348, 0.351, 0.340; pooled 0.346 [.301, .388].

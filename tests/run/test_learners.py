@@ -51,13 +51,11 @@ def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller)
     )
 
 
-@pytest.mark.slow
 def test_a_side_that_has_not_learned_is_not_exported(seller, tmp_path):
     with pytest.raises(ValueError, match="--role=buyer: .* has trained the seller alone. Leave --role out"):
         seller.export(tmp_path / "buyer", "buyer")
 
 
-@pytest.mark.slow
 def test_the_tables_of_the_paper_are_of_buyers(seller):
     with pytest.raises(ValueError, match="has trained a seller, and these tables are of buyers"):
         reproduction.groups([str(seller.workdir)])
