@@ -77,7 +77,7 @@ def _told(key: Array, types: Types, reciprocity: Array, samples: int) -> Array:
         def offered(offer: Array) -> Array:
             sold_K = jnp.sum(history.belief * (1 - belief.refuses(types, penultimate, history, offer)), axis=1)
             payoff = types.worth_JxK[jnp.searchsorted(prices_J, offer)] @ sold_K
-            # Summed over R first: the products of A, K and R are then in no array.
+            # Summed over R at once, so that no array holds A x K x R numbers.
             more = lambda ask: history.belief * belief.asks_more(types, penultimate, history, offer, ask)
             more_AxK = jnp.sum(jax.vmap(more)(asks_A), axis=2)
             heard_AxK = jnp.where(asks_A[:-1, None] >= offer, more_AxK[:-1] - more_AxK[1:], 0)
