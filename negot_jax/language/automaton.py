@@ -4,8 +4,8 @@ A message is a byte string, made of sections (our reading of the paper's Thought
 
 * A header is exactly `Thought:`, `Talk:` or `Action:` at the first byte of the message or right after a newline.
 * `Talk:` opens talk, over several lines, until the next header. `Action:` opens an action for the rest of its line,
-  the newline included. All else is private: what precedes the first header, what follows `Thought:` or the end of an
-  action line, and the headers themselves.
+  the newline and empty lines after it included: many a vocabulary has a token for `)` and two newlines. All else is
+  private: what precedes the first header, what follows `Thought:` or an action, and the headers themselves.
 * In the last action line the last of `[BUY] [SELL] [REJECT] [DEAL] [QUIT]` counts. `[BUY]`, `[SELL]` and `[DEAL]` must
   be followed directly by their arguments, ` $1,234.50 (1x codename)`. A price is ASCII digits, plain or with a comma
   before every three, and at most two decimals. White space is space, tab and carriage return: it may stand before
@@ -16,6 +16,7 @@ A message is a byte string, made of sections (our reading of the paper's Thought
     private^ talk^              at the start of a line of a private / talk section; a message starts in `private^`
     private^Tho  talk^Act  ...  a header may be on its way (every proper prefix of every header)
     private  talk               inside a line, too late for a header
+    action^                     at the start of a line after an action line; but for a newline, as private^
     action                      inside an action line, looking for a tag
     [  [B  [BU  ...             a tag may be on its way (every proper prefix of every tag)
     [TAG]                       a tag that takes arguments is complete
@@ -134,7 +135,12 @@ _LINE_STARTS = ["", *_prefixes(_HEADERS)]
 _ARGUMENT_STATES = list(dict.fromkeys([rule[0] for rule in _ARGUMENTS] + [rule[0] for rule in _DIGITS]))
 _ACTION_STATES = ["action", *_prefixes(_TAGS), *_ARGUMENT_STATES]
 _SECTIONS = ("private", "talk")
-STATES = (*(f"{section}^{prefix}" for section in _SECTIONS for prefix in _LINE_STARTS), *_SECTIONS, *_ACTION_STATES)
+STATES = (
+    *(f"{section}^{prefix}" for section in _SECTIONS for prefix in _LINE_STARTS),
+    *_SECTIONS,
+    "action^",
+    *_ACTION_STATES,
+)
 START = STATES.index("private^")
 # Where `value` and `code` hold something of the arguments being read.
 _IN_ARGUMENTS = np.array([state in _ARGUMENT_STATES and state != "[TAG]" for state in STATES])
@@ -173,10 +179,12 @@ def _build() -> np.ndarray:
                     opens = {"tag": Tag.NO_TAG, "done": 0} if header == "Action:" else {}
                     on(state, b":", _HEADERS[header], content=Content.PRIVATE, verdict=Verdict.HEADER, **opens)
 
+    table[STATES.index("action^")] = table[START]
+    on("action^", b"\n", "action^", content=Content.ACTION)
     for state in _ACTION_STATES:
         on(state, _ANY, "action", content=Content.ACTION)
         on(state, b"[", "[")
-        on(state, b"\n", "private^")
+        on(state, b"\n", "action^")
     for word, tag in _TAGS.items():
         for i in range(1, len(word) - 1):
             on(word[:i], word[i].encode(), word[: i + 1])

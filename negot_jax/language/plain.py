@@ -6,7 +6,7 @@ from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
 from negot_jax.language import phrases
 
 _TALK = re.compile(rb"^Talk:(.*?)(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
-_ACTION = re.compile(rb"^Action:([^\n]*\n?)", re.MULTILINE)
+_ACTION = re.compile(rb"^Action:([^\n]*\n*)", re.MULTILINE)
 _TAG = re.compile(rb"\[(BUY|SELL|REJECT|DEAL|QUIT)\]")
 _ARGUMENTS = re.compile(
     rb"[ \t\r]*\$(?P<dollars>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<cents>\d{1,2}))?"
@@ -68,9 +68,9 @@ def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind,
 def heard(message: str) -> str:
     """What the other side reads of a message: as `relay`, its talk and then its action lines, each under one header."""
     said = message.encode()
-    spoken, played = talk(said), b"".join(_ACTION.findall(said))
-    between = b"\n" if spoken and played and not spoken.endswith(b"\n") else b""
-    return (b"Talk:" * bool(spoken) + spoken + between + b"Action:" * bool(played) + played).decode(errors="replace")
+    sections = {b"Talk:": talk(said), b"Action:": b"".join(_ACTION.findall(said))}
+    written = [header + text.rstrip(b"\n") for header, text in sections.items() if text.strip(b"\n")]
+    return b"\n".join(written).decode(errors="replace")
 
 
 def without_thoughts(message: str) -> str:

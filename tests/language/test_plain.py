@@ -43,8 +43,11 @@ def test_nothing_is_left_of_reasoning_that_never_ends():
     ("message", "heard"),
     [
         (MESSAGE, SAID),
-        ("Action: [QUIT]\nTalk: Bye.\nThought: a bluff", "Talk: Bye.\nAction: [QUIT]\n"),
+        ("Action: [QUIT]\nTalk: Bye.\nThought: a bluff", "Talk: Bye.\nAction: [QUIT]"),
         ("Talk: One.\nTalk: Two.", "Talk: One.\n Two."),
+        ("Talk: One.\n\nThought: x\nTalk: Two.\n", "Talk: One.\n\n Two."),
+        (f"{SAID}\n\nThought: a bluff", SAID),
+        ("Talk:\nAction: [QUIT]", "Action: [QUIT]"),
         ("no parts at all", ""),
         ("Thought: alone", ""),
     ],

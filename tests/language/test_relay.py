@@ -11,7 +11,7 @@ import pytest
 
 from negot_jax.catalog import synthetic
 from negot_jax.game.types import BUYER
-from negot_jax.language import automaton, grammar, relay
+from negot_jax.language import automaton, grammar, plain, relay
 from negot_jax.language import tokenizer as tokens
 
 TOKENIZER = tokens.train([*synthetic.load(24).descriptions], 560)
@@ -30,15 +30,15 @@ PARTS = (
 
 
 @jax.jit
-def _relay(ids_W, length):
-    parsed = grammar.parse(GRAMMAR, ids_W, length, jnp.bool_(False), CODE, BUYER)
-    return *relay.relay(RELAY, ids_W, parsed, RELAY.width(WIDTH)), parsed
+def _relay(read, copied, ids_W, length):
+    parsed = grammar.parse(read, ids_W, length, jnp.bool_(False), CODE, BUYER)
+    return *relay.relay(copied, ids_W, parsed, copied.width(WIDTH)), parsed
 
 
-def _relayed(ids):
+def _relayed(ids, read=GRAMMAR, copied=RELAY):
     padded = np.zeros(WIDTH, np.int32)
     padded[: len(ids)] = ids
-    written, length, parsed = _relay(jnp.array(padded), len(ids))
+    written, length, parsed = _relay(read, copied, jnp.array(padded), len(ids))
     return np.asarray(written)[: int(length)].tolist(), parsed
 
 
@@ -47,9 +47,10 @@ def _expected(ids, parsed):
     talk, action = (np.asarray(marks)[: len(ids)] for marks in (parsed.talk_L, parsed.action_L))
     talk, action = (np.array(ids)[marks].tolist() for marks in (talk, action))
     encode = TOKENIZER.encode
-    said = [*encode("Talk:"), *talk] if talk else []
-    if talk and action and not TOKENIZER.token_bytes[talk[-1]].endswith(b"\n"):
-        said += encode("\n")
+    for section in (talk, action):
+        while section and section[-1] in encode("\n"):
+            section.pop()
+    said = [*encode("Talk:"), *talk, *(encode("\n") if action else [])] if talk else []
     return [*said, *(encode("Action:") if action else []), *action, tokens.EOT]
 
 
@@ -73,7 +74,26 @@ def test_a_thought_leaves_no_trace(thought):
 def test_sections_are_brought_into_order_and_close_up():
     said = "Action: [BUY] $5 (1x toys_1)\nThought: no\nTalk: Well?"
     written, _ = _relayed([*TOKENIZER.encode(said), tokens.EOT])
-    assert re.fullmatch(r"Talk: Well\?\nAction: \[BUY\] \$5 \(1x toys_1\)\n?", TOKENIZER.decode(written))
+    assert TOKENIZER.decode(written) == "Talk: Well?\nAction: [BUY] $5 (1x toys_1)"
+
+
+def _merging() -> tokens.Tokenizer:
+    """Tokens that run on over the end of a line, as in published vocabularies: the longest that fits comes first."""
+    pieces = [b"", *(bytes([byte]) for byte in range(256)), b".\n", b"]\n", b"]\n\n", b"\n\n"]
+    longest = re.compile(b"|".join(map(re.escape, sorted(pieces[1:], key=len, reverse=True))))
+    return tokens.Tokenizer(
+        b"", lambda text: [pieces.index(piece) for piece in longest.findall(text.encode())], pieces, {}
+    )
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, _merging()], ids=["ours", "merging"])
+def test_what_follows_leaves_no_trace(tokenizer):
+    built = grammar.build(tokenizer.token_bytes), relay.build(tokenizer, tokens.EOT)
+    for said in ("Talk: Hi.", "Action: [QUIT]", "Talk: Hi.\n\nAction: [QUIT]", "Action: [QUIT]\nTalk: Hi."):
+        alone, _ = _relayed(tokenizer.encode(said), *built)
+        for tail in ("\n", "\n\n\n", "\nThought: I would pay $80.", "\n\nThought: x\n"):
+            assert _relayed(tokenizer.encode(said + tail), *built)[0] == alone, said + tail
+        assert tokenizer.decode(alone[:-1]) == plain.heard(said)
 
 
 def test_an_empty_message_is_its_end():
