@@ -296,7 +296,7 @@ def _contents(path: epath.Path) -> dict[str, int | str]:
     for file in storage.files(path):
         if file.name not in _UNLISTED:
             is_data = file.parent.name == "d"
-            value = file.stat().length if is_data else hashlib.sha256(file.read_bytes()).hexdigest()
+            value = storage.size(file) if is_data else hashlib.sha256(file.read_bytes()).hexdigest()
             contents[str(file.relative_to(path))] = value
     return contents
 

@@ -46,6 +46,11 @@ def files(folder: epath.Path) -> Iterator[epath.Path]:
         yield from files(path) if path.is_dir() else [path]
 
 
+def size(path: epath.Path) -> int:
+    """The bytes of a file. Of a local one, `stat` of `epath` would ask for its owner's name, and not all have one."""
+    return path.stat().length if is_remote(path) else os.path.getsize(path)
+
+
 def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
     """This folder; of one in a bucket, a local copy in `copies`, by default the user's cache. A file is copied once.
     FileNotFoundError: the bucket has no files there.
@@ -61,7 +66,7 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
 
     def download(path: epath.Path) -> None:
         target = copy / path.name
-        if not target.exists() or target.stat().st_size != path.stat().length:
+        if not target.exists() or target.stat().st_size != size(path):
             with path.open("rb") as source, cache.replacing(target) as part, part.open("xb") as file:
                 shutil.copyfileobj(source, file, 2**24)
 

@@ -1,6 +1,7 @@
 """Checkpoints: bit-equal resume, which ones are kept, damage of any file, odd folders, full disks, clear mismatches."""
 
 import math
+import pwd
 import resource
 import shutil
 
@@ -136,6 +137,17 @@ def test_a_deletion_that_was_cut_short_is_finished(tmp_path, start, monkeypatch)
     assert checkpoint.survey(tmp_path) == ([2], {})
     opened(tmp_path).close()
     assert {path.name for path in tmp_path.iterdir()} == {"2"}
+
+
+def test_a_user_whom_the_system_does_not_know_can_save_and_restore(tmp_path, start, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")  # As in a container that was given a bare number.
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    checkpoints = save_all(tmp_path, start, [0.1, 0.2])
+    iteration, state = checkpoints.restore(abstract(start))
+    checkpoints.close()
+    assert iteration == 1 and jax.tree.structure(state) == jax.tree.structure(start)
 
 
 def test_a_save_without_the_best_metric_is_refused(tmp_path, start):
