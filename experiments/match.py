@@ -34,6 +34,7 @@ def main() -> None:
                 specs[role] = f"api:{found[1]}"
                 served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / "answers", budget)
         planned = match.prepare(*specs, _overrides(), count=_PRODUCTS.value)
+        planned.require_own(output)
         output.mkdir(parents=True, exist_ok=True)
     try:
         played = planned.play(served)

@@ -63,7 +63,7 @@ def _read(report: epath.Path) -> tuple[dict[Row, statistics.Totals], Settings]:
     if not (report / episodes.FILE).exists():
         raise ValueError(f"{report} holds no {episodes.FILE}. Evaluate the run first.")
     try:
-        told = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))["settings"]
+        told = json.loads((report / tables.FILE).read_text(encoding="utf-8"))["settings"]
         settings = Settings(**told | {"runs": tuple(TrainedRun(**run) for run in told["runs"])})
         if not settings.runs or not isinstance(settings.identity, Mapping):
             raise ValueError("it names no run, or not what the run learned from")

@@ -1,11 +1,12 @@
 """The reports of a run and of a match: episodes, and the tables, figures and transcripts that are made of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import pathlib
 
+from etils import epath
 import jax
 import numpy as np
 import tabulate
@@ -56,6 +57,20 @@ def write(
     picked = transcripts.pick([own for own in episodes if own.row == TRAINED], transcribed)
     (directory / "transcripts.md").write_text(transcripts.markdown(picked), encoding="utf-8")
     return tables.text(summary, settings)
+
+
+def require_own(folder: epath.Path, own: Callable[[Sequence[Episode]], bool]) -> None:
+    """Raises ValueError if a folder holds another report, which the one to be made would overwrite.
+
+    own: whether episodes that are there are those of an earlier report of the same.
+    """
+    path = folder / records.FILE
+    try:
+        free = own(records.read(path)) if path.exists() else not (folder / tables.FILE).exists()
+    except ValueError:  # Damaged: it cannot be told whose it is.
+        free = False
+    if not free:
+        raise ValueError(f"--output={folder} holds another report, which would be overwritten. Name a new folder.")
 
 
 def write_match(

@@ -15,6 +15,7 @@ from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game.types import Argument
 
+FILE = "evaluation.json"  # In a report.
 MISSING = "—"
 WIDTH = 160  # columns of the terminal that the text tables keep to
 
@@ -263,9 +264,9 @@ def to_json(summary: Summary, settings: Settings) -> dict[str, Any]:
 
 
 def save(directory: str | os.PathLike, summary: Summary, settings: Settings) -> None:
-    """Writes `evaluation.json` and `table.md` into a directory, which is made if it is not there."""
+    """Writes `FILE` and `table.md` into a directory, which is made if it is not there."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     evaluation = json.dumps(to_json(summary, settings), indent=2, ensure_ascii=False, allow_nan=False)
-    (directory / "evaluation.json").write_text(evaluation + "\n", encoding="utf-8")
+    (directory / FILE).write_text(evaluation + "\n", encoding="utf-8")
     (directory / "table.md").write_text(markdown(summary, settings), encoding="utf-8")

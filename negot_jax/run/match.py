@@ -93,6 +93,11 @@ class Match:
             return "the seller is a language model"
         return reporting.arena(self.parts, self.parts.program.role).unsolvable()
 
+    def require_own(self, output: pathlib.Path) -> None:
+        """Raises ValueError if a folder holds another report than one of a match of the same players."""
+        mine = (self.run.run_id if self.run else "", self.row, self.seller)
+        reports.require_own(output, lambda found: {(own.run, own.row, own.seller) for own in found} == {mine})
+
     def play(self, served: Mapping[int, ServedPlayer]) -> Played:
         """Plays it, on the arena's draws. served: the players of the sides that are `api`, by role.
 

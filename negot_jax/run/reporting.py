@@ -1,6 +1,6 @@
 """The report of a run: what it has trained, and others beside it, on held-out products; on its own terms or others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -77,6 +77,11 @@ class Evaluation:
         asked = [role for role in roles if ("seller", "buyer")[role] in changed]
         return Report(self.folder, "\n".join(_report(self, role) for role in asked or roles))
 
+    def folder_of(self, role: int) -> epath.Path:
+        """Of the report on the learner of one side; where there are two, the seller's has a folder of its own."""
+        first = role == self.parts.program.role
+        return self.folder if first else self.folder.parent / f"{self.folder.name}_sellers"
+
 
 def prepare(
     run: "Run", overrides: Mapping[str, Any], output: str | os.PathLike | None = None, every_checkpoint: bool = False
@@ -88,8 +93,8 @@ def prepare(
       output: folder of the report; by default `report` in the run's folder, or one named after the overrides.
       every_checkpoint: whether the run's earlier checkpoints are rows as well.
 
-    Raises ValueError for a field that evaluation does not read or that does not fit, an input that is not the run's, or
-    damaged metrics.
+    Raises ValueError for a field that evaluation does not read or that does not fit, an input that is not the run's,
+    damaged metrics, or an output that holds another report.
     """
     changed = assembly.with_absolute_paths(override(run.config, overrides))
     before, after = flat(run.config), flat(changed)
@@ -110,14 +115,23 @@ def prepare(
     saved = run.saved["inputs"] if run.saved else inputs
     others = {name: digest for name, digest in inputs.items() if digest != saved.get(name)}
     name = _folder_name(overrides, others, every_checkpoint)
-    return Evaluation(run, parts, overrides, every_checkpoint, given or run.workdir / name, shlex.join(command))
+    folder = given or run.workdir / name
+    evaluation = Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
+    if given is not None:
+        for role in parts.programs:
+            reports.require_own(evaluation.folder_of(role), lambda found: _reported(found, run.run_id))
+    return evaluation
+
+
+def _reported(found: Sequence[Episode], run_id: str) -> bool:
+    """Whether the episodes are those of a report of this run, in which, unlike in a match, its start is a row."""
+    return {own.run for own in found} == {run_id} and any(own.row.kind == "start" for own in found)
 
 
 def _report(evaluation: Evaluation, role: int) -> str:
-    """Of the learner of one side; where there are two, the seller's goes to a folder of its own."""
+    """Of the learner of one side."""
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
-    first, target = role == parts.program.role, evaluation.folder
-    target = target if first else target.parent / f"{target.name}_sellers"
+    first, target = role == parts.program.role, evaluation.folder_of(role)
     with jax.set_mesh(parts.mesh):
         saved = weights.restore(parts, run.workdir, run.run_id, evaluation.every_checkpoint)
         start = Row("start", saved.start_name)

@@ -1,5 +1,6 @@
 """A run from Python: built, trained, continued, evaluated on other terms; and what is refused before any compute."""
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -146,6 +147,26 @@ def test_the_command_under_a_report_on_other_terms_makes_it_again(finished):
 def test_terms_that_do_not_fit_are_refused_with_the_reason(finished, terms, message):
     with pytest.raises(ValueError, match=message):
         finished.prepare_evaluation(terms)
+
+
+def test_another_report_is_not_overwritten(finished, tmp_path):
+    shutil.copytree(finished.workdir / "report", folder := tmp_path / "own")
+    finished.prepare_evaluation(output=folder)
+    match = matches.prepare(f"run:{finished.workdir}", finished.config.game.seller, {})
+    found = episodes.read(folder / episodes.FILE)
+    played = [own for own in found if own.buyer == episodes.TRAINED]
+    refused = pytest.raises(ValueError, match=f"--output={folder} holds another report.* Name a new folder")
+    with refused:
+        match.require_own(folder)
+    for other in ([dataclasses.replace(own, run="another") for own in found], played, []):
+        episodes.write(folder / episodes.FILE, other)
+        with refused:
+            finished.prepare_evaluation(output=folder)
+    episodes.write(folder / episodes.FILE, played)
+    match.require_own(folder)
+    (folder / episodes.FILE).unlink()  # As where reports were pooled.
+    with refused:
+        finished.prepare_evaluation(output=folder)
 
 
 def test_products_are_known_by_their_content(tmp_path):
