@@ -18,7 +18,7 @@ from negot_jax import catalog as catalogs
 from negot_jax import progress
 from negot_jax.evaluation import optimum
 from negot_jax.game import sellers, specs
-from negot_jax.game.types import Products
+from negot_jax.game.types import MAX_TURNS, Products
 from negot_jax.run import folder
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
@@ -68,7 +68,7 @@ def products() -> tuple[Products, Products]:
 
 if __name__ == "__main__":
     _SELLER = flags.DEFINE_multi_string("seller", ["neutral(tick=100)"], "A scripted seller; may be given repeatedly.")
-    _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
+    _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1, upper_bound=MAX_TURNS)
     _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer maximizes.")
     _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
     _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")

@@ -13,6 +13,7 @@ from experiments import cli
 from negot_jax import catalog as catalogs
 from negot_jax import progress
 from negot_jax.game import sellers, specs
+from negot_jax.game.types import MAX_TURNS
 from negot_jax.solvers import ladders, persuasion
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
@@ -35,6 +36,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     _SELLER = flags.DEFINE_multi_string("seller", ["persuadable(tick=100)"], "A scripted seller; may be repeated.")
-    _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1)
-    _DRAWS = flags.DEFINE_integer("draws", 2, "Episodes of each product that the search plays.", lower_bound=1)
+    _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1, upper_bound=MAX_TURNS)
+    _DRAWS = flags.DEFINE_integer(
+        "draws", 2, "Episodes of each product that the search plays.", lower_bound=1, upper_bound=100
+    )
     cli.run(main)

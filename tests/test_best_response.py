@@ -25,6 +25,7 @@ def test_what_is_written_is_what_is_printed(tmp_path):
 REFUSED = {
     "misspelt option": ("--discont=1", "flag 'discont'. Did you mean: discount"),
     "no turns": ("--turns=0", "--turns=0: turns must be an integer in the range|--turns=0"),
+    "turns without end": ("--turns=101", r"--turns=101: .*\[1, 100\]"),
     "grid of words": ("--grid=400,fine", "--grid=400,fine: 'fine' is no number of cents from 1"),
     "grid of nothing": ("--grid=0", "--grid=0: '0' is no number of cents from 1"),
     "text for a margin": ("--seller=floor(margin='a')", "floor.margin='a': must be of the kind of 0.0"),
@@ -48,3 +49,8 @@ REFUSED = {
 def test_what_is_wrong_is_one_line(case):
     arguments, message = REFUSED[case]
     assert re.search(message, forked.refused("experiments.best_response", arguments.split()))
+
+
+@pytest.mark.parametrize("flag", ["--turns=101", "--draws=101", "--draws=99999999999999999999"])
+def test_the_search_for_words_has_its_limits(flag):
+    assert re.search(rf"{flag}: .*\[1, 100\]", forked.refused("experiments.persuasion", [flag]))

@@ -11,6 +11,7 @@ from negot_jax.config import field, require, require_known, require_least
 from negot_jax.game import buyers, sellers, specs
 from negot_jax.game.personas import Persona
 from negot_jax.game.rewards import REWARDS
+from negot_jax.game.types import MAX_TURNS
 from negot_jax.models.sampling import SamplingConfig
 
 Decoding = Literal["free", "constrained"]
@@ -33,7 +34,7 @@ class GameConfig:
     reward: str = field("paper", f"the buyer's reward for an episode; the seller's mirrors it: {', '.join(REWARDS)}")
 
     def __post_init__(self):
-        require_least("game", self, 1, "turns")
+        require("game", self, "turns", lambda turns: 1 <= turns <= MAX_TURNS, f"must be from 1 to {MAX_TURNS}.")
         require_known("game.reward", self.reward, REWARDS)
         specs.require_named("game.seller", sellers.make, self.seller)
 

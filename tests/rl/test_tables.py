@@ -39,7 +39,12 @@ def test_a_message_needs_room(world):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"turns": 0}, "game.turns=0"), ({"seller": "neutrl"}, "did you mean 'neutral'")]
+    ("changes", "message"),
+    [
+        ({"turns": 0}, "game.turns=0"),
+        ({"turns": 101}, "game.turns=101 .* 1 to 100"),
+        ({"seller": "neutrl"}, "did you mean 'neutral'"),
+    ],
 )
 def test_a_bad_game_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
