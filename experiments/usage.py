@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import flags
 
+from negot_jax import progress
+
 _WIDTH, _INDENT = 118, 26  # Columns.
 _SHORT, _FULL = {"--help", "-help", "-h", "--helpshort"}, {"--helpfull"}
 
@@ -33,7 +35,7 @@ def show(argv: Sequence[str], config: type | None = None, describe: Callable[[ty
             "Configuration fields, --config.GROUP.NAME=VALUE, with defaults that the file of --config may change\n"
             "(--helpfull describes each):\n" + "\n".join(_groups(config(), ""))
         )
-    print("\n\n".join(parts))
+    print("\n\n".join(parts), file=progress.Tolerant(sys.stdout), flush=True)  # As in `--help | head`.
     sys.exit(0)
 
 

@@ -1,5 +1,6 @@
 """--help of every command: purpose, flags, then fields with their defaults; exit code 0."""
 
+import os
 import re
 
 import pytest
@@ -32,6 +33,14 @@ def test_help_shows_defaults_and_the_full_help_every_field():
     assert {name.split(".")[-1] for name in flat(Config())} <= set(names)
     code, out, _ = forked.run("experiments.train", ["--helpfull"])
     assert code == 0 and schema.help_text(Config) in out
+
+
+@pytest.mark.parametrize("command", ["experiments.pool", "launch.local"])
+def test_help_that_nobody_can_read_ends_well(command, tmp_path):
+    """As in `--help | head`."""
+    with forked.running(command, ["--help"], (os.devnull, "/dev/full", tmp_path / "err")) as process:
+        process.join(60)
+        assert (process.exitcode, (tmp_path / "err").read_text()) == (0, "")
 
 
 def test_help_after_the_dashes_is_the_other_commands():
