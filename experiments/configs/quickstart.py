@@ -37,5 +37,5 @@ def get_config(algorithm: str = "grpo") -> config_dict.ConfigDict:
     )
     config.learner.update(scenarios=24, group=8, minibatches=2, micro_batches=6)
     config.optimizer.update(learning_rate=1e-3, schedule="linear", beta2=0.99)
-    config.training.update(iterations=60, checkpoint_every=20)
+    config.training.update(iterations=100, checkpoint_every=20)
     return config

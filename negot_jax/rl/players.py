@@ -17,7 +17,7 @@ from negot_jax.models import kv_cache, sampling, transformer
 from negot_jax.models.presets import ModelConfig
 from negot_jax.rl.tables import Tables
 
-_STAGE = 512  # Columns per stage: with fewer, another compilation does not pay.
+_STAGE = 320  # Columns per stage: with fewer, another compilation does not pay.
 _STAGES = 3  # At most.
 
 
@@ -268,8 +268,9 @@ class LanguageModelPlayer(Player):
         return carry[3], carry[4]
 
 
-def stages(turns: int, columns: int) -> list[range]:
-    """Splits the turns of an episode into a few stages, fewer where the longest context has few columns."""
+def stages(tables: Tables) -> list[range]:
+    """Splits the turns of an episode into a few stages, the fewer, the fewer columns the models' contexts have."""
+    turns, columns = tables.params.turns, sum(side.layout.columns for side in (tables.buyer, tables.seller) if side)
     size = -(-turns // min(-(-columns // _STAGE), _STAGES))
     return [range(first, min(first + size, turns)) for first in range(0, turns, size)]
 

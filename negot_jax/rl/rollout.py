@@ -90,8 +90,7 @@ def rollout(
         return ((buyer[1:], seller[1:]), state), (bid, ask)
 
     history = []
-    columns = max(side.layout.columns for side in (tables.buyer, tables.seller) if side)
-    for stage in stages(turns, columns):
+    for stage in stages(tables):
         seats = [seat._replace(memory=seat.player.make_room(tables, seat.memory, stage[-1])) for seat in seats]
         carry = (tuple(seat[1:] for seat in seats), state)
         (carried, state), exchanged = jax.lax.scan(play_turn, carry, jnp.arange(stage.start, stage.stop))

@@ -194,7 +194,7 @@ def test_stages_of_a_long_context_change_nothing(world, monkeypatch):
 
     together = play()
     monkeypatch.setattr(players, "_STAGE", 1)
-    assert len(players.stages(4, tables.buyer.layout.columns)) == 2
+    assert len(players.stages(tables)) == 2
     apart = play()
     assert (apart.sampled_BxKxW[:, 1:].any(axis=(1, 2))).mean() > 0.5
     np.testing.assert_array_equal(apart.tokens_BxT, together.tokens_BxT)

@@ -95,7 +95,7 @@ class _Game:
         """Plays to the end. Returns the final states on the host, their keys as data."""
         tables = self.table.tables
         turns = tables.params.turns
-        for stage in stages(turns, max(side.layout.columns for side in (tables.buyer, tables.seller) if side)):
+        for stage in stages(tables):
             self.board = _make_room(self.seats, tables, self.board, stage[-1])
             for turn in stage:
                 self._message(jax.random.fold_in(key, turn), BUYER, turn)
