@@ -196,7 +196,7 @@ def test_a_report_says_that_a_run_is_not_at_its_end(tmp_path):
     command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={tmp_path}"]
     done = subprocess.run(command, cwd=tiny_run.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = f"The run is not at its end: this is its buyer after {rows(tmp_path)} of {LAST} iterations."
+    said = f"The run is not at its end: this is after {rows(tmp_path)} of {LAST} iterations."
     assert said in done.stdout and said in (tmp_path / "report/table.md").read_text()
 
 

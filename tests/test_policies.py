@@ -139,7 +139,8 @@ def test_a_seller_of_ones_own_is_trained_against_and_reported(world, build, tmp_
     state = program.init_state(jax.random.key(1), jax.tree.map(jnp.copy, weights))
     state, metrics, _ = train_step(program, state, tables)
     assert np.isfinite(metrics["reward"]).all() and metrics["skipped_updates"][0] == 0
-    arena = Arena(program, NOTHING_FROZEN, config.evaluation, tables, tables, tables.params.products)
+    terms = dataclasses.replace(config.evaluation, buyers=("linear",))
+    arena = Arena(program, NOTHING_FROZEN, terms, tables, tables, tables.params.products)
     assert "no solver" in arena.unsolvable()
     played = arena.evaluate({TRAINED: state.weights}, jax.random.key(0))
     assert played.solution is None and {row.kind for row in played.trajectories} == {"trained", "scripted", "tuned"}

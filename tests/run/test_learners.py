@@ -84,10 +84,10 @@ def test_a_buyer_is_trained_against_the_seller_of_another_run(seller, tmp_path):
 def test_two_runs_meet_in_a_match_if_one_has_trained_a_seller(seller, tmp_path):
     buyer = run.build(tiny_run.overridden({"training.iterations": 1, "evaluation.episodes": 1}), tmp_path)
     buyer.train()
-    played = matches.prepare(f"run:{buyer.workdir}", f"run:{seller.workdir}", {}, 2).play({}).episodes
+    played = matches.prepare(f"run:{buyer.workdir}", f"run:{seller.workdir}", {}, count=2).play({}).episodes
     assert len(played) == 2 and all(message.text for own in played for message in own.messages)
     with pytest.raises(ValueError, match="--buyer=run:.*seller alone, which meets no other model"):
-        matches.prepare(f"run:{seller.workdir}", f"run:{buyer.workdir}", {}, 2)
+        matches.prepare(f"run:{seller.workdir}", f"run:{buyer.workdir}", {}, count=2)
     with pytest.raises(ValueError, match="is a run whose seller is scripted. Name .* a run with a seller of its own"):
         run.build(tiny_run.overridden({**SELLING, "seller.checkpoint": str(buyer.workdir)}), tmp_path / "other")
 
