@@ -139,6 +139,6 @@ def test_the_real_model_served_answers_greedily_as_here_and_sells(smollm2, tmp_p
         endpoint = Endpoint(str(smollm2), url, "none", request=(("max_tokens", 48),), reprompts=False)
         seller = ServedPlayer(endpoint, tmp_path / "answers", Budget())
         terms = {"game.turns": 2, "evaluation.episodes": 1, "evaluation.batch": 1}
-        played = matches.prepare("linear(start=0.5, end=0.9)", f"api:{smollm2}", terms, 1).play({SELLER: seller})
+        played = matches.prepare("linear(start=0.5, end=0.9)", f"api:{smollm2}", terms, count=1).play({SELLER: seller})
     (episode,) = played.episodes
     assert episode.complete and episode.messages[1].text
