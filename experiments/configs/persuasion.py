@@ -5,8 +5,8 @@
 The warm start makes every kind of argument at random, so that none is taught as good; Talk is free text within the
 message form, and reinforcement learning finds what pays. `persuasion.py:naive` starts from buyers that open near their
 budget, and `persuasion.py:unmoved` meets the control, a seller that speaks the same way and is moved by no word.
-Measured on two cores of an Intel Xeon, other work beside it, seeds 0, 1, 2: 16 to 28 minutes; held-out reward 0.273,
-0.302, 0.222; pooled 0.265 [.216, .313] against 0.080 [.066, .095] of the best buyer without arguments.
+Measured on a core of an AMD EPYC each, other work beside it, seeds 0, 1, 2: 14 to 18 minutes; held-out reward 0.320,
+0.366, 0.231; pooled 0.306 [.232, .370] against 0.080 [.066, .095] of the best buyer without arguments.
 docs/persuasion.md has more.
 """
 
@@ -27,13 +27,13 @@ def get_config(start: str = "bold") -> config_dict.ConfigDict:
         for first, last in shares
         for beta in (0.5, 1.0)
     )
-    config.training.update(iterations=120, checkpoint_every=20)
-    # The best scripts of docs/persuasion.md.
+    config.training.update(iterations=300, checkpoint_every=50)
+    # The best that `experiments.persuasion` finds: without arguments, by a script, and by the seller's hints.
     script = "budget defect urgency loyalty comparison threat"
     hinted = "budget/loyalty urgency/flattery hinted/urgency comparison hinted/comparison hinted/threat"
     config.evaluation.buyers = (
-        "linear(start=0.5, end=0.95)",
-        "concession",
-        *(f"arguing(buyer=linear(start=0.5, end=0.95), script='{words}')" for words in ("random", script, hinted)),
+        "ladder(shares=(0.5, 0.85, 0.7, 0.325, 0.7, 0.975))",
+        f"arguing(buyer=ladder(shares=(0.575, 0.45, 0.45, 0.35, 0.575, 0.95)), script='{script}')",
+        f"arguing(buyer=ladder(shares=(0.575, 0.45, 0.45, 0.425, 0.575, 0.95)), script='{hinted}')",
     )
     return config
