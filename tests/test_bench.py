@@ -54,7 +54,7 @@ REFUSED = {
     "a field without a value": ("iteration --set=learner.scenarios", "--set=learner.scenarios is not FIELD=VALUE"),
     "devices that are not there": ("iteration --set=mesh.fsdp=7", "mesh.fsdp=7"),
     "a peer without a name": ("iteration --peer=", "--peer is empty"),
-    "more than the whole": ("quickstart --share=31", "--share=31: .*30"),
+    "more than the whole": ("quickstart --share=51", "--share=51: .*50"),
     "a checkpoint without a name": ("load_checkpoint --checkpoint=", "empty name"),
     "a checkpoint that is cut off": ("load_checkpoint --checkpoint={folder}", "model.safetensors not found"),
     "a run that is not there": ("continuous --workdir={folder}", "holds no run"),
