@@ -19,7 +19,7 @@ help:
 	@echo "make quickstart   train a buyer on this machine's CPU, minutes; report in $(WORKDIR)/report (WORKDIR=DIR)"
 	@echo "make pretrained   fetch SmolLM2-135M-Instruct, a small published model, into $(MODEL) (MODEL=DIR)"
 	@echo "make bench        measure speed and memory; report in runs/bench"
-	@echo "make test         lint and the tests not marked slow, about thirteen minutes on two cores"
+	@echo "make test         lint and the tests not marked slow, five to thirteen minutes on two cores"
 	@echo "make slow         the tests marked slow, an hour or more"
 	@echo "make colab        train, evaluate and resume with the versions of Colab's runtime"
 	@echo "make lint         check style; make format corrects it"
