@@ -61,12 +61,17 @@ def rows(workdir: pathlib.Path) -> int:
     return max(path.read_bytes().count(b"\n") - 1, 0) if path.exists() else 0
 
 
+def saves(workdir: pathlib.Path) -> int:
+    """The iterations in the latest checkpoint, whether it is whole or still being written."""
+    return max((int(path.name.split(".")[0]) for path in (workdir / "checkpoints").glob("[0-9]*")), default=0)
+
+
 # What has happened when a moment comes, by the folder and its rows at the start; and within how many seconds it comes.
 MOMENTS = {
     "start-up": (lambda workdir, before: True, 3.0),
     "warm start": (lambda workdir, before: (workdir / "tokenizer.model").exists(), 3.0),
     "training": (lambda workdir, before: rows(workdir) != before, 0.3),
-    "save": (lambda workdir, before: any((workdir / "checkpoints").glob("*tmp*")), 0.03),
+    "save": (lambda workdir, before: saves(workdir) > before, 0.03),
     "report": (lambda workdir, before: (workdir / f"checkpoints/{LAST}").exists(), 4.0),
 }
 
