@@ -11,6 +11,7 @@ from negot_jax.run.config import load
 
 MODULES = sorted({module.name for module in pkgutil.iter_modules(configs.__path__)} - {"published"})
 NAMES = [
+    "imitation:100x",
     "persuasion:naive",
     "persuasion:unmoved",
     "quickstart:ppo",
@@ -40,5 +41,5 @@ def test_the_persuasive_buyer_meets_a_seller_that_hears(start):
 
 
 def test_another_start_is_refused():
-    with pytest.raises(ValueError, match="'shy' is no way to start; write :bold, :naive, :unmoved"):
+    with pytest.raises(ValueError, match="argument of the configuration 'shy' is unknown.*Known: bold, naive, unmoved"):
         persuasion.get_config("shy")

@@ -173,5 +173,5 @@ def test_a_configuration_is_cut_over_the_devices_that_there_are(module, changes,
 
 
 def test_an_unknown_way_to_train_is_refused():
-    with pytest.raises(ValueError, match="'fll' is no way to train; write :lora"):
+    with pytest.raises(ValueError, match="argument of the configuration 'fll' is unknown; did you mean 'full'"):
         qwen3_4b.get_config("fll")

@@ -13,11 +13,11 @@ docs/persuasion.md has more.
 from ml_collections import config_dict
 
 from experiments.configs import quickstart
+from negot_jax.config import require_known
 
 
 def get_config(start: str = "bold") -> config_dict.ConfigDict:
-    if start not in ("bold", "naive", "unmoved"):
-        raise ValueError(f"{start!r} is no way to start; write :bold, :naive, :unmoved after the file's name.")
+    require_known("the argument of the configuration", start, ("bold", "naive", "unmoved"))
     config = quickstart.get_config()
     config.game.seller = f"{'unmoved' if start == 'unmoved' else 'persuadable'}(tick=100)"
     config.language.update(vocab_size=640, message_tokens=30)

@@ -5,7 +5,7 @@ Not a configuration of its own: `paper_30b.py`, `qwen3_4b.py`, `gemma3_1b.py` an
 
 from ml_collections import config_dict
 
-from negot_jax.config import to_config_dict
+from negot_jax.config import require_known, to_config_dict
 from negot_jax.run import Config
 
 
@@ -19,8 +19,7 @@ def make(preset: str, method: str = "lora", experts: bool = False) -> config_dic
         with a KL term of weight 0.01 held.
       experts: a mixture has adapters on attention alone: on each of its experts they would be many times as large.
     """
-    if method not in ("lora", "full"):
-        raise ValueError(f"{method!r} is no way to train; write :lora (the default) or :full after the file's name.")
+    require_known("the argument of the configuration", method, ("lora", "full"))
     config = to_config_dict(Config())
     config.catalog.name = "amazon_history_price"
     config.model.update(preset=preset, remat="full")

@@ -10,11 +10,11 @@ meets a frozen language model instead, which the warm start has taught to buy. H
 from ml_collections import config_dict
 
 from experiments.configs import quickstart
+from negot_jax.config import require_known
 
 
 def get_config(buyer: str = "scripted") -> config_dict.ConfigDict:
-    if buyer not in ("scripted", "model"):
-        raise ValueError(f"{buyer!r} is no buyer; write :scripted or :model after the file's name.")
+    require_known("the argument of the configuration", buyer, ("scripted", "model"))
     config = quickstart.get_config()
     config.learner.role = "seller"
     config.seller.update(model="own", message_tokens=24, decoding="constrained")

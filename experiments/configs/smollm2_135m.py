@@ -15,13 +15,12 @@ that the run may be stopped at any time. Measured with `:scripted`, seed 0, afte
 
 from ml_collections import config_dict
 
-from negot_jax.config import to_config_dict
+from negot_jax.config import require_known, to_config_dict
 from negot_jax.run import Config
 
 
 def get_config(method: str = "lora") -> config_dict.ConfigDict:
-    if method not in ("lora", "scripted", "full"):
-        raise ValueError(f"{method!r} is no way to train; write :lora, :scripted, :full after the file's name.")
+    require_known("the argument of the configuration", method, ("lora", "scripted", "full"))
     config = to_config_dict(Config())
     config.game.update(turns=4, seller="insulting(tick=100)")
     config.model.checkpoint = "checkpoints/smollm2-135m"

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from negot_jax.evaluation import statistics, tables
-from negot_jax.evaluation.episodes import Episode, Row, Rules
-from negot_jax.evaluation.statistics import Summary, Totals
+from negot_jax.evaluation.episodes import TRAINED, Episode, Row, Rules
+from negot_jax.evaluation.statistics import Interval, Summary, Totals
 from negot_jax.evaluation.tables import DIFFERENCE, GAP, MISSING
 
 # What the paper reports of its trained buyer in Table 1: reward, deal rate, bargained ratio, overshoot.
@@ -34,6 +34,8 @@ _COMPARED = (
 )
 _NOTES = {
     "matrix": "A dash: the two do not speak the same tokens.",
+    "scale": "Difference: minus the trained buyer of the smallest model, paired by product, on the seeds that both "
+    "have. A dash: it was trained against another seller, or on other products.",
     "main": f"{_COMPARED} † Reward / deal rate / bargained ratio / overshoot that the paper reports of its trained 30B "
     "buyer: on another split, another seller, and not measured here.",
     "personas": f"{_COMPARED} The personas' prices are ours: the paper gives no numbers for them.",
@@ -80,6 +82,10 @@ class Pairing:
     def rules(self) -> Rules:
         return self.runs[0][0].rules
 
+    @property
+    def scenarios(self) -> set[tuple[int, ...]]:
+        return {(own.product, own.episode, own.price, own.budget, own.cost) for own in self.runs[0]}
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -112,11 +118,15 @@ def make(name: str, played: Sequence[Pairing]) -> Table:
     """A table of `NAMES`, of what was played. Raises ValueError as `require_identity`, or if seeds do not match."""
     if name == "matrix":
         return _matrix(played)
+    if name == "scale":
+        played = sorted(played, key=lambda own: own.parameters)
     lines, data = [], []
     for own in played:
         for part in ("MI", "CI") if name == "mi_ci" else ("all",):
             if (summary := _summary(own, part)) is None:
                 continue
+            if name == "scale":
+                summary = dataclasses.replace(summary, differences=_behind(played[0], own))
             shown = [row for row in summary.metrics if name in ("main", "mi_ci") or row.kind != "checkpoint"]
             shown = [row for row in shown if name != "scale" or row.kind in ("start", "trained")]
             lines += _lines(name, own, part, summary, shown)
@@ -136,6 +146,18 @@ def _summary(own: Pairing, part: Literal["all", "MI", "CI"]) -> Summary | None:
         return None
     cut = [{row: {name: x[:, chosen] for name, x in own.items()} for row, own in totals.items()} for totals in runs]
     return statistics.summarize(cut)
+
+
+def _behind(smallest: Pairing, own: Pairing) -> dict[Row, Interval]:
+    """The reward of each row less that of the smallest model's trained buyer, on the scenarios that both played."""
+    reference = Row("trained", f"trained, {smallest.parameters:,} parameters")
+    common = [seed for seed in own.seeds if seed in smallest.seeds]
+    if own.seller != smallest.seller or own.scenarios != smallest.scenarios or not common:
+        return {}
+    of = lambda pairing, seed: statistics.totals(pairing.runs[pairing.seeds.index(seed)])
+    pairs = [of(own, seed) | {reference: of(smallest, seed)[TRAINED]} for seed in common]
+    found = statistics.summarize(pairs, reference).differences
+    return {row: difference for row, difference in found.items() if own is not smallest or row != TRAINED}
 
 
 def require_identity(what: str, totals: Totals, rules: Rules) -> None:

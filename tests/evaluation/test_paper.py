@@ -77,6 +77,18 @@ def test_the_matrix_has_a_cell_for_each_pair_that_was_played():
     assert {(line["seller"], line["metric"]) for line in table.data} >= {("boulware", "reward"), ("boulware", "gaps")}
 
 
+def test_sizes_are_compared_with_the_smallest_trained_buyer():
+    small, large = played(), dataclasses.replace(played(seeds=(1,)), parameters=99_999)
+    elsewhere = dataclasses.replace(played("boulware"), parameters=500_000)
+    table = paper.make("scale", [elsewhere, large, small])
+    assert [line["parameters"] for line in table.lines] == ["1,234"] * 2 + ["99,999"] * 2 + ["500,000"] * 2
+    assert cells(table, parameters="1,234", buyer="trained")["difference"] == "—"
+    assert cells(table, parameters="99,999", buyer="trained")["difference"].startswith("+0.000 [")
+    alone = cells(paper.make("main", [played(seeds=(1,))]), buyer="warm start")
+    assert cells(table, parameters="99,999", buyer="warm start")["difference"] == alone["difference"]
+    assert cells(table, parameters="500,000", buyer="warm start")["difference"] == "—"
+
+
 def test_every_form_is_written(tmp_path):
     odd = Row("scripted", "a|b_c & 50 %")
     renamed = tuple(dataclasses.replace(own, buyer=odd) if own.buyer == START else own for own in run(0))
