@@ -3,10 +3,10 @@
 import os
 
 from negot_jax.catalog import synthetic, user_file
-from negot_jax.catalog.types import Catalog, describe, digest, normalize, one_budget, products, split
+from negot_jax.catalog.types import Catalog, describe, digest, normalize, products, split
 from negot_jax.config import require_known
 
-__all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "one_budget", "products", "split"]
+__all__ = ["CATALOGS", "Catalog", "describe", "digest", "load", "normalize", "products", "split"]
 
 GENERATED = {"generated": synthetic.load, "uniform": synthetic.uniform}
 CATALOGS = (*GENERATED, "amazon_history_price", "file")

@@ -79,7 +79,7 @@ class Row:
         if (cents := parse_price(self.raw.get(field))) is None:
             raise self.error(field, "a positive price such as '$1,299.00' or '12.50', below $10,000,000")
         if cents > most:
-            raise self.error(field, f"at most the highest price, ${most / 100:,.2f}")
+            raise self.error(field, f"at most the price, ${most / 100:,.2f}")
         return cents
 
 

@@ -94,8 +94,6 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
 
     The marginal distributions are stratified: whatever the seed, prices, ratios and categories have their quantiles.
     """
-    if size < 1:
-        raise ValueError(f"size={size}: a catalog needs at least one product")
     rng = np.random.default_rng(seed)
     price, cost = _prices(rng, size)
     bounds = np.cumsum(list(SHARES.values())) / sum(SHARES.values())  # Categories in the real catalog's proportions.

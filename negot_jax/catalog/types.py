@@ -84,23 +84,18 @@ def digest(catalog: Catalog) -> str:
     return hashlib.sha256(columns.encode()).hexdigest()[:16]
 
 
-def check_test_size(catalog: Catalog, test: int) -> None:
-    """Raises ValueError unless `test` held-out products leave at least one on each side of the split."""
-    size = len(catalog)
-    if not 0 < test < size:
-        way_out = f"give a number from 1 to {size - 1}" if size > 1 else "add products"
-        raise ValueError(f"catalog.test={test} of {size} products leaves one side of the split empty; {way_out}")
-
-
 def split(catalog: Catalog, test: int = TEST_PRODUCTS) -> tuple[Catalog, Catalog]:
     """The training and the test products, each ordered by the SHA-256 of their titles, then by codename.
 
     The paper's split is not public, so this one is ours: the first `test` products of that order are the test set.
     Raises ValueError if that leaves one side empty.
     """
-    check_test_size(catalog, test)
+    size = len(catalog)
+    if not 0 < test < size:
+        way_out = f"give a number from 1 to {size - 1}" if size > 1 else "add products"
+        raise ValueError(f"catalog.test={test} of {size} products leaves one side of the split empty; {way_out}")
     rank = lambda i: (hashlib.sha256(catalog.titles[i].encode()).digest(), catalog.codenames[i])
-    order = sorted(range(len(catalog)), key=rank)
+    order = sorted(range(size), key=rank)
     return catalog.take(order[test:]), catalog.take(order[:test])
 
 
@@ -127,19 +122,13 @@ def normalize(catalog: Catalog) -> Catalog:
     return dataclasses.replace(catalog, price=price, budget=budget, cost=cost, scale=scale)
 
 
-def one_budget(catalog: Catalog) -> bool:
-    """Whether all products have the same normalized budget, as the solvers need."""
-    return len(set(normalize(catalog).budget.tolist())) == 1
-
-
 def products(catalog: Catalog) -> Products:
     """Returns what the game needs of the catalog: int32[N] arrays on the device."""
     return Products(**{name: jnp.asarray(getattr(catalog, name), jnp.int32) for name in Products.__annotations__})
 
 
 def describe(catalog: Catalog, test: int = TEST_PRODUCTS) -> str:
-    """Two lines: interests and the sizes of the split; prices and costs. Raises ValueError as `split` does."""
-    check_test_size(catalog, test)
+    """Two lines: interests and the sizes of the split; prices and costs."""
     mutual, ties = int(catalog.mutual.sum()), int((catalog.budget == catalog.cost).sum())
     low, median, high = (f"${cents / 100:,.2f}" for cents in np.percentile(catalog.price, [0, 50, 100]))
     return (

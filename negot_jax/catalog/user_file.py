@@ -58,6 +58,7 @@ def parse_row(raw: Any, file: str, index: int) -> dict[str, Any]:
 
 
 def _read_csv(text: str, file: str) -> list[dict[str, str]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         lines = [line for line in reader if any(line)]

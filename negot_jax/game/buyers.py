@@ -1,7 +1,7 @@
 """Scripted buyers, which are also the baselines for every trained buyer.
 
 All of them take a standing ask at or below the offer they would otherwise make, and never exceed the budget B. Shares
-are shares of B; `tick`, in cents, rounds offers down. A new buyer takes a class with `act` and one entry in `BUYERS`.
+are shares of B; `tick`, in cents, rounds offers down. To add one, write a class with `act` and an entry in `BUYERS`.
 """
 
 import dataclasses
@@ -206,4 +206,4 @@ class Arguing:
         return make(self.buyer).act(key_price, obs, turns).replace(acts=by_turn[obs.turn])
 
 
-BUYERS["arguing"] = Arguing()  # Here, since it makes another one.
+BUYERS["arguing"] = Arguing()  # Last: it makes its buyer from `BUYERS`.

@@ -1,4 +1,4 @@
-"""Past offers, read from the messages of a `GameState` or an `Observation`."""
+"""Past offers and hints, read from the messages of a `GameState` or an `Observation`."""
 
 from jax import Array
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
-"""Exact arithmetic on integer cents; shares are basis points. No price passes through a float, which fusion may round
-differently, so that a bit becomes a cent, and float32 cannot hold every price below `MAX_PRICE`.
+"""Exact arithmetic on integer cents; shares are basis points.
+
+No price passes through a float: XLA may fuse and round it differently, by enough to change a cent, and float32 cannot
+represent every price up to `MAX_PRICE`.
 """
 
 import jax

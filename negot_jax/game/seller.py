@@ -1,4 +1,4 @@
-"""What a scripted seller is, a policy and a hidden type, both drawn from the scenario's key; and the main one."""
+"""Scripted sellers, whose hidden type and noise come from the scenario's key; and `Stochastic`, the main one."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -133,9 +133,10 @@ class Stochastic(Seller):
     tick: int = 1
 
     def __post_init__(self):
-        specs.require(self, "margin", 0 <= self.margin[0] <= self.margin[1], "0 <= low <= high")
+        specs.require(self, "margin", 0 <= self.margin[0] <= self.margin[1] <= 1, "0 <= low <= high <= 1")
         specs.require(self, "beta", 0 < self.beta[0] <= self.beta[1], "0 < low <= high")
-        specs.require(self, "reciprocity", 0 <= self.reciprocity[0] <= self.reciprocity[1], "0 <= low <= high")
+        low, high = self.reciprocity
+        specs.require(self, "reciprocity", 0 <= low <= high <= 1, "0 <= low <= high <= 1")
         specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
         specs.require(self, "noise", self.noise >= 0, "at least 0")
         specs.require(self, "insult", self.insult > 0, "above 0 (walk=0 makes a seller that never walks away)")

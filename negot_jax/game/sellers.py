@@ -1,4 +1,4 @@
-"""Scripted sellers, which keep to the rules by themselves. Another one is a subclass of `Seller` in `SELLERS`."""
+"""Scripted sellers; none needs regulation. To add one, subclass `Seller` and add an instance to `SELLERS`."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ class Floor(Seller):
     monotone = True
 
     def __post_init__(self):
-        specs.require(self, "margin", self.margin >= 0, "at least 0")
+        specs.require(self, "margin", 0 <= self.margin <= 1, "in [0, 1]")
 
     def highest_price(self, prices: ArrayLike, costs: ArrayLike) -> int:
         return highest_floor(prices, costs, self.margin)
@@ -57,7 +57,7 @@ class TimeDependent(Seller):
     def __post_init__(self):
         specs.require(self, "beta", self.beta > 0, "above 0")
         specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")
-        specs.require(self, "margin", self.margin >= 0, "at least 0")
+        specs.require(self, "margin", 0 <= self.margin <= 1, "in [0, 1]")
         specs.require_tick(self)
 
     highest_price, describe, draw_type = Floor.highest_price, Floor.describe, Floor.draw_type

@@ -27,7 +27,7 @@ def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
             raise ValueError("each field is given once, by its name")
         name = call.func.id
         fields = {keyword.arg: _value(keyword.value) for keyword in call.keywords} | overrides
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, TypeError, ValueError) as error:  # TypeError: a key of a dict that cannot be one.
         raise ValueError(f"policy {spec!r} cannot be read ({error}); write name or name(field=value)") from error
     policy = policies[require_known("policy", name, policies)]
     # Only numbers and text can be written in a spec; a persona, say, belongs to the name.

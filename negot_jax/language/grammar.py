@@ -154,12 +154,8 @@ def start() -> Registers:
     return Registers(jnp.int32(automaton.START), jnp.int32(Tag.NO_LINE), jnp.bool_(False), jnp.int32(0), jnp.uint32(0))
 
 
-def advance(grammar: Grammar, registers: Registers, token: Array) -> Registers:
-    """The registers after one more token, an int32 id."""
-    return _advance(grammar, registers, token, grammar.class_V[token])[0]
-
-
-def _advance(grammar: Grammar, registers: Registers, token: Array, token_class: Array) -> tuple[Registers, Steps]:
+def advance(grammar: Grammar, registers: Registers, token: Array, token_class: Array) -> tuple[Registers, Steps]:
+    """The registers after one more token, an int32 id, and what its class does to them."""
     step = jax.tree.map(lambda table: table[registers.state, token_class], grammar.steps_SxK)
     code = jnp.where(step.reset, 0, registers.code)
     extended = code * grammar.code_multiplier_V[token] + grammar.code_addend_V[token]
@@ -208,7 +204,7 @@ def parse(grammar: Grammar, tokens_L: Array, length: Array, cut: Array, codename
     class_L = jnp.where(jnp.arange(tokens_L.size) < length, grammar.class_V[tokens_L], automaton.EMPTY)
 
     def forward(registers, inputs):
-        registers, step = _advance(grammar, registers, *inputs)
+        registers, step = advance(grammar, registers, *inputs)
         return registers, (step.content, step.verdict)
 
     def backward(before_header, inputs):

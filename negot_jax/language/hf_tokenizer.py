@@ -37,15 +37,9 @@ def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
     vocab_size: the model's, which may be larger than the tokenizer's: ids beyond it stand for no bytes. Raises
     ValueError if the file is missing, damaged, of an unknown kind, or changes texts.
     """
-    path = find(folder)
-    return (from_json if path.suffix == ".json" else from_sentencepiece)(path, vocab_size)
-
-
-def find(folder: str | pathlib.Path) -> pathlib.Path:
-    """The file of the tokenizer in a checkpoint's folder."""
-    for name in ("tokenizer.json", "tokenizer.model"):
+    for name, read in (("tokenizer.json", from_json), ("tokenizer.model", from_sentencepiece)):
         if (path := pathlib.Path(folder) / name).exists():
-            return path
+            return read(path, vocab_size)
     raise ValueError(f"{folder} has neither tokenizer.json nor tokenizer.model. Copy the model's own there.")
 
 

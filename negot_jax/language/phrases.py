@@ -2,8 +2,8 @@
 
 A pattern is lower-case ASCII in which a blank stands for a gap between words (blanks, tabs, line breaks, hyphens), an
 apostrophe may be straight, curly or missing, and {a|b|} is one of several, possibly nothing. Case does not matter. A
-phrase is heard where it stands as whole words and no negation stands right before it: "no {really |}rush". (Words are
-letters and digits of ASCII; every other byte separates them.)
+phrase is heard where it stands as whole words and no negation stands right before it, as in "not really in a hurry".
+(Words are letters and digits of ASCII; every other byte separates them.)
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Messages as text, which served models and people write: regular expressions that the automata are held against."""
+"""Reads messages as text, as served models and people write them; tests hold the automata to these expressions."""
 
 import re
 
@@ -61,8 +61,10 @@ def action(message: bytes, cut: bool, codename: bytes, role: int) -> tuple[Kind,
     arguments = _ARGUMENTS.match(lines[-1], tags[-1].end())
     if tag == (b"SELL" if role == BUYER else b"BUY") or not arguments or arguments["codename"] != codename:
         return failure, NONE
-    price = int(arguments["dollars"].replace(b",", b"") + (arguments["cents"] or b"").ljust(2, b"0"))
-    return (Kind.DEAL if tag == b"DEAL" else Kind.OFFER, price) if price <= MAX_PRICE else (failure, NONE)
+    digits = (arguments["dollars"].replace(b",", b"") + (arguments["cents"] or b"").ljust(2, b"0")).lstrip(b"0") or b"0"
+    if len(digits) > len(str(MAX_PRICE)) or int(digits) > MAX_PRICE:  # `int` refuses thousands of digits.
+        return failure, NONE
+    return (Kind.DEAL if tag == b"DEAL" else Kind.OFFER), int(digits)
 
 
 def heard(message: str) -> str:

@@ -46,7 +46,7 @@ _TAGS = {BUYER: "BUY", SELLER: "SELL"}
 
 def rules(catalog: Catalog, product: int, role: int, turns: int, style: str, persona: Persona = NEUTRAL) -> str:
     """The first part of one side's prompt, with its own private number, never the other's. persona: the seller's."""
-    manner = persona.manner if style == "full" else persona.name * bool(persona.manner)
+    manner = persona.manner if style == "full" else persona.name if persona.manner else ""
     private = catalog.budget if role == BUYER else catalog.cost
     return _STYLES[style][role].format(
         codename=catalog.codenames[product],

@@ -58,8 +58,8 @@ def relay(relay: Relay, tokens_W: jax.Array, parsed: Parsed, width: int) -> tupl
     content_W = tokens_W[order]
     talked, acted = talk_W.sum(), action_W.sum()
     both = (talked > 0) & (acted > 0)
-    sizes = jnp.array([relay.talk_H.size, 0, 1, relay.action_J.size, 0, 1])
-    sizes = sizes * jnp.array([talked > 0, 0, both, acted > 0, 0, 1]) + jnp.array([0, talked, 0, 0, acted, 0])
+    headers = (relay.talk_H.size * (talked > 0), relay.action_J.size * (acted > 0))
+    sizes = jnp.array([headers[0], talked, both, headers[1], acted, 1])
     ends = jnp.cumsum(sizes)
     columns = jnp.arange(width)
     part = jnp.searchsorted(ends, columns, side="right", method="compare_all")

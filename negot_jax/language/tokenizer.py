@@ -21,8 +21,8 @@ SPACE = "\u2581"  # The visible space by which SentencePiece spells a space.
 class Tokenizer:
     """A vocabulary, with what the game needs to know of it.
 
-    model: the content of the file that it was read from. encode: the token ids of a text, whatever it spells never a
-    control token. token_bytes: the byte string of every token; empty for control tokens and unused ids. controls: the
+    model: the content of the file that it was read from. encode: text to token ids, never a control token, whatever
+    the text spells. token_bytes: the byte string of every token; empty for control tokens and unused ids. controls: the
     ids of control tokens by name, such as "<|im_end|>".
     """
 
@@ -40,12 +40,12 @@ class Tokenizer:
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
-        """The ids, int32[len(text)], of the tokens that are one character each. Raises ValueError if one is missing."""
+        """The ids, int32[len(text)], of the tokens that are one byte each. Raises ValueError if one is missing."""
         ids = {piece: token for token, piece in reversed(list(enumerate(self.token_bytes)))}
         missing = [character for character in text if character.encode() not in ids]
         if missing:
             raise ValueError(
-                f"tokenizer: no token for the single character {missing[0]!r}, which the price grammar writes. "
+                f"tokenizer: no token for the single character {missing[0]!r}, which messages need. "
                 "Use a vocabulary with single-byte tokens (byte fallback)."
             )
         return np.array([ids[character.encode()] for character in text], np.int32)

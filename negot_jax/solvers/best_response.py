@@ -42,23 +42,23 @@ def unsupported(seller: Seller, products: Products, reward: str = "paper", step:
       products, step: as for `solve`.
       reward: a key of `rewards.REWARDS`.
     """
-    return _unsolvable(seller, products, step) or unsuitable(REWARDS[reward], products)
-
-
-def _unsolvable(seller: Seller, products: Products, step: int | None) -> str | None:
-    if seller.hears:
-        return f"{seller} has no solver: words move it, and the solvers know prices alone"
     try:
-        if seller.monotone:
-            market.price_grid(market.unit(products), step or EXACT_STEP)
-        elif isinstance(seller, Stochastic):
-            for grid in (READING_STEP, BOUND_STEP):
-                belief.price_grid(seller, products, step or grid)
-        else:
-            return f"{seller} has no solver: it is neither monotone nor a Stochastic"
+        _require_solvable(seller, products, step)
     except ValueError as error:
         return str(error)
-    return None
+    return unsuitable(REWARDS[reward], products)
+
+
+def _require_solvable(seller: Seller, products: Products, step: int | None) -> None:
+    if seller.hears:
+        raise ValueError(f"{seller} has no solver: words move it, and the solvers know prices alone")
+    if seller.monotone:
+        market.price_grid(market.unit(products), step or EXACT_STEP)
+    elif isinstance(seller, Stochastic):
+        for grid in (READING_STEP, BOUND_STEP):
+            belief.price_grid(seller, products, step or grid)
+    else:
+        raise ValueError(f"{seller} has no solver: it is neither monotone nor a Stochastic")
 
 
 def solve(key: Array, problem: Problem, *, step: int | None = None) -> Solution:
@@ -72,8 +72,7 @@ def solve(key: Array, problem: Problem, *, step: int | None = None) -> Solution:
     """
     if not 0 < problem.discount <= 1:
         raise ValueError(f"discount={problem.discount}: a factor per round must be in (0, 1]")
-    if reason := _unsolvable(problem.seller, problem.products, step):
-        raise ValueError(reason)
+    _require_solvable(problem.seller, problem.products, step)
     if problem.seller.monotone:
         value, clairvoyant, buyer = backward_induction.solve(problem, step=step or EXACT_STEP)
         return Solution(value, 0.0, value, 0.0, clairvoyant, True, buyer)

@@ -1,6 +1,6 @@
 """What a buyer earns when played, and the best ladders of offers, found by playing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 
 from flax import struct
@@ -130,30 +130,47 @@ def _ascend(
 ) -> tuple[float, Ladders]:
     """The mean utility and an improved buyer; each ladder is improved on the episodes that select it.
 
-    Tries every price of the grid for one offer at a time, from the last turn to the first, until none gains. Starts
-    once from the buyer's own offers and once from offers of nothing (if early offers are accepted, later ones are never
-    reached), and keeps the better result.
+    Starts once from the buyer's own offers and once from offers of nothing: if early offers are accepted, later ones
+    are never reached.
     """
-    prices_S = np.arange(0, buyer.unit.budget + 1, step)
     members_CxDN = chosen_DxN.ravel() == np.arange(len(buyer.offers))[:, None]
 
-    def climb(offers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        best, gained = np.full(len(offers), -np.inf), True
-        while gained:
-            gained = False
-            for turn in reversed(turns):
-                tried = np.tile(offers, (len(prices_S), 1, 1))
-                tried[:, :, turn] = prices_S[:, None]
-                worth = np.asarray(_tried(key, buyer, jnp.asarray(tried), problem, len(chosen_DxN)), np.float64)
-                means_SxC = worth.reshape(len(tried), -1) @ members_CxDN.T / np.maximum(members_CxDN.sum(1), 1)
-                better = means_SxC.max(axis=0) > best + 1e-6
-                offers[better, turn] = prices_S[means_SxC.argmax(axis=0)][better]
-                best = np.where(better, means_SxC.max(axis=0), best)
-                gained |= better.any()
-        return best, offers
+    def means(offers_SxCxT: np.ndarray) -> np.ndarray:
+        worth = np.asarray(_tried(key, buyer, jnp.asarray(offers_SxCxT), problem, len(chosen_DxN)), np.float64)
+        return worth.reshape(len(worth), -1) @ members_CxDN.T / np.maximum(members_CxDN.sum(axis=1), 1)
 
     nothing = np.array(buyer.offers)
     nothing[:, turns] = 0
-    (best, offers), (other, others) = climb(np.array(buyer.offers)), climb(nothing)
-    offers = np.where((other > best)[:, None], others, offers)
-    return float(members_CxDN.mean(axis=1) @ np.maximum(best, other)), buyer.replace(offers=jnp.asarray(offers))
+    best_C, offers = climb((buyer.offers, nothing), turns, np.arange(0, buyer.unit.budget + 1, step), means)
+    return float(members_CxDN.mean(axis=1) @ best_C), buyer.replace(offers=jnp.asarray(offers))
+
+
+def climb(
+    starts: Sequence[ArrayLike], turns: Sequence[int], grid_S: np.ndarray, means: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best ladders found by coordinate ascent: what each earns, [C], and their rungs, [C, T].
+
+    Tries every price of the grid for one rung at a time, from the last turn to the first, until none gains.
+
+    Args:
+      starts: rungs [C, T] to begin from; of each ladder the better result is kept. turns: the rungs to choose.
+      means: what each ladder earns, [S, C], with each of the rungs [S, C, T].
+    """
+
+    def ascend(rungs_CxT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        best_C, gained = np.full(len(rungs_CxT), -np.inf), True
+        while gained:
+            gained = False
+            for turn in reversed(turns):
+                tried_SxCxT = np.tile(rungs_CxT, (len(grid_S), 1, 1))
+                tried_SxCxT[:, :, turn] = grid_S[:, None]
+                means_SxC = means(tried_SxCxT)
+                better_C = means_SxC.max(axis=0) > best_C + 1e-6
+                rungs_CxT[better_C, turn] = grid_S[means_SxC.argmax(axis=0)][better_C]
+                best_C = np.where(better_C, means_SxC.max(axis=0), best_C)
+                gained |= better_C.any()
+        return best_C, rungs_CxT
+
+    best_KxC, rungs_KxCxT = map(np.stack, zip(*(ascend(np.array(start)) for start in starts), strict=True))
+    first_C = best_KxC.argmax(axis=0)
+    return best_KxC.max(axis=0), rungs_KxCxT[first_C, np.arange(first_C.size)]

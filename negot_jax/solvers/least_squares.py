@@ -34,7 +34,7 @@ def _look(types: Types, turn: Array, history: History, offer: Array) -> tuple[Ar
     """Judges one offer by the belief: expected payoff float32, P(refused) float32, features float32[D]."""
     left_KxR = history.belief * belief.refuses(types, turn, history, offer)
     next_turn = jnp.minimum(turn + 1, types.turns - 1)
-    # One product makes both sums over R, so the probabilities are computed once.
+    # One matrix product makes both sums over R, so the probabilities are computed once.
     left_K, conceded_K = (left_KxR @ jnp.stack([jnp.ones(left_KxR.shape[1]), types.conceded_TxR[next_turn]], axis=1)).T
     payoff = types.worth_JxK[jnp.searchsorted(types.prices_J, offer)] @ (jnp.sum(history.belief, axis=1) - left_K)
     refused = jnp.sum(left_K)

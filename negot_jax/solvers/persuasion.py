@@ -3,7 +3,7 @@
 All three follow one ladder of offers and read no ask, so what one earns above another is what its words earn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 
 from flax import struct
@@ -44,8 +44,8 @@ class Persuader:
 
     def spec(self) -> str:
         """The same buyer as `buyers.make` reads it."""
-        shares = ", ".join(f"{offer / self.unit.budget:g}" for offer in np.asarray(self.offers_T).tolist())
-        return f"arguing(buyer=ladder(shares=({shares})), script='{self._script()}')"
+        shares = tuple(float(f"{offer / self.unit.budget:g}") for offer in np.asarray(self.offers_T).tolist())
+        return f"arguing(buyer=ladder(shares={shares}), script='{self._script()}')"
 
     def _script(self) -> str:
         names = {0: "nothing", HINTED: "hinted"} | {1 << kind: kind.name.lower() for kind in Argument}
@@ -78,8 +78,8 @@ def _ascend(key: Array, buyer: Persuader, problem: Problem, way: str, draws: int
     best, gained = -np.inf, True
     while gained:
         gained = False
-        for options in _neighbors(buyer, way, step):
-            tried = options(buyer)
+        for field, at, values in _places(buyer, way, step):
+            tried = [_changed(buyer, field, at, value) for value in values]
             worth = _means(key, tried, problem, draws)
             if worth.max() > best + 1e-4:
                 best, gained = worth.max(), True
@@ -87,23 +87,22 @@ def _ascend(key: Array, buyer: Persuader, problem: Problem, way: str, draws: int
     return float(best), buyer
 
 
-def _neighbors(buyer: Persuader, way: str, step: int) -> Iterator:
-    """For one offer or word after the other, from the last turn to the first, all that may stand in its place."""
-
-    def changed(field: str, at: tuple, values, buyer: Persuader) -> list[Persuader]:
-        tables = [np.array(getattr(buyer, field)) for _ in values]
-        for table, value in zip(tables, values, strict=True):
-            table[at] = value
-        return [buyer.replace(**{field: table}) for table in tables]
-
+def _places(buyer: Persuader, way: str, step: int) -> Iterator[tuple[str, tuple, Sequence[int]]]:
+    """One offer or word after the other, from the last turn to the first: field, index, and what may stand there."""
     prices = np.arange(0, buyer.unit.budget + 1, step)
     for turn in reversed(range(buyer.offers_T.size)):
-        yield functools.partial(changed, "offers_T", (turn,), prices)
+        yield "offers_T", (turn,), prices
         if way == WAYS[1]:
-            yield functools.partial(changed, "words_2xT", (slice(None), turn), _WORDS)
+            yield "words_2xT", (slice(None), turn), _WORDS
         elif way == WAYS[2]:
-            yield functools.partial(changed, "words_2xT", (0, turn), _WORDS)
-            yield functools.partial(changed, "words_2xT", (1, turn), (*_WORDS, HINTED))
+            yield "words_2xT", (0, turn), _WORDS
+            yield "words_2xT", (1, turn), (*_WORDS, HINTED)
+
+
+def _changed(buyer: Persuader, field: str, at: tuple, value: int) -> Persuader:
+    table = np.array(getattr(buyer, field))
+    table[at] = value
+    return buyer.replace(**{field: table})
 
 
 def _means(key: Array, buyers: list[Persuader], problem: Problem, draws: int) -> np.ndarray:

@@ -78,30 +78,14 @@ def best_seller(
     rows = (len(found.costs) + 1) * (len(found.offers) + 1)
     # The first offer comes before any ask, so each ladder is chosen on the same episodes whatever it asks.
     members_RxN = np.asarray(found.row(price, cost, first)) == np.arange(rows)[:, None]
-    asks_S = np.arange(0, 101, step) * PERCENT
 
-    def means(asks_RxT: np.ndarray, turn: int, ask: int) -> np.ndarray:
-        """What each ladder earns with this ask in a turn."""
-        tried_RxT = asks_RxT.copy()
-        tried_RxT[:, turn] = ask
-        worth_N = np.asarray(earned(dataclasses.replace(found, asks=jnp.asarray(tried_RxT))), np.float64)
-        return members_RxN @ worth_N / np.maximum(members_RxN.sum(axis=1), 1)
-
-    def climb(asks_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        asks_RxT, best_R, gained = np.tile(asks_T, (rows, 1)), np.full(rows, -np.inf), True
-        while gained:
-            gained = False
-            for turn in reversed(range(params.turns)):
-                means_SxR = np.stack([means(asks_RxT, turn, ask) for ask in asks_S])
-                better_R = means_SxR.max(axis=0) > best_R + 1e-6
-                asks_RxT[better_R, turn] = asks_S[means_SxR.argmax(axis=0)][better_R]
-                best_R = np.where(better_R, means_SxR.max(axis=0), best_R)
-                gained |= better_R.any()
-        return best_R, asks_RxT
+    def means(asks_SxRxT: np.ndarray) -> np.ndarray:
+        worth_SxN = [earned(dataclasses.replace(found, asks=jnp.asarray(asks_RxT))) for asks_RxT in asks_SxRxT]
+        return np.asarray(worth_SxN, np.float64) @ members_RxN.T / np.maximum(members_RxN.sum(axis=1), 1)
 
     # An ask is never above the last one, so from asks that fall a later one cannot rise: the second start asks all.
-    (best_R, asks_RxT), (other_R, others_RxT) = map(climb, (falling, np.full_like(falling, BP)))
-    asks_RxT = np.where((other_R > best_R)[:, None], others_RxT, asks_RxT)
+    starts = [np.tile(asks_T, (rows, 1)) for asks_T in (falling, np.full_like(falling, BP))]
+    _, asks_RxT = ladders.climb(starts, range(params.turns), np.arange(0, 101, step) * PERCENT, means)
     static = lambda table: tuple(map(tuple, table.tolist())) if table.ndim > 1 else tuple(table.tolist())
     return AskLadders(static(asks_RxT), static(found.costs), static(found.offers), tick)
 

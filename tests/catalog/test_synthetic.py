@@ -61,7 +61,7 @@ def test_the_default_catalog_is_pinned():
 
 def test_size_is_kept_and_checked():
     assert len(synthetic.load(size=7)) == 7
-    with pytest.raises(ValueError, match="size=0"):
+    with pytest.raises(ValueError, match="the catalog is empty"):
         synthetic.load(size=0)
 
 

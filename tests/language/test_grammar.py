@@ -250,7 +250,8 @@ def test_a_token_does_what_its_bytes_do():
         value=value.astype(np.int32),
         code=code.astype(np.uint32),
     )
-    after = jax.jit(jax.vmap(grammar.advance, (None, 0, 0)))(vocabulary.grammar, before, token)
+    advance = jax.jit(jax.vmap(grammar.advance, (None, 0, 0, 0)))
+    after, _ = advance(vocabulary.grammar, before, token, vocabulary.grammar.class_V[token])
     # Elsewhere the value and the code are of no more use, and a token may leave them as they were.
     reading = {i for i, name in enumerate(automaton.STATES) if name[0] in "$("}
     got = zip(*(x.tolist() for x in (after.state, after.tag, after.done, after.value, after.code)), strict=True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from negot_jax.game.types import BUYER, NONE, Kind
 from negot_jax.language import plain
 
 MESSAGE = "Thought: mine is 90\nTalk: Fine by me.\nAction: [BUY] $80 (1x books_7)"
@@ -58,3 +59,8 @@ def test_the_other_side_hears_talk_and_action_alone(message, heard):
 
 def test_thoughts_are_taken_out_wherever_they_stand():
     assert plain.without_thoughts(f"{SAID}\nThought: that was low\nTalk: Well?") == f"{SAID}\nTalk: Well?"
+
+
+def test_a_price_of_thousands_of_digits_is_unreadable():
+    said = f"Action: [BUY] ${'1' * 5000} (1x books_7)"
+    assert plain.action(said.encode(), False, b"books_7", BUYER) == (Kind.UNREADABLE, NONE)

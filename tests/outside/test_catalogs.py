@@ -89,6 +89,7 @@ READ = {
     "the largest price and a cent": ("o.csv", HEAD + 'x,"$9,999,999.99",0.01\n'),
     "spaces after commas": ("o.csv", 'title, price, cost\nx, "2", 1\n'),
     "two megabytes": ("o.json", [OWN | {"description": "x" * 2_000_000}]),
+    "two megabytes in a cell": ("o.csv", "title,price,cost,description\nx,2,1," + "x" * 2_000_000 + "\n"),
 }
 
 

@@ -38,6 +38,8 @@ def test_a_script_reads_as_a_buyer_of_the_game(problem):
     words = jnp.array([[1 << Argument.DEFECT, 0], [1 << Argument.DEFECT, persuasion.HINTED]])
     buyer = persuasion.Persuader(jnp.array([5_000, 5_500]), words, problem.unit)
     assert buyer.spec() == "arguing(buyer=ladder(shares=(0.625, 0.6875)), script='defect hinted/nothing')"
+    single = persuasion.Persuader(jnp.array([5_000]), words[:, :1], problem.unit).spec()
+    assert buyers.make(single).buyer == "ladder(shares=(0.625,))"
     arguing = buyers.make(buyer.spec())
     one, other = (ladders.episodes(KEY, player, problem.seller, problem.params, 2) for player in (buyer, arguing))
     np.testing.assert_array_equal(one.acts, other.acts)

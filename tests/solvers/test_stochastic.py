@@ -179,12 +179,13 @@ def test_what_cannot_be_solved_is_refused(products):
         (r"300 cents must divide the budget \(8000\)", neutral, {"step": 300}),
         (r"64 cents .* tick \(100\)", neutral, {"step": 64}),
         (r"tick \(150\)", sellers.make("neutral(tick=150)"), {}),
-        ("never sells within the budget", sellers.make("neutral(margin=(20.0, 30.0))"), {}),
         ("has no solver", sellers.Seller(), {}),
     ):
         with pytest.raises(ValueError, match=message):
             best_response.solve(key, problem(seller, products), **options)
         assert re.search(message, best_response.unsupported(seller, products, **options))
+    costly = market.make(10_000, 8_000, [8_500, 9_000])
+    assert "never sells within the budget" in best_response.unsupported(neutral, costly)
     with pytest.raises(ValueError, match=r"discount=1.5.* \(0, 1\]"):
         best_response.solve(key, problem(neutral, products).replace(discount=1.5))
     assert best_response.unsupported(neutral, products) is None
