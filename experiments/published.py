@@ -39,8 +39,8 @@ def table(result: dict[str, Any]) -> str:
 
 def rendered(page: str) -> str:
     """A page with each of its marked tables made anew."""
-    make = lambda found: f"<!-- results: {found[1]} -->\n\n{table(read(found[1]))}\n"
-    return re.sub(r"<!-- results: (\w+) -->\n\n(?:\|.*\n)*", make, page)
+    make = lambda found: f"<!-- results: {found[1]} -->\n\n{table(read(found[1]))}\n\n"
+    return re.sub(r"<!-- results: (\w+) -->\n+(?:\|.*\n)*\n*", make, page).rstrip("\n") + "\n"
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
