@@ -163,8 +163,8 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
     if hasattr(own, "tick") and hasattr(other, "tick") and own.tick != other.tick:
         seller = f"{seller[:-1]}, tick={own.tick})" if seller.endswith(")") else f"{seller}(tick={own.tick})"
     terms = {"game.seller": seller, "evaluation.buyers": _BUYERS}
-    # A language model plays the personas, and a script the others.
-    if group.config.seller.model != "scripted" and other.persona.name not in PERSONAS:
+    # The shared base plays personas; a model that was taught to sell has one manner. A script plays the rest.
+    if group.config.seller.model == "own" or other.persona.name not in PERSONAS:
         terms |= {"seller.model": "scripted", "seller.checkpoint": None}
     return terms
 

@@ -94,7 +94,7 @@ def test_two_runs_meet_in_a_match_if_one_has_trained_a_seller(seller, tmp_path):
 
 @pytest.mark.slow
 def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduction, "PERSONAS", ())
+    monkeypatch.setattr(reproduction, "PERSONAS", ("insulting",))
     monkeypatch.setattr(reproduction, "UNSEEN", ())
     settings = {"training.iterations": 1, "evaluation.episodes": 1}
     scripted = run.build(tiny_run.overridden(settings), tmp_path / "scripted")
@@ -104,6 +104,9 @@ def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_ano
     plan = reproduction.plan([str(scripted.workdir), str(model.workdir)], ["matrix"], [])
     names = [group.seller for group in plan.groups]
     assert names == ["neutral(tick=100)", "neutral, played by a cloned model at temperature 0.7"]
+    (persona,) = plan.evaluations[names[1], "insulting"]  # Longer phrases than the model's messages have room for.
+    assert persona.parts.config.seller.model == "scripted"
+    monkeypatch.setattr(reproduction, "PERSONAS", ())
     (met,) = plan.evaluations["neutral(tick=100)", names[1]]
     frozen = weights.init_opponent(met.parts, BUYER)
     expected = weights.restore(model.parts, model.workdir, model.run_id).frozen.opponent
