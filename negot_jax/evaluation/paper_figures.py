@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
+import textwrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -275,7 +276,7 @@ def _heat_map(played: Sequence[Pairing]) -> Figure:
     for (row, column), value in np.ndenumerate(rewards):
         told = "—" if np.isnan(value) else f"{value:.3f}"
         axis.text(column, row, told, ha="center", va="center", color="white" if value < middle else "black")
-    wrap = lambda name: name.replace("(", "\n(", 1).replace("), ", "),\n")
+    wrap = lambda name: textwrap.fill(name.replace("(", " (", 1), 22)
     axis.set_xticks(range(len(met)), [wrap(name) for name in met], fontsize=8, rotation=20, ha="right")
     axis.set_yticks(range(len(trained)), [wrap(name) for name in trained], fontsize=8)
     axis.set(xlabel="meets", ylabel="trained against")

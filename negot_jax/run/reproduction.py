@@ -14,6 +14,7 @@ from negot_jax.evaluation import episodes, paper, paper_figures
 from negot_jax.evaluation.episodes import TRAINED, Episode
 from negot_jax.evaluation.paper import Pairing
 from negot_jax.game import sellers
+from negot_jax.game.sellers import Seller
 from negot_jax.models import transformer
 from negot_jax.run import reporting, weights
 from negot_jax.run import run as runs
@@ -143,9 +144,17 @@ def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
 def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:
     """Whom a group meets for a table."""
     if table == "matrix":
-        met = [own.seller for own in every if own.config.seller.model == "scripted" or own.spoken == group.spoken]
-        return tuple(dict.fromkeys([*met, *PERSONAS, *UNSEEN]))
+        met = [own for own in every if own.config.seller.model == "scripted" or own.spoken == group.spoken]
+        known = {_without_tick(own.config.game.seller) for own in met if own.config.seller.model == "scripted"}
+        others = [name for name in (*PERSONAS, *UNSEEN) if _without_tick(name) not in known]
+        return tuple(dict.fromkeys([*(own.seller for own in met), *others]))
     return {"personas": PERSONAS, "unseen_sellers": UNSEEN}.get(table, (group.seller,))
+
+
+def _without_tick(seller: str) -> Seller:
+    """The scripted seller; two that differ in their unit of prices alone are the same."""
+    made = sellers.make(seller)
+    return dataclasses.replace(made, tick=1) if hasattr(made, "tick") else made
 
 
 def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:

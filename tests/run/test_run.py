@@ -88,6 +88,9 @@ def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(fin
     assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 3
     with pytest.raises(ValueError, match="is the same run as .* Name each run once"):
         reproduction.plan([folder, folder], ["main"], [])
+    monkeypatch.setattr(reproduction, "UNSEEN", ("floor", "neutral"))  # The latter is its own, in cents.
+    met = [seller for _, seller in reproduction.plan([folder], ["matrix"], []).evaluations]
+    assert met == ["neutral(tick=100)", "begging", "floor"]
 
 
 @pytest.mark.parametrize("number", [0, 9])
