@@ -72,7 +72,7 @@ class Program:
     opponent: FrozenModel | tuple[Buyer, ...] | None = None
 
     def __post_init__(self):
-        self.sampling.require_full_support("learner.sampling")
+        self.sampling.require_full_support("sampling")
         if self.config.group < 2 and not self.algorithm.critic:
             raise ValueError(
                 f"learner.group={self.config.group}: the baseline is the mean of a group. Use 2 episodes or more, or "

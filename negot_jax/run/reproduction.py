@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -73,8 +74,8 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
             )
         told = {name: value for name, value in identity(own.config).items() if name != "seed"} | own.saved["inputs"]
         alike = found.setdefault(json.dumps(told, sort_keys=True), [])
-        if any(own.run_id == other.run_id for other in alike):
-            raise ValueError(f"--workdirs: {workdir} is the same run as {alike[-1].workdir}. Name each run once.")
+        if same := next((other for other in alike if own.run_id == other.run_id), None):
+            raise ValueError(f"--workdirs: {workdir} is the same run as {same.workdir}. Name each run once.")
         alike.append(own)
     every = list(found.values())
     names, sizes = [reporting.seller(own[0].config) for own in every], [_parameters(own[0]) for own in every]
@@ -170,7 +171,9 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
     own, other = sellers.make(group.config.game.seller), sellers.make(seller)
     # Prices are spoken in the unit that the buyer knows.
     if hasattr(own, "tick") and hasattr(other, "tick") and own.tick != other.tick:
-        seller = f"{seller[:-1]}, tick={own.tick})" if seller.endswith(")") else f"{seller}(tick={own.tick})"
+        tick = f"tick={own.tick}"
+        named = f"{seller[:-1]}, {tick})" if seller.endswith(")") else f"{seller}({tick})"
+        seller = re.sub(r"tick=\d+", tick, seller) if "tick=" in seller else named
     terms = {"game.seller": seller, "evaluation.buyers": _BUYERS}
     # The shared base plays personas; a model that was taught to sell has one manner. A script plays the rest.
     if group.config.seller.model == "own" or other.persona.name not in PERSONAS:
