@@ -7,10 +7,11 @@ import pytest
 
 from experiments.configs import gemma3_27b, paper_30b, qwen3_4b, smollm2_135m
 from negot_jax import run
-from negot_jax.game.types import BUYER
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import hf_checkpoint, hf_config, lora, sharding
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import players, rollout
+from negot_jax.run import match as matches
 from negot_jax.run import weights
 from negot_jax.run.assembly import Parts, assemble
 from negot_jax.run.config import Config, load, override
@@ -126,6 +127,10 @@ def test_either_side_of_self_play_is_exported(tmp_path):
         written = hf_checkpoint.load(tmp_path / name, hf_config.read(tmp_path / name))
         for ours, theirs in zip(*(jax.tree.leaves(own["blocks"]) for own in (whole, written)), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    # Where a checkpoint is named, it plays itself, not what the run has made of it.
+    seated, _ = matches.prepare(f"checkpoint:{folder}", f"run:{pair.workdir}", {})._seat({}, jax.random.key(0))
+    for role, expected in enumerate((saved.starts[BUYER], saved.trained(SELLER))):
+        jax.tree.map(np.testing.assert_array_equal, seated[role].trained, expected)
 
 
 def test_a_seller_of_another_tokenizer_is_refused(tmp_path):

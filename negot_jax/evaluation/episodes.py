@@ -109,8 +109,8 @@ class Episode:
 
     run: the id of the run whose evaluation or training it belongs to, "" without one; seed: of its training.
     buyer: who bought, as a row of the tables. seller: who sold. selling: the latter as a row, where the tables compare
-    sellers. persona: the seller's manner. versions: tells players of the same name apart, by role: a run and
-    its iterations, or a served model.
+    sellers. persona: the seller's manner. versions: tells players of the same name apart, by role: a run and its
+    iterations, or a checkpoint's digest.
     product: its row in the catalog that was played; episode: which of the product's, from 0. key: the data of the
     scenario's random key. hidden: what only the seller knows besides its cost, by name.
     end, deal_price, reward, interventions: as in `Outcome`; deal_price is None without a deal.

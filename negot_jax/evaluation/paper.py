@@ -65,7 +65,8 @@ _WIDE |= {"incomplete", "seeds", _REPORTED_COLUMN}
 class Pairing:
     """What one training configuration played against one seller: the episodes of each seed's run.
 
-    trained: names the configuration: the seller that it trained against, and more where that does not tell it apart.
+    trained: names the configuration: the seller that it trained against, and more where that does not tell it apart;
+    empty in the report of a single run.
     parameters: of its model.
     """
 

@@ -27,7 +27,7 @@ def draw(
     """Draws a figure of `NAMES`, or the heat map of the matrix, and returns the files.
 
     played: what each group of runs played against the seller that it trained against; for the matrix, against all.
-    curves: by group, the columns of each run's metrics.csv.
+    curves: by group, the columns of each run's metrics.csv; read for the phases alone.
     """
     if name == "matrix":
         return _save(_heat_map(played), output / name)
@@ -48,7 +48,8 @@ def _save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
 def _figure(own: Pairing, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     figure, panels = sheet(rows, columns, size)
     seeds = ", ".join(map(str, own.seeds))
-    figure.suptitle(f"trained against {own.trained}, seed{'s' * (len(own.seeds) > 1)} {seeds}", fontsize=10)
+    met = f"trained against {own.trained}" if own.trained else f"against {own.seller}"
+    figure.suptitle(f"{met}, seed{'s' * (len(own.seeds) > 1)} {seeds}", fontsize=10)
     return figure, panels
 
 

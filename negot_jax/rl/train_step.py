@@ -71,19 +71,6 @@ class Program:
     iterations: int
     opponent: FrozenModel | tuple[Buyer, ...] | None = None
 
-    def __post_init__(self):
-        self.sampling.require_full_support("sampling")
-        if self.config.group < 2 and not self.algorithm.critic:
-            raise ValueError(
-                f"learner.group={self.config.group}: the baseline is the mean of a group. Use 2 episodes or more, or "
-                "algorithm.advantage=gae."
-            )
-        if self.scripted and (self.role == BUYER) != (self.opponent is None):
-            raise ValueError(
-                f"learner.role={self.config.role!r} with opponent={self.opponent!r}: give a seller scripted buyers or "
-                "a FrozenModel; give a buyer a FrozenModel, or None for the scripted seller of the tables."
-            )
-
     @property
     def role(self) -> int:
         return BUYER if self.config.role == "buyer" else SELLER

@@ -157,6 +157,12 @@ def check(config: Config, devices: int = 0) -> None:
 
     Raises ValueError for fields of the configuration that do not fit one another.
     """
+    config.sampling.require_full_support("sampling")
+    if config.learner.group < 2 and config.algorithm.advantage != "gae":
+        raise ValueError(
+            f"learner.group={config.learner.group}: the baseline is the mean of a group. Use 2 episodes or more, or "
+            "algorithm.advantage=gae."
+        )
     choice = config.model
     if choice.checkpoint and not os.path.isdir(os.path.expanduser(choice.checkpoint)):
         choice = dataclasses.replace(choice, checkpoint=None)

@@ -141,14 +141,15 @@ class Match:
     @property
     def seller(self) -> str:
         """Who sells, in a few words."""
-        kind, value = self.names[SELLER]
-        manner = f" ({self.parts.config.game.persona.name})"
-        return value if kind == "scripted" else f"{kind} {value}".strip() + manner
+        (kind, value), config = self.names[SELLER], self.parts.config
+        if kind == "run" and not value and SELLER not in self.parts.programs:
+            return reporting.seller(config)  # The run's own.
+        return value if kind == "scripted" else f"{kind} {value}".strip() + f" ({config.game.persona.name})"
 
     def _table(self, iterations: int) -> Table:
         config, parts = self.parts.config, self.parts
         game, people = config.game, any(name.kind == "person" for name in self.names)
-        trained = f"{iterations} iterations" if self.run else ""
+        trained = reporting.version(self.run, iterations) if self.run else ""
         sides = zip(("buyer", "seller"), self.names, strict=True)
         return Table(
             tables=parts.test_tables,
@@ -168,18 +169,18 @@ class Match:
 
     def _seat(self, served: Mapping[int, ServedPlayer], key: jax.Array) -> tuple[Seated, int]:
         """Both players, and after how many iterations the run's is taken. key: for solving."""
-        parts, program, iterations, learned = self.parts, self.parts.program, 0, None
+        parts, program, iterations, learned, published = self.parts, self.parts.program, 0, {}, None
+        frozen = {program.role: NOTHING_FROZEN}
+        if any(name.kind == "checkpoint" for name in self.names):
+            published = sharding.shard(weights.init_learner(parts))
         if self.run is not None:
             saved = weights.restore(parts, self.run.workdir, self.run.run_id)
             iterations = saved.latest
             learned = {role: saved.trained(role) for role in parts.programs}
             frozen = {role: weights.against(parts, saved, role) for role in parts.programs}
-        elif any(name.kind == "checkpoint" for name in self.names):
-            own, opponent = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
-            learned = {program.role: program.trained(own)}
-            frozen = {program.role: Frozen(base=weights.base(parts, own), opponent=opponent)}
-        else:
-            frozen = {program.role: NOTHING_FROZEN}
+        elif published is not None:
+            opponent = sharding.shard(weights.init_opponent(parts, BUYER))
+            frozen = {program.role: Frozen(base=weights.base(parts, published), opponent=opponent)}
         config = parts.config
 
         def seat(role: int):
@@ -189,7 +190,8 @@ class Match:
             side = role if role in parts.programs else program.role  # Who has learned one side may play the other.
             if (role == BUYER and kind in ("run", "checkpoint")) or (kind == "run" and (value or side == SELLER)):
                 sampling = config.evaluation.sampling if role == side else config.seller.sampling
-                return seats.Trained(parts.programs[side], sampling, learned[side], frozen[side], role)
+                own = program.trained(published) if kind == "checkpoint" else learned[side]
+                return seats.Trained(parts.programs[side], sampling, own, frozen[side], role)
             if role == SELLER:
                 return seats.ScriptedSeller() if kind == "scripted" else seats.Opponent(program, frozen[program.role])
             if kind == "best_response":
@@ -233,7 +235,10 @@ def prepare(
     for flag, number in (("products", count), ("product", product)):
         if number is not None and not 0 < number <= total:
             raise ValueError(f"--{flag}={number}: there are {total} held-out products. Give one from 1 to {total}.")
-    parts = run.prepare_evaluation(fields).parts if run else assembly.assemble(assembly.with_absolute_paths(config))
+    if run:
+        parts = reporting.parts_of(run, *reporting.changes(run, fields))
+    else:
+        parts = assembly.assemble(assembly.with_absolute_paths(config))
     if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
         raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")
     match = Match(names, parts, run, 1 if product else count or total, product - 1 if product else 0)

@@ -24,8 +24,7 @@ from negot_jax.run import folder as folders
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import EVALUATED, PATHS, Config, flat, override, within
 from negot_jax.solvers.best_response import Solution
-from negot_jax.training import distributed, storage
-from negot_jax.training.metrics import METRICS, read_csv
+from negot_jax.training import distributed, metrics, storage
 
 if TYPE_CHECKING:
     from negot_jax.run.run import Run
@@ -37,6 +36,9 @@ _ANY = ("seed", "mesh", "training", *PATHS)
 
 # What the curves of training hold for.
 _TRAINED_ON = ("catalog.name", "catalog.data_dir", "catalog.prices", "game", "language", "buyer", "seller")
+
+# What says who sits opposite, and so nothing in a run where the learner sits there.
+_OF_THE_LEARNER = {"buyer": ("buyer",), "seller": ("seller.model", "seller.checkpoint")}
 
 _REFUSED = {
     "language.vocab_size": "the learner speaks the tokenizer that it was trained with, and another cannot be compared",
@@ -96,15 +98,16 @@ def prepare(
     Raises ValueError for a field that evaluation does not read or that does not fit, an input that is not the run's,
     damaged metrics, or an output that holds another report.
     """
-    changed = assembly.with_absolute_paths(override(run.config, overrides))
-    before, after = flat(run.config), flat(changed)
-    overrides = {name: value for name, value in after.items() if json.dumps(value) != json.dumps(before[name])}
+    config, overrides = changes(run, overrides)
+    role = config.learner.role
     for name in overrides:
-        _require_evaluated(name, changed)
+        if role != "both" and within(name, _OF_THE_LEARNER[role]):
+            raise ValueError(
+                f"config.{name} cannot be changed for an evaluation: the {role} is the run's. Leave it out."
+            )
     given = None if output is None else folders.workdir(output, "--output")
-    parts = _other_parts(run, changed, overrides) if overrides else run.parts
-    if (metrics := run.workdir / METRICS).exists():
-        read_csv(metrics)
+    parts = parts_of(run, config, overrides)
+    metrics.curves(run.workdir)  # For its errors.
     if (reason := arena(parts, parts.program.role).unsolvable()) and parts.config.evaluation.best_response:
         print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
@@ -156,7 +159,7 @@ def _report(evaluation: Evaluation, role: int) -> str:
     curves, references = None, {}
     if first and not any(within(name, _TRAINED_ON) for name in evaluation.overrides):
         # Else the curves are of another game, or of the other side.
-        curves = read_csv(run.workdir / METRICS)
+        curves = metrics.curves(run.workdir)
         landmarks = [row for row in played.scripts if row.kind != "scripted"] + list(played.scripts)[:1]
         on_training = {row: played.scripts[row] for row in landmarks}
         references = arena(parts, role).play_on_training(on_training, jax.random.key(1))
@@ -208,6 +211,37 @@ def arena(parts: Parts, role: int, frozen: Frozen = NOTHING_FROZEN) -> Arena:
     return Arena(parts.programs[role], frozen, config.evaluation, *tables, prior, config.game.seller)
 
 
+def changes(run: "Run", overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """The configuration of a run on other terms, and its fields that differ, by dotted name.
+
+    Raises ValueError for a field that does not fit, or that evaluation does not read.
+    """
+    config = assembly.with_absolute_paths(override(run.config, overrides))
+    before, after = flat(run.config), flat(config)
+    changed = {name: value for name, value in after.items() if json.dumps(value) != json.dumps(before[name])}
+    for name in changed:
+        _require_evaluated(name, config)
+    return config, changed
+
+
+def parts_of(run: "Run", config: Config, changed: Mapping[str, Any]) -> Parts:
+    """The parts of a run on the terms that `changes` gives, with the run's own tokenizer.
+
+    Raises ValueError as `assembly.assemble`, or for an input that is not the run's.
+    """
+    if not changed:
+        return run.parts
+    parts = assembly.assemble(config, run.saved_dialect())
+    inputs = parts.inputs()
+    if {"catalog.name", "catalog.data_dir"} & set(changed):
+        del inputs["catalog"]  # Other products.
+    for side in ("buyer", "seller"):
+        if {f"{side}.checkpoint", f"{side}.model"} & set(changed):
+            inputs.pop(f"{side}.checkpoint", None)  # Another opponent.
+    manifest.require_inputs(run.workdir, run.saved, inputs)
+    return parts
+
+
 def _require_evaluated(name: str, config: Config) -> None:
     """Raises ValueError, with the reason, if a field cannot differ between a run and an evaluation of it."""
     known = (reason for field, reason in _REFUSED.items() if within(name, (field,)))
@@ -221,19 +255,6 @@ def _require_evaluated(name: str, config: Config) -> None:
                 f"config.{side}.model='own' without config.{side}.checkpoint is a {side} that the run itself has made. "
                 "Name a checkpoint, or use 'base' or 'scripted'."
             )
-
-
-def _other_parts(run: "Run", config: Config, overrides: Mapping[str, Any]) -> Parts:
-    """The parts of an evaluation on other terms, with the run's own tokenizer."""
-    parts = assembly.assemble(config, run.saved_dialect())
-    inputs = parts.inputs()
-    if {"catalog.name", "catalog.data_dir"} & set(overrides):
-        del inputs["catalog"]  # Other products.
-    for side in ("buyer", "seller"):
-        if {f"{side}.checkpoint", f"{side}.model"} & set(overrides):
-            inputs.pop(f"{side}.checkpoint", None)  # Another opponent.
-    manifest.require_inputs(run.workdir, run.saved, inputs)
-    return parts
 
 
 def _folder_name(overrides: Mapping[str, Any], others: Mapping[str, str], every_checkpoint: bool) -> str:

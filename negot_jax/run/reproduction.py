@@ -22,8 +22,7 @@ from negot_jax.run import run as runs
 from negot_jax.run.config import Config, identity
 from negot_jax.run.reporting import Evaluation
 from negot_jax.run.run import Run
-from negot_jax.training import checkpoint
-from negot_jax.training.metrics import METRICS, read_csv
+from negot_jax.training import checkpoint, metrics
 
 PERSONAS = ("begging", "insulting", "unyielding")
 # Scripted sellers that nobody is trained against here; the last is the configured one's kind, with a higher floor and
@@ -110,6 +109,12 @@ def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str])
     tables, figures: names of `paper.NAMES` and `paper_figures.NAMES`.
     """
     found = groups(workdirs)
+    for run in (run for group in found for run in group.runs if "phases" in figures):
+        if metrics.curves(run.workdir) is None:
+            raise ValueError(
+                f"--workdirs: {run.workdir} has no {metrics.METRICS}, of which the figure phases is made. Put a copy "
+                "back, or leave phases out of --figures."
+            )
     evaluations = {}
     for group in found:
         for seller in {seller: None for table in ("main", *tables) for seller in _sellers(table, group, found)}:
@@ -135,11 +140,11 @@ def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
         table = paper.make(name, of(name))
         table.save(output)
         yield f"{table.text()}\n{output / name}.md\n"
-    curves = {group.name: [read_csv(run.workdir / METRICS) for run in group.runs] for group in plan.groups}
     for name in plan.figures:
+        curves = {group.name: [metrics.curves(run.workdir) for run in group.runs] for group in plan.groups}
         yield from map(str, paper_figures.draw(name, of("main"), curves, output))
     if "matrix" in plan.tables:
-        yield from map(str, paper_figures.draw("matrix", of("matrix"), curves, output))
+        yield from map(str, paper_figures.draw("matrix", of("matrix"), {}, output))
 
 
 def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:

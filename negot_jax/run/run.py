@@ -14,8 +14,7 @@ from negot_jax.run import assembly, export, folder, manifest, opponents, reporti
 from negot_jax.run import config as configs
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
-from negot_jax.training import distributed, storage
-from negot_jax.training.metrics import METRICS, read_csv
+from negot_jax.training import distributed, metrics, storage
 
 
 class Run:
@@ -96,7 +95,7 @@ class Run:
         distributed.wait("run prepared")
         if distributed.is_first():
             if self.replaces and not folder.has_trained(self.workdir):
-                for name in (manifest.FILE, opponents.TOKENIZER, METRICS):
+                for name in (manifest.FILE, opponents.TOKENIZER, metrics.METRICS):
                     (self.workdir / name).unlink(missing_ok=True)
             elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
                 manifest.require_inputs(self.workdir, now, inputs)
@@ -125,8 +124,7 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     config = assembly.with_absolute_paths(configs.load(config))
     opponents.require_seats(config)
     saved = _read_manifest(workdir, config)
-    if (workdir / METRICS).exists():
-        read_csv(workdir / METRICS)  # Damage is better known now than after training.
+    metrics.curves(workdir)  # Damage is better known now than after training.
     run = Run(workdir, config, saved, replaces=saved is None and (workdir / manifest.FILE).exists())
     run.parts  # noqa: B018, built now, for its errors.
     return run

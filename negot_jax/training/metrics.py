@@ -39,6 +39,13 @@ def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
+def curves(workdir: str | os.PathLike) -> dict[str, np.ndarray] | None:
+    """The columns of a run's `metrics.csv`, as `read_csv`; None where it is missing or has no row yet."""
+    path = epath.Path(workdir) / METRICS
+    columns = read_csv(path) if path.exists() else {_INDEX: []}
+    return columns if len(columns[_INDEX]) else None
+
+
 class MetricWriter(contextlib.AbstractContextManager):
     """Writes scalars by iteration to `metrics.csv`, to TensorBoard and, some, to a progress bar; on one process only.
 

@@ -178,12 +178,6 @@ def test_what_cannot_be_is_refused(changes, message):
         AlgorithmConfig(**changes)
 
 
-def test_a_group_of_one_needs_a_critic(world):
-    with pytest.raises(ValueError, match="learner.group=1"):
-        _program(world, AlgorithmConfig(), group=1)
-    _program(world, preset("ppo"), group=1)
-
-
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(ValueError, match="grpo.*ppo"):
         preset("trpo")

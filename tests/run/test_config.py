@@ -53,11 +53,18 @@ def test_what_is_no_configuration_is_refused(form, message):
         ({"mesh.fsdp": 3}, "mesh.fsdp=3.* 64 devices"),
         ({"model.preset": "qwen3-4b", "mesh.expert": 2, **REMOTE}, "mesh.expert=2 cuts experts"),
         ({"model.heads": 3, "model.kv_heads": 2}, "heads"),
+        ({"learner.group": 1}, "learner.group=1.*algorithm.advantage=gae"),
+        ({"sampling.temperature": 0.0}, "sampling: .*temperature=0"),
+        ({"sampling.top_k": 5}, "sampling: .*top_k=5"),
     ],
 )
 def test_a_configuration_is_checked_without_its_devices(fields, message):
     with pytest.raises(ValueError, match=message):
         run.check(fields, devices=64)
+
+
+def test_a_critic_needs_no_group():
+    run.check({"learner.group": 1, "learner.micro_batches": 1, "algorithm.advantage": "gae"}, devices=1)
 
 
 def test_a_checkpoint_elsewhere_has_the_sizes_of_its_preset_or_unknown_ones():

@@ -51,6 +51,11 @@ def test_a_seller_is_reported_beside_scripted_sellers_and_the_best_found(seller)
     )
 
 
+def test_another_model_in_the_learners_seat_is_refused(seller):
+    with pytest.raises(ValueError, match="config.seller.model .* the seller is the run's"):
+        seller.prepare_evaluation({"seller.model": "scripted"})
+
+
 def test_a_side_that_has_not_learned_is_not_exported(seller, tmp_path):
     with pytest.raises(ValueError, match="--role=buyer: .* has trained the seller alone. Leave --role out"):
         seller.export(tmp_path / "buyer", "buyer")

@@ -145,6 +145,7 @@ def test_the_command_under_a_report_on_other_terms_makes_it_again(finished):
         ({"game.seller": "insluting"}, "did you mean 'insulting'"),
         ({"catalog.name": "amazon"}, "catalog.name = 'amazon'"),
         ({"mesh.tensor": 2}, "mesh.tensor=2"),
+        ({"buyer.policies": ("linear",)}, "config.buyer.policies .* the buyer is the run's"),
     ],
 )
 def test_terms_that_do_not_fit_are_refused_with_the_reason(finished, terms, message):
@@ -170,6 +171,26 @@ def test_another_report_is_not_overwritten(finished, tmp_path):
     (folder / episodes.FILE).unlink()  # As where reports were pooled.
     with refused:
         finished.prepare_evaluation(output=folder)
+
+
+def test_a_match_names_who_sells(finished):
+    """So that matches against two sellers do not overwrite each other."""
+    own = [matches.prepare(f"run:{finished.workdir}", "", terms) for terms in ({}, {"game.seller": "begging"})]
+    assert [match.seller for match in own] == [finished.config.game.seller, "begging"]
+
+
+def test_without_its_curves_a_run_is_still_reported(finished, tmp_path):
+    folder = shutil.copytree(finished.workdir, tmp_path / "run")
+    buyer = run.open(folder)
+    header = (folder / "metrics.csv").read_text().splitlines(keepends=True)[0]
+    for left in (header, None):
+        shutil.rmtree(folder / "report")
+        (folder / "metrics.csv").unlink() if left is None else (folder / "metrics.csv").write_text(left)
+        report = buyer.evaluate()
+        assert "trained" in str(report) and not (report.folder / "learning_curves.png").exists()
+        with pytest.raises(ValueError, match=r"has no metrics.csv.* leave phases out of --figures"):
+            reproduction.plan([str(folder)], ["main"], ["phases"])
+    assert reproduction.plan([str(folder)], ["main"], ["prices"]).figures == ("prices",)
 
 
 def test_products_are_known_by_their_content(tmp_path):
