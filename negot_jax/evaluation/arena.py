@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from negot_jax import progress
-from negot_jax.config import field
+from negot_jax.config import field, require_least
 from negot_jax.evaluation.episodes import BEST_RESPONSE, Row
 from negot_jax.game import bargaining, buyers, play, rewards, sellers, specs
 from negot_jax.game.buyers import Buyer
@@ -54,9 +54,8 @@ class EvaluationConfig:
     )
 
     def __post_init__(self):
-        for name, least in (("episodes", 1), ("batch", 1), ("tuning_draws", 1), ("transcripts", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"evaluation.{name}={getattr(self, name)} must be at least {least}.")
+        require_least("evaluation", self, 1, "episodes batch tuning_draws")
+        require_least("evaluation", self, 0, "transcripts")
         for name, make in (("buyers", buyers.make), ("sellers", sellers.make)):
             for spec in (named := getattr(self, name)):
                 specs.require_named(f"evaluation.{name}", make, spec)
@@ -100,8 +99,8 @@ class Arena:
         drawn = scenarios(self.test.params, config.episodes, key_scenarios)
         trajectories, solution = {}, None
         buys = self.program.role == BUYER
-        specs = config.buyers if buys else dict.fromkeys((self.seller, *config.sellers))
-        scripted = {Row("scripted", spec): (buyers if buys else sellers).make(spec) for spec in specs}
+        named = config.buyers if buys else dict.fromkeys((self.seller, *config.sellers))
+        scripted = {Row("scripted", spec): (buyers if buys else sellers).make(spec) for spec in named}
         with progress.phases() as say:
             for row, own in weights.items():
                 say(f"playing {row.label}")

@@ -1,4 +1,4 @@
-"""The paper's tables (arXiv 2604.09855), made of episodes: Markdown, CSV and LaTeX."""
+"""The paper's tables (arXiv 2604.09855) from episodes: Markdown, CSV and LaTeX."""
 
 from collections.abc import Iterator, Sequence
 import csv

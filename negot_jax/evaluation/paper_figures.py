@@ -1,4 +1,4 @@
-"""The paper's figures, made of episodes and of the curves of training: PNG and PDF."""
+"""The paper's figures from episodes and training curves: PNG and PDF."""
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib

@@ -1,4 +1,4 @@
-"""The reports of a run and of a match: episodes, and the tables, figures and transcripts that are made of them."""
+"""The reports of a run and of a match: episodes, and the tables, figures and transcripts made from them."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from negot_jax.config import field, nearest, require
+from negot_jax.config import field, nearest, require, require_known
 from negot_jax.rl.advantages import ADVANTAGES, SCALES
 from negot_jax.rl.losses import AGGREGATIONS, CORRECTIONS, KL_LOSSES, RATIOS, SURROGATES
 
@@ -95,6 +95,4 @@ PRESETS = {
 
 def preset(name: str) -> AlgorithmConfig:
     """A published algorithm's settings by name. Raises ValueError for an unknown one."""
-    if name not in PRESETS:
-        raise ValueError(f"No algorithm is called {name!r}; there are {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return PRESETS[require_known("algorithm", name, PRESETS)]

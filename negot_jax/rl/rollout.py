@@ -50,7 +50,7 @@ class Trajectory:
         return self.buyer if role == BUYER else self.seller
 
     def active(self) -> tuple[jax.Array, jax.Array]:
-        """Tokens that the models said and kept, and the row-steps that decoding took, by a turn's longest message."""
+        """Sampled tokens, and the row-steps of decoding: every row decodes as long as a turn's longest message."""
         lengths = jnp.stack([seat.sampled_BxKxW.sum(axis=2) for seat in (self.buyer, self.seller) if seat])
         steps = lengths.max(axis=1).sum() * lengths.shape[1]
         return lengths.sum(dtype=jnp.float32), steps.astype(jnp.float32)

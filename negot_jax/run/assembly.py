@@ -55,7 +55,7 @@ class Parts:
 
     @property
     def mesh(self) -> Mesh:
-        """What the run is laid over."""
+        """The device mesh of the run."""
         return sharding.make(self.config.mesh, _devices(self.config, self.program.model))
 
     @property
@@ -70,7 +70,7 @@ class Parts:
         return self.config.seller if role == BUYER else self.config.buyer
 
     def clones_opponent(self, role: int) -> bool:
-        """Whether the warm start makes that player."""
+        """Whether the warm start clones the opponent of this role's learner."""
         return (other := self.opponent(role)).model == "own" and other.checkpoint is None
 
     def inputs(self) -> dict[str, str]:
@@ -150,7 +150,7 @@ def assemble(
 
 
 def check(config: Config, devices: int = 0) -> None:
-    """The checks that need no device, no data and no checkpoint from elsewhere: `assemble` makes the others.
+    """Checks what needs no device, no data and no checkpoint from elsewhere; `assemble` checks the rest.
 
     devices: how many the mesh will be laid over; 0 where that is not known. A checkpoint that is not on this machine is
     taken to have the sizes of its preset, where one is named.

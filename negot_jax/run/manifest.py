@@ -1,6 +1,6 @@
 """The manifest of a run, `manifest.json`: what was run, and what it takes to run it again.
 
-A run is identified by what its buyer learns from: the fields of `config.identity`, and the digests of its inputs. Each
+A run is identified by what it learns from: the fields of `config.identity`, and the digests of its inputs. Each
 start adds an entry with what may differ between starts: time, command, versions, devices.
 """
 

@@ -1,4 +1,4 @@
-"""The report of a run: what it has trained, and others beside it, on held-out products; on its own terms or others."""
+"""The report of a run: its learners and other players on held-out products, on its own terms or on others."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -72,8 +72,8 @@ class Evaluation:
     def report(self) -> Report:
         """Plays the held-out products and writes the report. All processes of a run call it; the first one writes.
 
-        It is of the sides that have learned, unless another opponent was asked for. Raises CheckpointError if a
-        checkpoint that it needs is missing, damaged, or of another model or run.
+        It covers each learner; if another opponent was asked for, only the one that meets it. Raises CheckpointError
+        if a checkpoint that it needs is missing, damaged, or of another model or run.
         """
         changed, roles = {name.split(".")[0] for name in self.overrides}, list(self.parts.programs)
         asked = [role for role in roles if ("seller", "buyer")[role] in changed]
@@ -88,7 +88,7 @@ class Evaluation:
 def prepare(
     run: "Run", overrides: Mapping[str, Any], output: str | os.PathLike | None = None, every_checkpoint: bool = False
 ) -> Evaluation:
-    """Checks an evaluation of a run's buyer before anything is computed.
+    """Checks an evaluation of a run before anything is computed.
 
     Args:
       overrides: fields in `config.EVALUATED`, by dotted name or nested, such as {"game.seller": "insulting"}.
@@ -184,7 +184,7 @@ def _beyond_equilibrium(episodes: list[Episode]) -> str:
 
 
 def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row: Row) -> dict[str, Any]:
-    """The fields that all episodes of a side's row have alike, in a run's evaluation or training. inputs: digests."""
+    """The fields that all episodes of one row share, in an evaluation or in training. inputs: digests."""
     made = inputs.get("seller.checkpoint" if config.seller.model == "own" else "model.checkpoint", run.run_id)
     seats = {"buyer": row, "seller": seller(config)}
     if role == SELLER:

@@ -46,7 +46,7 @@ class Run:
         return self.saved["run_id"] if self.saved else manifest.run_id(self.config, self.parts.inputs())
 
     def train(self, profile: tuple[int, int] | None = None) -> None:
-        """Trains to the end, from where the folder says that the run is: warm start, then reinforcement learning.
+        """Trains to the end, resuming from what the folder holds: warm start, then reinforcement learning.
 
         profile: the first and the last iteration to trace into `profile/`. Raises FolderError if another process is
         training in the folder, or it cannot be written to; otherwise as `training.loop.train`.

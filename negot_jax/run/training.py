@@ -1,4 +1,4 @@
-"""Training a run: warm start, then reinforcement learning, from wherever its folder says that it is."""
+"""Training a run: warm start, then reinforcement learning, resuming from what its folder holds."""
 
 import functools
 from typing import TYPE_CHECKING

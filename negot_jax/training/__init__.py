@@ -1,1 +1,1 @@
-"""Training: the loop and what keeps a run: checkpoints, metrics, its manifest."""
+"""Training: warm start, the loop, checkpoints, metrics, and what stops or survives a run."""

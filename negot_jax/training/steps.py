@@ -1,6 +1,7 @@
 """Drives training steps: dispatches one, looks at the metrics of the previous one, saves regularly, stops when asked.
 
-The device never waits for the host, and at most one step is queued ahead, so a signal takes effect within one step.
+The device waits for the host only where a step is saved. At most one step is queued ahead, so a signal takes effect
+within one step.
 """
 
 from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from etils import epath
 import jax
 
 from negot_jax import progress
-from negot_jax.config import field
+from negot_jax.config import field, require_least
 from negot_jax.game import buyers, specs
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import lora, sharding
@@ -48,9 +48,8 @@ class WarmStartConfig:
     )
 
     def __post_init__(self):
-        for name, least in (("steps", 0), ("episodes", 1), ("micro_batches", 1), ("widths", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"warm_start.{name}={getattr(self, name)} must be at least {least}.")
+        require_least("warm_start", self, 0, "steps")
+        require_least("warm_start", self, 1, "episodes micro_batches widths")
         if self.steps and self.episodes % self.micro_batches:
             raise ValueError(
                 f"warm_start.episodes={self.episodes} do not divide into warm_start.micro_batches="
