@@ -54,14 +54,14 @@ def products() -> tuple[Products, Products]:
     if not 0 < _DISCOUNT.value <= 1:
         raise ValueError(f"--discount={_DISCOUNT.value}: a factor per round must be above 0 and at most 1")
     if _COST.value is not None:
-        for flag in (_CATALOG, _DATA_DIR, _PRICES):
+        for flag in (_CATALOG, _DATA_DIR, _TEST, _PRICES):
             if flag.present:
                 raise ValueError(f"--{flag.name}={flag.value} does not go with --cost={_COST.value}: give one of them")
         prior = optimum.uniform_prior(_COST.value, 0.8 if _VALUE.value is None else _VALUE.value)
         return prior, prior
     if _VALUE.value is not None:
         raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalog has its own budgets")
-    train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value))
+    train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value), _TEST.value)
     prior = catalogs.products(catalogs.normalize(train))
     return prior, prior if _PRICES.value == "normalized" else catalogs.products(train)
 
@@ -71,8 +71,9 @@ if __name__ == "__main__":
     _TURNS = flags.DEFINE_integer("turns", 6, "Turn limit.", lower_bound=1, upper_bound=MAX_TURNS)
     _UTILITY = flags.DEFINE_enum("utility", "reward", list(UTILITIES), "What the buyer maximizes.")
     _DISCOUNT = flags.DEFINE_float("discount", 1.0, "Factor on a deal for each completed round before it.")
-    _CATALOG = flags.DEFINE_string("catalog", "generated", "generated or amazon_history_price; the training products.")
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of that catalog's JSON files.")
+    _CATALOG = flags.DEFINE_enum("catalog", "generated", catalogs.CATALOGS, "Whose training products to solve for.")
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "As catalog.data_dir of a run: a folder, or your product file.")
+    _TEST = flags.DEFINE_integer("test", 128, "As catalog.test of a run: held-out products, which are left out.")
     _PRICES = flags.DEFINE_enum("prices", "normalized", ["normalized", "dollars"], "Prices to play at.")
     _GRID = flags.DEFINE_list("grid", [], "Step of the price grid, cents of $100; several show its error: 400,200,100.")
     _COST = flags.DEFINE_string("cost", None, "A prior of cost over list price instead of a catalog: uniform(0, 1).")

@@ -33,6 +33,8 @@ def main() -> None:
                     raise ValueError(f"--{side}={specs[role]}: write api:MODEL@URL, the URL with http:// or https://.")
                 specs[role] = f"api:{found[1]}"
                 served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / "answers", budget)
+        if not served and (given := [flag.name for flag in _OF_SERVERS if flag.present]):
+            raise ValueError(f"--{given[0]} is for a player api:MODEL, and there is none. Leave it out.")
         planned = match.prepare(*specs, _overrides(), count=_PRODUCTS.value)
         planned.require_own(output)
         output.mkdir(parents=True, exist_ok=True)
@@ -105,4 +107,5 @@ if __name__ == "__main__":
     _TOKENS = flags.DEFINE_integer("max_tokens", None, "Stop asking once this many tokens are used.", lower_bound=0)
     _DOLLARS = flags.DEFINE_float("max_dollars", None, "Stop asking once this much is spent.", lower_bound=0)
     _PRICES = flags.DEFINE_list("dollars_per_million", [], "Prices of a million tokens of prompt and of answer.")
+    _OF_SERVERS = (_URL, _KEY, _REQUEST, _TIMEOUT, _RETRIES, _CONCURRENCY, _REPROMPT, _TOKENS, _DOLLARS, _PRICES)
     cli.run(main, run.Config, compiles=True)

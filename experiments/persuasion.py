@@ -21,7 +21,12 @@ from negot_jax.solvers.utilities import UTILITIES
 
 def main() -> None:
     with cli.checking_input(), progress.phases() as say:
-        for spec in (made := {spec: specs.require_named("--seller", sellers.make, spec) for spec in _SELLER.value}):
+        made = {spec: specs.require_named("--seller", sellers.make, spec) for spec in _SELLER.value}
+        for spec, seller in made.items():
+            if not seller.hears:
+                hearing = ", ".join(name for name, own in sellers.SELLERS.items() if own.hears)
+                raise ValueError(f"--seller={spec} hears no argument. Name one that does: {hearing}.")
+        for spec in made:
             train, _ = catalogs.split(catalogs.load("generated"))
             prior = catalogs.products(catalogs.normalize(train))
             problem = Problem(made[spec], prior, _TURNS.value, UTILITIES["reward"])

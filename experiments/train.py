@@ -23,7 +23,9 @@ def main() -> None:
         config = configs.load(_CONFIG.value)
         profile = _window(_PROFILE.value, config.training.iterations)
         if _CHECK.value is not None:
-            return run.check(config, _CHECK.value)
+            for name, path in run.check(config, _CHECK.value).items():
+                print(f"config.{name}={path}")
+            return
         distributed.start(_DISTRIBUTED.value)
         run.require_backend()
         workdir = run.workdir(_WORKDIR.value)
@@ -53,7 +55,7 @@ if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, or gs://bucket/folder; a run there is resumed.")
     _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of many processes, as on a TPU slice's workers.")
     _PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, the iterations to trace into WORKDIR/profile.")
-    told = "Only check flags and configuration, for a mesh of this many devices; 0 skips the mesh."
+    told = "Only check flags and configuration, for a mesh of this many devices (0 skips it); print what it reads."
     _CHECK = flags.DEFINE_integer("check", None, told, lower_bound=0, upper_bound=100_000)
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main, run.Config, compiles=True)

@@ -248,6 +248,9 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
     """What the flags ask for: text to print, and JSON to write."""
     with cli.checking_input():
         meshes = _MESH.value or [None]
+        for flag in (_HLO, _OUTPUT):
+            if flag.value is not None and not pathlib.Path(flag.value).absolute().parent.is_dir():
+                raise ValueError(f"--{flag.name}={flag.value}: there is no such folder to write to. Create it.")
         if not all(_TOPOLOGY.value or [""]):
             raise ValueError("--topology is empty. Name a kind and its shape in chips, such as v5p:4x4x4.")
         if _MATRIX.value:

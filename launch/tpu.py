@@ -23,6 +23,7 @@ The run outlives the connection: the same line follows it again. --dry_run print
 would run if all went well, and runs none. The values of the --env variables appear in no command and no output.
 """
 
+from collections.abc import Mapping
 import importlib.util
 import json
 import math
@@ -106,14 +107,13 @@ def _check(subcommand: str, command: list[str]) -> None:
     for name in FLAGS.env:
         if "=" in name or subcommand == "up" and name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
             raise LaunchError(f"--env={name.split('=')[0]} is not set here: export it, and give its name alone")
-    if subcommand == "gke":  # Where variables come from a secret, and a chip is two devices.
-        return _check_training(command, devices=2 * _chips(), local=False)
+    if subcommand == "gke":  # Where variables come from a secret, a chip is two devices, and the image holds files.
+        _check_training(command, devices=2 * _chips(), local=False)
+        return
     if subcommand == "up":
         devices = _resolve(FLAGS.accelerator_type)
-        if (module := _module(command)) and not _exists(module):
-            raise LaunchError(f"there is no module {module}: training is `python -m experiments.train`")
         one_worker = int(FLAGS.accelerator_type.rpartition("-")[2]) <= 8
-        _check_training(command, devices, local=one_worker and not FLAGS.max_restarts)
+        _require_packed(_check_training(command, devices, local=one_worker and not FLAGS.max_restarts))
     if not FLAGS.dry_run and shutil.which("gcloud") is None:
         raise LaunchError("gcloud is not on PATH: install the Google Cloud CLI, then `gcloud auth login`; or --dry_run")
 
@@ -133,11 +133,15 @@ def _resolve(accelerator_type: str) -> int:
     return int(size) // cores if cores else 0
 
 
-def _check_training(command: list[str], devices: int, local: bool) -> None:
-    """Raises LaunchError if workers would train apart, a local run would be lost, or training refuses its input."""
+def _check_training(command: list[str], devices: int, local: bool) -> dict[str, str]:
+    """The paths that a command reads, by flag. Raises LaunchError if it names no module, workers would train apart, a
+    local run would be lost, or training refuses its input.
+    """
     if not command:
         raise LaunchError("give the training command, after --")
-    line = " ".join(command)
+    line, module = " ".join(command), _module(command)
+    if module and not _exists(module):
+        raise LaunchError(f"there is no module {module}: training is `python -m experiments.train`")
     if "experiments.train" in command and not re.search(r" --?distributed\b", line):
         raise LaunchError("every worker would run this training command for itself: add --distributed to it")
     for workdir in re.findall(r" --?workdir[= ](\S*)", line)[-1:]:  # The last counts.
@@ -146,8 +150,18 @@ def _check_training(command: list[str], devices: int, local: bool) -> None:
                 f"--workdir={workdir} is another folder on each worker, and is lost with it. Use a bucket, "
                 "--workdir=gs://BUCKET/RUN; or one worker, such as v5p-8, and --max_restarts=0"
             )
-    if _module(command) == "experiments.train":
-        require_trainable(command, devices)
+    return inputs(command, devices) if module == "experiments.train" else {}
+
+
+def _require_packed(paths: Mapping[str, str]) -> None:
+    """Raises LaunchError for an input that no worker would have: in no bucket, and not in what is packed for them."""
+    for flag, path in paths.items():
+        bucket = path.startswith("gs://") and "checkpoint" in flag  # Products are read from a disk.
+        if not bucket and pathlib.PurePath(path).parts[:1] != ("experiments",):
+            raise LaunchError(
+                f"--{flag}={path} would not be on the workers, which get this folder's code alone. Put a checkpoint "
+                "into a bucket, and other files into experiments/, named from here: experiments/FILE"
+            )
 
 
 def _module(command: list[str]) -> str | None:
@@ -162,12 +176,18 @@ def _exists(module: str) -> bool:
         return False
 
 
-def require_trainable(command: list[str], devices: int) -> None:
-    """Raises LaunchError if experiments.train refuses its flags or configuration for so many devices; 0: for any."""
+def inputs(command: list[str], devices: int) -> dict[str, str]:
+    """The paths that experiments.train reads, by flag. devices: that it runs on; 0 if that is not known.
+
+    Raises LaunchError if it refuses its flags or its configuration.
+    """
     check = [sys.executable, *command[command.index("-m") :], f"--check={devices}"]
     done = subprocess.run(check, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
     if done.returncode:
         raise LaunchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    named = re.findall(r" --?config[= ](\S+)", " ".join(command))[-1:]
+    read = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    return {"config": named[0].split(":")[0], **read}
 
 
 def _chips() -> int:

@@ -41,6 +41,9 @@ REFUSED = {
     "value without cost": ("--value=1", "--value=1.0 goes with --cost"),
     "no such discount for a response": ("--discount=0 --seller=floor --turns=1", "discount=0.0: a factor"),
     "several sellers into one file": ("--seller=floor --seller=linear --output=x", "is for one seller"),
+    "too few products": ("--catalog=file --data_dir=docs/products.csv", "test=128 of 10 products .* from 1 to 9"),
+    "a test set and a distribution": ("--test=3 --cost=uniform(0,1)", "--test=3 does not go with --cost"),
+    "no such catalog": ("--catalog=amazon", "--catalog=amazon: .*amazon_history_price"),
     "stray argument": ("floor", "unexpected arguments floor: options are written --name=value"),
 }
 
@@ -49,6 +52,17 @@ REFUSED = {
 def test_what_is_wrong_is_one_line(case):
     arguments, message = REFUSED[case]
     assert re.search(message, forked.refused("experiments.best_response", arguments.split()))
+
+
+def test_ones_own_products_are_solved_for():
+    own = ["--catalog=file", "--data_dir=docs/products.csv", "--test=3", "--seller=floor", "--turns=1", "--grid=500"]
+    code, out, err = forked.run("experiments.best_response", own)
+    assert code == 0 and "1 turns, 7 products" in out, err
+
+
+def test_words_are_not_searched_for_a_seller_that_hears_none():
+    line = forked.refused("experiments.persuasion", ["--seller=neutral"])
+    assert "--seller=neutral hears no argument. Name one that does: persuadable, receptive" in line
 
 
 @pytest.mark.parametrize("flag", ["--turns=101", "--draws=101", "--draws=99999999999999999999"])

@@ -127,6 +127,7 @@ def test_players_that_cannot_meet_are_refused(buyer, seller, told):
 # The command and its arguments, and what the line must say.
 REFUSED = {
     "a server by another protocol": ("match --buyer=api:m@ftp://x/v1", "--buyer=api:m@ftp://x/v1: write api:MODEL@URL"),
+    "a server's flag without one": ("match --buyer=linear --concurrency=2", "--concurrency is for a player api:MODEL"),
     "no products": ("match --buyer=linear --products=0", "--products=0: there are 128 held-out products"),
     "more products than there are": ("match --buyer=linear --products=129", "--products=129: .* from 1 to 128"),
     "a run without a name": ("play --workdir=", "--workdir is empty"),

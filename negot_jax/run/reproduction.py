@@ -19,7 +19,7 @@ from negot_jax.game.sellers import Seller
 from negot_jax.models import transformer
 from negot_jax.run import reporting, weights
 from negot_jax.run import run as runs
-from negot_jax.run.config import Config, identity
+from negot_jax.run.config import Config, flat, identity, within
 from negot_jax.run.reporting import Evaluation
 from negot_jax.run.run import Run
 from negot_jax.training import checkpoint, metrics
@@ -65,7 +65,7 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
     found: dict[str, list[Run]] = {}
     for workdir in workdirs:
         own = runs.open(workdir)
-        if not checkpoint.survey(own.workdir / weights.CHECKPOINTS)[0]:
+        if not _latest(own):
             raise ValueError(f"--workdirs: {workdir} holds no checkpoint yet. Train it first.")
         if own.config.learner.role == "seller":
             raise ValueError(
@@ -77,10 +77,29 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
             raise ValueError(f"--workdirs: {workdir} is the same run as {same.workdir}. Name each run once.")
         alike.append(own)
     every = list(found.values())
+    for first, *others in every:
+        for other in others:
+            _require_alike(first, other)
     names, sizes = [reporting.seller(own[0].config) for own in every], [_parameters(own[0]) for own in every]
     names = _told_apart(names, [f", {size:,} parameters" for size in sizes])
     names = _told_apart(names, [f" ({own[0].workdir.name})" for own in every])  # The first folder's, if need be.
     return [Group(name, size, tuple(own)) for name, size, own in zip(names, sizes, every, strict=True)]
+
+
+def _require_alike(first: Run, other: Run) -> None:
+    """Raises ValueError unless two runs of a group have trained for as long and are evaluated alike."""
+    ours, theirs = (flat(run.config) | {"training.iterations": _latest(run)} for run in (first, other))
+    for name, value in theirs.items():
+        if within(name, ("training.iterations", "evaluation")) and value != ours[name]:
+            raise ValueError(
+                f"--workdirs: {other.workdir} has {name}={value!r}, {first.workdir} {ours[name]!r}, and their seeds "
+                "are to be pooled. Give both the same, by their training command, which goes on from what is there."
+            )
+
+
+def _latest(run: Run) -> int:
+    """The iterations after which its latest checkpoint was saved; 0 without any."""
+    return max(checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0], default=0)
 
 
 def _told_apart(names: Sequence[str], more: Sequence[str]) -> list[str]:
@@ -113,7 +132,7 @@ def plan(workdirs: Sequence[str], tables: Sequence[str], figures: Sequence[str])
         if metrics.curves(run.workdir) is None:
             raise ValueError(
                 f"--workdirs: {run.workdir} has no {metrics.METRICS}, of which the figure phases is made. Put a copy "
-                "back, or leave phases out of --figures."
+                "back, or leave phases out of --figure."
             )
     evaluations = {}
     for group in found:
@@ -189,7 +208,7 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
 def _episodes(evaluation: Evaluation) -> list[Episode]:
     """Those of the report, which is made unless it is there already, of the run's latest checkpoint."""
     file, run = evaluation.folder / episodes.FILE, evaluation.run
-    version = reporting.version(run, checkpoint.survey(run.workdir / weights.CHECKPOINTS)[0][-1])
+    version = reporting.version(run, _latest(run))
     with contextlib.suppress(FileNotFoundError, ValueError):  # Damaged: the report is made again.
         found = episodes.read(file)
         if any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found):

@@ -130,11 +130,15 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     return run
 
 
-def check(config: Any, devices: int = 0) -> None:
-    """Checks a configuration for so many devices, without them: see `assembly.check`. Errors are those of `build`."""
-    config = assembly.with_absolute_paths(configs.load(config))
+def check(config: Any, devices: int = 0) -> dict[str, str]:
+    """Checks a configuration for so many devices, without them: see `assembly.check`. Errors are those of `build`.
+
+    Returns the paths of the inputs that it names, by field.
+    """
+    config = configs.load(config)
     opponents.require_seats(config)
-    assembly.check(config, devices)
+    assembly.check(assembly.with_absolute_paths(config), devices)
+    return {name: path for name, path in configs.flat(config).items() if name in configs.PATHS and path}
 
 
 def open(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Run:

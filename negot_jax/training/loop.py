@@ -86,6 +86,8 @@ def train(
     with preemption.noted(distributed.agree) as came, Checkpoints(folder / "checkpoints", config.keep, best) as saved:
         with steps.starting("restoring the latest checkpoint"):
             done, state = saved.restore(state) or (0, state)
+        if watched.profile and watched.profile[1] < done:
+            print(f"Nothing is traced: iterations {watched.profile[0]} to {watched.profile[1]} are trained already.")
         with (
             MetricWriter(folder.path, config.iterations, done, _SHOWN) if first else contextlib.nullcontext() as writer,
             _Profiler(os.path.join(folder.path, "profile"), watched.profile if first else None) as profiler,

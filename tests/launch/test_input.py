@@ -56,7 +56,7 @@ BAD = {
 def training(monkeypatch):
     """In place of the training command's own check, which takes seconds: what it was asked."""
     asked = []
-    monkeypatch.setattr(tpu, "require_trainable", lambda command, devices: asked.append((command, devices)))
+    monkeypatch.setattr(tpu, "inputs", lambda command, devices: asked.append((command, devices)) or {})
     return asked
 
 
@@ -86,8 +86,22 @@ def test_a_command_that_training_refuses(cloud, arguments, message):
     assert cloud.calls() == []
 
 
-def test_a_command_that_training_takes():
-    tpu.require_trainable([*BUCKET[1:], "--config=experiments/configs/tiny.py"], devices=4)
+def test_what_a_command_reads_must_reach_the_workers(cloud):
+    config, own = "experiments/configs/quickstart.py", "config.model.checkpoint"
+    assert tpu.inputs([*BUCKET[1:], f"--config={config}:ppo"], devices=4) == {"config": config}
+    command = [*BUCKET[1:], "--config", config, f"--{own}=checkpoints/m", "--config.model.preset=qwen3-4b"]
+    assert tpu.inputs(command, devices=4) == {"config": config, own: "checkpoints/m"}
+    ended = cloud.launch("up", *V5P, BUCKET[0], *command)
+    assert ended.code == 1 and f"--{own}=checkpoints/m would not be on the workers" in ended.err
+    assert cloud.calls() == []
+
+
+@pytest.mark.parametrize("path", ["my.csv", "/data/my.csv", "../experiments/my.csv", "gs://bucket/my.csv"])
+def test_products_are_packed(path):
+    tpu._require_packed({"config": "experiments/my.py", "config.model.checkpoint": "gs://bucket/m"})
+    tpu._require_packed({"config.catalog.data_dir": "./experiments/my.csv"})
+    with pytest.raises(tpu.LaunchError, match=f"data_dir={path} would not be on the workers.* experiments/FILE"):
+        tpu._require_packed({"config.catalog.data_dir": path})
 
 
 @pytest.mark.parametrize(

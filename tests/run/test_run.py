@@ -93,6 +93,28 @@ def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(fin
     assert met == ["neutral(tick=100)", "begging", "floor"]
 
 
+def test_seeds_are_pooled_if_they_are_trained_and_evaluated_alike(finished, tmp_path):
+    other = shutil.copytree(finished.workdir, tmp_path / "other")
+    folders = [str(finished.workdir), str(other)]
+
+    def change(seed: int, **evaluation) -> None:
+        saved = json.loads((finished.workdir / "manifest.json").read_text())
+        saved["run_id"] = "another"
+        saved["config"] |= {"seed": seed} | {f"evaluation.{name}": value for name, value in evaluation.items()}
+        (other / "manifest.json").write_text(json.dumps(saved))
+
+    change(seed=1)
+    (group,) = reproduction.groups(folders)
+    assert len(group.runs) == 2
+    change(seed=1, tuning_draws=2)
+    with pytest.raises(ValueError, match="other has evaluation.tuning_draws=2, .* Give both the same"):
+        reproduction.groups(folders)
+    change(seed=1)
+    shutil.rmtree(other / "checkpoints/4")
+    with pytest.raises(ValueError, match="other has training.iterations=[0-3], .* 4, and their seeds are to be pooled"):
+        reproduction.groups(folders)
+
+
 @pytest.mark.parametrize("number", [0, 9])
 def test_a_match_on_a_product_that_there_is_not_is_refused(finished, number):
     with pytest.raises(ValueError, match=f"--product={number}: there are 8 held-out products. Give one from 1 to 8"):
@@ -188,7 +210,7 @@ def test_without_its_curves_a_run_is_still_reported(finished, tmp_path):
         (folder / "metrics.csv").unlink() if left is None else (folder / "metrics.csv").write_text(left)
         report = buyer.evaluate()
         assert "trained" in str(report) and not (report.folder / "learning_curves.png").exists()
-        with pytest.raises(ValueError, match=r"has no metrics.csv.* leave phases out of --figures"):
+        with pytest.raises(ValueError, match=r"has no metrics.csv.* leave phases out of --figure"):
             reproduction.plan([str(folder)], ["main"], ["phases"])
     assert reproduction.plan([str(folder)], ["main"], ["prices"]).figures == ("prices",)
 

@@ -103,7 +103,7 @@ def test_a_signal_saves_the_step_at_hand_and_it_goes_on_later(small, tmp_path, a
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
+def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch, capsys):
     traced = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: traced.append([folder]))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: traced[-1].append(stepped[0]))
@@ -119,6 +119,9 @@ def test_it_traces_the_iterations_asked_for(small, tmp_path, monkeypatch):
     small.train(tmp_path, watched=loop.Watched((1, 2)))
     assert traced == [[str(tmp_path / "profile"), 1, 3]]  # Began before iteration 1, ended before iteration 3.
     small.assert_same(tmp_path)
+    assert "Nothing is traced" not in capsys.readouterr().out
+    small.train(tmp_path, watched=loop.Watched((1, 2)))
+    assert "Nothing is traced: iterations 1 to 2 are trained already." in capsys.readouterr().out
 
 
 def test_groups_that_earned_the_same_are_told_of_once(small, tmp_path, capsys, monkeypatch):
