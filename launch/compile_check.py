@@ -95,11 +95,13 @@ def build(config: Config, devices: list[jax.Device], prompt: int | None = None) 
     columns, by default the longest one's. Only sizes matter of the catalog: if it would have to be downloaded, the
     generated one stands in for it.
     """
-    if config.catalog.data_dir is None:
+    if config.catalog.name == "amazon_history_price" and config.catalog.data_dir is None:
         config = dataclasses.replace(config, catalog=dataclasses.replace(config.catalog, name="generated"))
     vocab_size = config.model.vocab_size or presets.preset(config.model.preset).vocab_size
     vocab_size = None if config.model.checkpoint else vocab_size
     parts = assembly.assemble(config, print_line=lambda line: None, devices=len(devices), vocab_size=vocab_size)
+    if len(parts.programs) > 1:
+        raise ValueError("learner.role='both': a check is of one learner. Check each side, 'buyer' and 'seller'.")
     program = parts.program
 
     def published(model: presets.ModelConfig) -> transformer.Weights:
@@ -224,7 +226,9 @@ def matrix(given: list[str], names: list[str], meshes: list[str], say: Callable[
             command += [f"--topology={topology}", f"--mesh={mesh}", f"--output={file}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                rows.append((topology, mesh, done.stderr.strip().splitlines()[-1].removeprefix("error: ")))
+                *_, last = ["", *done.stderr.strip().splitlines()]
+                told = last.startswith("error: ")  # Else it was ended, for its memory say.
+                rows.append((topology, mesh, last.removeprefix("error: ") if told else f"exit code {done.returncode}"))
                 continue
             reports.append(report := json.loads(file.read_text()))
             gib = [f"{report[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]

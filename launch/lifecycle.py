@@ -114,7 +114,7 @@ class Slice:
 
     def setup(self) -> None:
         """Copies the code and the variables of --env to every worker, and installs the package there."""
-        archive = os.path.expanduser(f"~/.cache/negot_jax/{self.name}/negot_jax.tar.gz")
+        archive = os.path.expanduser(f"~/.cache/negot_jax/launch/{self.name}/negot_jax.tar.gz")
         try:
             self.execute([sys.executable, "-m", "launch.pack", archive, *self.options.env])
             self.on_workers(self._on("scp", archive, f"{self.name}:"))

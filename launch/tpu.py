@@ -30,6 +30,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,9 +105,11 @@ def _check(subcommand: str, command: list[str]) -> None:
         raise LaunchError(f"{subcommand} needs {', '.join(missing)}; see --help")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", FLAGS.name):
         raise LaunchError(f"--name={FLAGS.name}: use lower-case letters, digits and hyphens, a letter first")
-    for name in FLAGS.env:
-        if "=" in name or subcommand == "up" and name not in os.environ:  # Not shown whole, as it may be a NAME=VALUE.
-            raise LaunchError(f"--env={name.split('=')[0]} is not set here: export it, and give its name alone")
+    for name, *value in (variable.split("=", 1) for variable in FLAGS.env):
+        if value:  # Which is not shown.
+            raise LaunchError(f"--env={name} comes with its value, which would show in commands: give its name alone")
+        if subcommand == "up" and name not in os.environ:
+            raise LaunchError(f"--env={name} is not set here: export it")
     if subcommand == "gke":  # Where variables come from a secret, a chip is two devices, and the image holds files.
         _check_training(command, devices=2 * _chips(), local=False)
         return
@@ -184,7 +187,8 @@ def inputs(command: list[str], devices: int) -> dict[str, str]:
     check = [sys.executable, *command[command.index("-m") :], f"--check={devices}"]
     done = subprocess.run(check, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
     if done.returncode:
-        raise LaunchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+        *_, last = ["", *done.stderr.strip().splitlines()]
+        raise LaunchError(last.removeprefix("error: ") or f"{shlex.join(check)} ended with {done.returncode}")
     named = re.findall(r" --?config[= ](\S+)", " ".join(command))[-1:]
     read = dict(line.split("=", 1) for line in done.stdout.splitlines())
     return {"config": named[0].split(":")[0], **read}

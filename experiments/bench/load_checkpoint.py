@@ -8,6 +8,7 @@ process held before. On a CPU the arrays are in host memory themselves.
 
 import json
 import os
+import pathlib
 import time
 
 from absl import flags
@@ -15,7 +16,7 @@ import jax
 
 from experiments import cli
 from experiments.bench import timing
-from negot_jax.models import hf_checkpoint, hf_config
+from negot_jax.models import hf_checkpoint, hf_config, stored
 
 
 def main() -> None:
@@ -27,10 +28,11 @@ def main() -> None:
     before, start = timing.peak_gib(), time.perf_counter()
     weights = jax.block_until_ready(hf_checkpoint.load(folder, config))
     seconds, peak = time.perf_counter() - start, timing.peak_gib()
+    tensors = stored.find(pathlib.Path(folder), hf_config.family(folder).rename)
     arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(weights)) / 2**30
     figures = {
         "arrays_gib": arrays,
-        "largest_tensor_gib": hf_checkpoint.largest_tensor(folder) / 2**30,
+        "largest_tensor_gib": max(tensor.nbytes for tensor in tensors.values()) / 2**30,
         "before_gib": before,
         "peak_gib": peak,
         "beyond_gib": peak - before - arrays,

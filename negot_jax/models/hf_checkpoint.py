@@ -127,11 +127,6 @@ def load(
     return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
 
 
-def largest_tensor(folder: str | pathlib.Path) -> int:
-    """Returns the size in bytes of the largest stored tensor."""
-    return max(tensor.nbytes for tensor in stored.find(pathlib.Path(folder), hf_config.family(folder).rename).values())
-
-
 def save(
     folder: str | pathlib.Path, config: ModelConfig, weights: transformer.Weights, original: str | pathlib.Path
 ) -> None:

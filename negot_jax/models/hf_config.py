@@ -1,7 +1,7 @@
 """Reads the `config.json` of a Hugging Face checkpoint as a `ModelConfig`.
 
-Each family's module knows its settings. A missing setting takes the default of the `transformers` library. A setting
-that no module reads is refused by name if it could change the numbers.
+Each family's module knows its settings. Sizes must be given; another missing setting takes the default of the
+`transformers` library. A setting that no module reads is refused by name if it could change the numbers.
 """
 
 import pathlib

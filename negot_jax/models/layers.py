@@ -33,8 +33,8 @@ def linear(x: jax.Array, weight: nnx.Param, dtype: str, adapter: dict[str, jax.A
 def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
     """x [R, *in] times weight [*in, *out] in the type of the weight: [R, *out] in that of x. Sums are float32.
 
-    A TPU does so by itself. A CPU has to be told, for the gradient too: left to itself, it computes a bfloat16 product
-    with a bfloat16 result in float32, at a third of the speed.
+    A TPU does so by itself. A CPU has to be told, for the gradient to x too: left to itself, it computes a bfloat16
+    product with a bfloat16 result in float32, at a third of the speed.
     """
     return _summed(x.astype(weight.dtype), weight, x.ndim - 1).astype(x.dtype)
 
@@ -63,7 +63,7 @@ def angles(positions_BxT: jax.Array, columns: int, head_dim: int, rope: RopeConf
 
 
 def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """x [..., H] turned by the angles, halves as in Llama."""
+    """x [..., H] turned by the angles, in pairs of one entry from each half, as in Llama."""
     sin, cos = angles
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

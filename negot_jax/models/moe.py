@@ -70,8 +70,9 @@ def mix(
         return apply_experts(x_NxD, routes, experts, adapters), picked_NxK
     parts = math.prod(mesh.shape[name] for name in ROWS)
     N = x_NxD.shape[0]
+    pieces = math.ceil(math.ceil(N / parts) * mesh.shape[EXPERT] / _TOKENS)
     tokens = (x_NxD,) if given_NxK is None else (x_NxD, given_NxK)
-    padded = tuple(jnp.pad(x, ((0, -N % parts), (0, 0))) for x in tokens)  # Rows that the devices do not divide.
+    padded = tuple(jnp.pad(x, ((0, -N % (parts * pieces)), (0, 0))) for x in tokens)  # Into equal pieces.
     of_layer = lambda name: P(*sharding.drop_axis(FSDP, sharding.spec(name, 4))[1:])
     specs = {name: of_layer(f"blocks.mlp.{name}") for name in experts}
     adapter_specs = {
@@ -88,14 +89,10 @@ def mix(
             mixed = apply_experts(theirs, routes, experts, adapters, first)
             return jax.lax.psum_scatter(jax.lax.psum(mixed, TENSOR), EXPERT, tiled=True), picked_nxK
 
-        n = tokens[0].shape[0]
-        pieces = next(
-            count for count in range(1, n + 1) if n % count == 0 and n * mesh.shape[EXPERT] <= count * _TOKENS
-        )
         if pieces == 1:
             return read(tokens)
-        parts = jax.lax.map(jax.checkpoint(read), jax.tree.map(lambda x: x.reshape(pieces, -1, x.shape[1]), tokens))
-        return jax.tree.map(lambda x: x.reshape(n, x.shape[2]), parts)
+        cut = jax.tree.map(lambda x: x.reshape(pieces, -1, x.shape[1]), tokens)
+        return jax.tree.map(lambda x: x.reshape(-1, x.shape[2]), jax.lax.map(jax.checkpoint(read), cut))
 
     run = jax.shard_map(local, in_specs=in_specs, out_specs=(P(ROWS), P(ROWS)))
     return jax.tree.map(lambda x: x[:N], run(padded, router_DxE, experts, adapters))
@@ -144,10 +141,11 @@ def apply_experts(
         return y_RxO.astype(x_RxI.dtype)
 
     back_R = jnp.argsort(order_R)
-    sorted_RxD = permute(jnp.repeat(x_NxD, active, axis=0), order_R, back_R)
+    # What a product makes of rows past the last group is not defined on every device, nor is what its gradient does.
+    ours_Rx1 = (jnp.arange(order_R.size) < sizes_E.sum())[:, None]
+    sorted_RxD = jnp.where(ours_Rx1, permute(jnp.repeat(x_NxD, active, axis=0), order_R, back_R), 0)
     out_RxD = product(jax.nn.silu(product(sorted_RxD, "gate")) * product(sorted_RxD, "up"), "down")
-    ours_R = jnp.arange(order_R.size) < sizes_E.sum()
-    out_RxD = jnp.where(ours_R[:, None], out_RxD, 0)  # What lies past the last group is not defined on every device.
+    out_RxD = jnp.where(ours_Rx1, out_RxD, 0)
     out_NxKxD = permute(out_RxD, back_R, order_R).reshape(*routes.experts_NxK.shape, -1)
     mixed = jnp.einsum("nkd,nk->nd", out_NxKxD, routes.weights_NxK, preferred_element_type=jnp.float32)
     return mixed.astype(x_NxD.dtype)

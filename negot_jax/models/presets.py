@@ -102,10 +102,14 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"model.head_dim={self.head_dim} is odd: rotary embedding turns pairs. Use an even size.")
-        if (self.window is None) == any(self.local_layers):
+        if self.window is None and any(self.local_layers):
+            raise ValueError(f"model.local_layers={self.local_layers} need model.window, how many tokens they see.")
+        if self.window is not None and not any(self.local_layers):
+            raise ValueError(f"model.window={self.window}: this model has no local layers to see so few. Leave it out.")
+        if self.experts and self.activation != "silu":
             raise ValueError(
-                f"model.window={self.window}, model.local_layers={self.local_layers}: a window is for local layers. "
-                "Set both, or neither."
+                f"model.experts={self.experts} with the activation {self.activation!r}: experts apply SiLU alone. "
+                "Leave experts out, or take another preset, such as qwen3-30b-a3b."
             )
         if not (1 <= self.active_experts <= self.experts or self.experts == self.active_experts == 0):
             raise ValueError(

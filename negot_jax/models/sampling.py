@@ -21,7 +21,7 @@ class SamplingConfig:
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature={self.temperature} is no number from 0. Use 0 (greedy) or more.")
+            raise ValueError(f"temperature={self.temperature}: use a finite number, 0 (greedy) or above.")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"top_k={self.top_k}, top_p={self.top_p}: use top_k >= 0 and 0 < top_p <= 1.")
 

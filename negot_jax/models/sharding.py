@@ -72,10 +72,12 @@ class MeshConfig:
         sizes = {name: getattr(self, name) for name in AXES}
         given = math.prod(size for size in sizes.values() if size != -1)
         if devices % given or (-1 not in sizes.values() and devices != given):
+            told = f"the axes multiply to {given}"
+            if -1 in sizes.values():
+                told = f"the other axes multiply to {given}, which does not divide that"
             raise ValueError(
-                f"{_written(sizes)} cannot be laid over {devices} devices: {given} does not "
-                f"{'divide' if -1 in sizes.values() else 'equal'} that. "
-                f"Near it, {_written(next(_near(sizes, devices)))} can."
+                f"{_written(sizes)} cannot be laid over {devices} devices: {told}. "
+                f"The nearest mesh that can: {_written(next(_near(sizes, devices)))}."
             )
         return {name: devices // given if size == -1 else size for name, size in sizes.items()}
 

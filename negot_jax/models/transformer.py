@@ -182,17 +182,18 @@ def forward(
         x, picked = block.add_mlp(sharding.shard_rows(x), adapters, given)
         return (sharding.shard_rows(x), carried), picked
 
-    remat = lambda layer: layer
+    remat = lambda layer, scanned: layer
     if config.remat != "none":
         policy = jax.checkpoint_policies.save_only_these_names(PRODUCT) if config.remat == "dots" else None
         # A scan keeps the two passes apart by itself.
-        remat = functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
+        remat = lambda layer, scanned: jax.checkpoint(layer, policy=policy, prevent_cse=not scanned)
     adapters = lora.scaled(config.lora, weights.get("lora", {}))
     looped = cache is None and (config.layers > _SHALLOW or not kv_cache.apart())
     stacks, filled, picked = kv_cache.runs(config) if looped else kv_cache.stacks(config), [], []
     for number, (first, last) in enumerate(stacks):
         local = np.array(config.is_local[first:last])
-        given = _part(experts_LxBxTxk, *_places(config, "mlp", first, last))
+        at = _places(config, "mlp", first, last)
+        given = _part(experts_LxBxTxk, *at) if at[0] < at[1] else None  # A dense layer has no experts.
         parts = (given, _blocks(config, weights, first, last), _part(adapters, first, last))
         scanned = (np.arange(last - first), local, *parts)
         carried = () if cache is None else (cache.keys[number], cache.values[number])
@@ -200,11 +201,11 @@ def forward(
             wanted = None
             if last == config.layers and not config.experts:
                 wanted, take = take, None
-            one = remat(functools.partial(layer, wanted=wanted))
+            one = remat(functools.partial(layer, wanted=wanted), scanned=False)
             (x_BxTxD, carried), ids = one((x_BxTxD, carried), jax.tree.map(lambda x: x[0], scanned))
             ids = jax.tree.map(lambda x: x[None], ids)
         else:
-            (x_BxTxD, carried), ids = jax.lax.scan(remat(layer), (x_BxTxD, carried), scanned)
+            (x_BxTxD, carried), ids = jax.lax.scan(remat(layer, scanned=True), (x_BxTxD, carried), scanned)
         filled.append(carried)
         picked += [] if ids is None else [ids]
     picked = jnp.concatenate(picked).astype(config.expert_ids) if picked else None

@@ -107,6 +107,7 @@ def estimate(
     work: Workload, players: Sequence[tuple[ModelConfig, Any]], mesh: Mapping[str, int], chip: Chip
 ) -> dict[str, float]:
     """Seconds of each phase on a mesh of such chips, at best; memory_bound: those of decoding that bandwidth decides.
+    Decoding reads all filled columns in every layer, local ones too, as this program does.
 
     players: the language models that play, the one being trained first, each with its context's `rl.layout.Layout`.
     """

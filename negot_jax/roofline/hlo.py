@@ -38,10 +38,14 @@ class Operation(NamedTuple):
         return max((math.prod(shape) for shape in self.shapes), default=0)
 
     @property
+    def arrays(self) -> list[int]:
+        """Bytes of each result."""
+        return [math.prod(shape) * _width(name) for name, shape in zip(self.types, self.shapes, strict=True)]
+
+    @property
     def bytes(self) -> int:
         """Bytes of the largest result."""
-        arrays = zip(self.types, self.shapes, strict=True)
-        return max((math.prod(shape) * _width(name) for name, shape in arrays), default=0)
+        return max(self.arrays, default=0)
 
     @property
     def times(self) -> float:
@@ -107,7 +111,10 @@ def sent(operation: Operation) -> float:
     if operation.kind in ("collective-permute", "collective-broadcast"):
         return operation.bytes
     devices = len(_groups(operation.text)[0])
-    whole = operation.bytes * (2 if operation.kind == "all-reduce" else 1)
+    arrays = operation.arrays
+    if "all-gather-start(" in operation.text:
+        arrays = arrays[len(arrays) // 2 :]  # The inputs come before the outputs.
+    whole = sum(arrays) * (2 if operation.kind == "all-reduce" else 1)
     if " reduce-scatter(" in operation.text:
         whole *= devices  # The result is one shard.
     return whole * (devices - 1) / devices

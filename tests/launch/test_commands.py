@@ -63,7 +63,7 @@ def test_the_other_commands():
     (logs,) = commands(lambda tpu: tpu.logs())
     assert logs[:-1] == [*tpus, "tpu-vm", "ssh", "bargain", *PLACE, "--worker=3", *ssh]
     upload, install = commands(lambda tpu: tpu.setup())
-    archive = os.path.expanduser("~/.cache/negot_jax/bargain/negot_jax.tar.gz")
+    archive = os.path.expanduser("~/.cache/negot_jax/launch/bargain/negot_jax.tar.gz")
     assert upload == [*tpus, "tpu-vm", "scp", archive, "bargain:", *PLACE, "--worker=all", *scp]
     assert install[:-1] == [*tpus, "tpu-vm", "ssh", "bargain", *PLACE, "--worker=all", *ssh]
 

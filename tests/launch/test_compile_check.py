@@ -107,6 +107,9 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
         assert not (_is_decoding(operation) and operation.kind == "scatter"), operation.text
 
 
+BOTH = [f"--config.{side}.model=own" for side in ("buyer", "seller")]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -114,6 +117,8 @@ def test_no_host_is_called_and_nothing_scattered_while_decoding(compiled):
         (["--topology="], "error: --topology is empty"),
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
+        (["--hlo=no/such/folder"], "error: --hlo=no/such/folder: there is no such folder"),
+        (["--config.learner.role=both", *BOTH], "error: learner.role='both': a check is of one learner"),
         (["--matrix", "--mesh=fsdp=2", "--hlo=x"], "error: --hlo=x .*leave --matrix out"),
     ],
 )

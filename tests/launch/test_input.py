@@ -32,7 +32,7 @@ BAD = {
     "no hour": (["up", "--flex_start=0"], "flag --flex_start=0: .*168"),
     "two capacities": (["up", *V5P, "--flex_start=1"], ".*spot=True, .*flex_start=1: At most one"),
     "variable not set": (["up", *V5P, "--env=NOT_SET", *BUCKET], "--env=NOT_SET is not set here: export it"),
-    "variable with its value": (["up", *V5P, f"--env=TOKEN={SECRET}"], "--env=TOKEN is not set .* its name alone"),
+    "variable with its value": (["up", *V5P, f"--env=TOKEN={SECRET}"], "--env=TOKEN comes with its value"),
     "variable of a pod, with its value": ([*GKE, f"--env=TOKEN={SECRET}", *BUCKET], "--env=TOKEN .* its name alone"),
     "topology in a plane": ([*GKE, "--topology=4x4", *BUCKET], "--topology=4x4: .*such as 4x4x4"),
     "topology of half a host": ([*GKE, "--topology=1x1x2", *BUCKET], "--topology=1x1x2: .*such as 4x4x4"),

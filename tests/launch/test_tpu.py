@@ -63,7 +63,7 @@ def test_up(cloud, bucket):
         assert not (cloud.worker(worker).parent / "negot_jax.tar.gz").exists()
     assert "python3 -m uv venv --quiet --python=3.11 --seed .venv" in (cloud.folder / "installed").read_text()
     assert "python -m pip install --quiet --editable .[tpu] --constraint" in (cloud.folder / "installed").read_text()
-    assert not list((cloud.folder / ".cache/negot_jax").iterdir())
+    assert not list((cloud.folder / ".cache/negot_jax/launch").iterdir())
     for said in (dry.out, dry.err, up.out, up.err, json.dumps(cloud.calls())):
         assert SECRET not in said and json.dumps(SECRET)[1:-1] not in said
 
@@ -164,7 +164,7 @@ def test_what_ends_a_run(cloud, bucket, monkeypatch, code, states, failures, ver
     up = cloud.launch("up", *V5P, *train(bucket, f"{code},0"))
     assert up.code == 1 and f"error: {message}" in up.err
     assert cloud.verbs() == [*CREATED, *SET_UP, *verbs]
-    assert not list((cloud.folder / ".cache/negot_jax").iterdir())
+    assert not list((cloud.folder / ".cache/negot_jax/launch").iterdir())
 
 
 def test_a_run_from_beginning_to_end(cloud, bucket):

@@ -235,6 +235,7 @@ def test_what_is_left_out_is_named(tmp_path, settings, name):
         (QWEN3 | {"rope_scaling": {"rope_type": "longrope", "type": "linear"}}, "rope_type='longrope'"),
         (QWEN3 | {"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "rope_scaling.factor='2'.*positive number"),
         (QWEN3 | {"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling lacks factor"),
+        (QWEN3 | {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": False}}, "rope_scaling.truncate"),
         (QWEN3 | {"rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters.partial_rotary_factor=0.5"),
         (QWEN3 | {"vocab_size": "151936"}, "vocab_size='151936'.*whole number"),
         (QWEN3 | {"rms_norm_eps": "1e-6"}, "rms_norm_eps='1e-6'.*positive number"),

@@ -10,6 +10,7 @@ import pytest
 
 from negot_jax.models import transformer
 from negot_jax.models.choice import ModelChoice
+from negot_jax.models.presets import preset
 from negot_jax.models.sampling import SamplingConfig
 from negot_jax.rl import rollout
 from negot_jax.rl.players import LanguageModelPlayer
@@ -55,6 +56,19 @@ def _moved(weights):
     router = weights["blocks"]["mlp"]["router"]
     noise = jax.random.normal(jax.random.key(1), router[...].shape)
     return jax.tree.map(lambda x: x + 0.3 * noise if x is router[...] else x, weights)
+
+
+def test_dense_layers_among_those_with_experts_have_nothing_to_replay():
+    layers = {"layers": 3, "width": 16, "mlp": 16, "experts": 4, "active_experts": 2, "vocab_size": 32}
+    model = preset("tiny", **layers, dense_layers=(True, False, False), dense_mlp=24, replay_experts=True)
+    weights = transformer.init(jax.random.key(0), model)
+    tokens, valid = jnp.arange(12).reshape(2, 6), jnp.ones((2, 6), bool)
+    read = jax.jit(transformer.forward, static_argnums=0)
+    hidden, _, picked = read(model, weights, tokens, valid)
+    again = read(model, weights, tokens, valid, None, picked).hidden_BxTxD
+    np.testing.assert_allclose(again, hidden, rtol=1e-5, atol=1e-5)
+    other = read(model, weights, tokens, valid, None, (picked + 1) % 4).hidden_BxTxD
+    assert picked.shape == (2, 2, 6, 2) and np.abs(other - hidden).max() > 1e-3
 
 
 def test_the_sampler_records_what_the_trainer_would_pick(world, program, weights, dialogue):

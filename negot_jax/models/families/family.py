@@ -208,6 +208,6 @@ def rope_of(settings: Settings, where: str, given: Any, theta_name: str, theta: 
         fields["attention_factor"] = number("attention_factor") if "attention_factor" in given else grown
     for name, value in given.items():
         neutral = name in ("factor", "partial_rotary_factor", "attention_factor", "truncate") and value == 1
-        if value and not neutral and name != "original_max_position_embeddings":
+        if (value or name == "truncate") and not neutral and name != "original_max_position_embeddings":
             settings.refuse(f"{where}.{name}", value, f"{kind!r} has no such setting here.")
     return RopeConfig(**fields)
