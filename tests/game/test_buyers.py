@@ -111,8 +111,8 @@ def test_one_that_accepts_does_not_wait_until_it_would_offer_as_much(products):
     states = states.replace(offers=states.offers.at[:, SELLER].set(asks))
     kinds = {}
     for spec in ("constant(share=0.5)", "accepting(buyer=constant(share=0.5), share=0.8)", "accepting(share=0.6)"):
-        act = lambda state, buyer=buyers.make(spec): buyer.act(jax.random.key(0), observe(state, BUYER), params.turns)
-        action = jax.vmap(act)(states)
+        buyer = buyers.make(spec)
+        action = jax.vmap(lambda state, buyer=buyer: buyer.act(jax.random.key(0), observe(state, BUYER), 6))(states)
         (kinds[spec],) = set(np.asarray(action.kind).tolist())
         assert (action.price == (asks if kinds[spec] == Kind.DEAL else action.price)).all()
     assert list(kinds.values()) == [Kind.OFFER, Kind.DEAL, Kind.OFFER]
