@@ -2,7 +2,7 @@
 
   python -m experiments.train --config=experiments/configs/imitation.py:10x --workdir=DIR
 
-They clone the same scripted buyers, from as many dialogues. A single iteration at a learning rate of 0 follows, so that
+They clone the same scripted buyers, from as many dialogues, at learning rates that suit their size. A single iteration at a learning rate of 0 follows, so that
 the run has a checkpoint and a report. `experiments.reproduce --table=scale` sets them beside the quickstart's runs.
 """
 
@@ -21,6 +21,7 @@ _SIZES = {
 def get_config(size: str = "10x") -> config_dict.ConfigDict:
     config = quickstart.get_config()
     config.model.update(_SIZES[require_known("the argument of the configuration", size, _SIZES)])
+    config.warm_start.optimizer.learning_rate = 3e-3 if size == "10x" else 1e-3
     config.optimizer.update(learning_rate=0.0, schedule="constant")
     config.training.iterations = 1
     return config
