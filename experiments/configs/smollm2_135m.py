@@ -22,7 +22,7 @@ from negot_jax.run import Config
 def get_config(method: str = "lora") -> config_dict.ConfigDict:
     require_known("the argument of the configuration", method, ("lora", "scripted", "full"))
     config = to_config_dict(Config())
-    config.game.update(turns=4, seller="begging(tick=100)")
+    config.game.update(turns=4, seller="insulting(tick=100)")
     config.model.checkpoint = "checkpoints/smollm2-135m"
     config.language.update(prompts="compact", text_tokens=0, message_tokens=40, decoding="constrained")
     if method != "scripted":
@@ -30,10 +30,11 @@ def get_config(method: str = "lora") -> config_dict.ConfigDict:
     # It can write; what it has to learn is the form, and that offers rise from about half of the budget.
     config.warm_start.update(steps=192, episodes=8, micro_batches=2, widths=4)
     config.warm_start.optimizer.update(learning_rate=1e-3, schedule="cosine", warmup=4)
-    prices = ((0.5, 0.4, 0.9), (0.5, 0.6, 0.8), (1.0, 0.4, 0.8), (1.0, 0.6, 0.7))
-    config.warm_start.buyers = tuple(
-        f"accepting(buyer=concession(beta={beta}, k={first}, end={last}, noise=0.1, tick=100), share=0.8)"
-        for beta, first, last in prices
+    config.warm_start.buyers = (
+        "concession(beta=0.5, k=0.4, end=1.0, noise=0.1, tick=100)",
+        "concession(beta=0.5, k=0.6, end=0.9, noise=0.1, tick=100)",
+        "concession(beta=1.0, k=0.4, end=0.9, noise=0.1, tick=100)",
+        "concession(beta=1.0, k=0.6, end=0.8, noise=0.1, tick=100)",
     )
     config.model.update(matmul="bfloat16", remat="full")
     config.learner.update(scenarios=8, group=8, minibatches=2, micro_batches=8, widths=4)  # Of four episodes: memory.

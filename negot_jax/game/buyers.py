@@ -1,6 +1,6 @@
 """Scripted buyers, which are also the baselines for every trained buyer.
 
-All of them take a standing ask at or below the offer that they would make, and never exceed the budget B. Shares
+All of them take a standing ask at or below the offer they would otherwise make, and never exceed the budget B. Shares
 are shares of B; `tick`, in cents, rounds offers down. To add one, write a class with `act` and an entry in `BUYERS`.
 """
 
@@ -16,7 +16,7 @@ from negot_jax.game import concession, specs
 from negot_jax.game.history import last_hint, last_offer, offers_made
 from negot_jax.game.money import basis_points, part, uniform_bp
 from negot_jax.game.seller import deal_or
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Kind, Observation
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Argument, Observation
 
 
 class Buyer(Protocol):
@@ -206,25 +206,4 @@ class Arguing:
         return make(self.buyer).act(key_price, obs, turns).replace(acts=by_turn[obs.turn])
 
 
-@dataclasses.dataclass(frozen=True)
-class Accepting:
-    """Takes any ask of at most `share` of B, and else does what another buyer does.
-
-    buyer: the other's spec, which by itself waits until it would offer as much. This is the acceptance condition
-    AC_const of Baarslag, Hindriks and Jonker 2013, the other's own AC_next.
-    """
-
-    buyer: str = "linear"
-    share: float = 0.8
-
-    def __post_init__(self):
-        make(self.buyer)
-        specs.require(self, "share", 0 <= self.share <= 1, "a share of the budget, in [0, 1]")
-
-    def act(self, key: Array, obs: Observation, turns: int) -> Action:
-        own, ask = make(self.buyer).act(key, obs, turns), obs.offers[SELLER]
-        takes = (ask != NONE) & (ask <= part(obs.private, basis_points(self.share)))
-        return deal_or(takes | (own.kind == Kind.DEAL), ask, own.price).replace(acts=own.acts)
-
-
-BUYERS |= {"arguing": Arguing(), "accepting": Accepting()}  # Last: they make their buyer from `BUYERS`.
+BUYERS["arguing"] = Arguing()  # Last: it makes its buyer from `BUYERS`.

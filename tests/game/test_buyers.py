@@ -103,21 +103,6 @@ def test_never_above_the_budget_nor_out_of_form(name, products):
     np.testing.assert_array_equal(action.price[deal], prices[deal, 3, SELLER])
 
 
-def test_one_that_accepts_does_not_wait_until_it_would_offer_as_much(products):
-    """An ask of 70 cents a dollar of the budget, beside its own offers of half of it."""
-    params = GameParams(products)
-    _, states = reset(each_product(products, jax.random.key(2)), params)
-    asks = products.budget * 7 // 10
-    states = states.replace(offers=states.offers.at[:, SELLER].set(asks))
-    kinds = {}
-    for spec in ("constant(share=0.5)", "accepting(buyer=constant(share=0.5), share=0.8)", "accepting(share=0.6)"):
-        buyer = buyers.make(spec)
-        action = jax.vmap(lambda state, buyer=buyer: buyer.act(jax.random.key(0), observe(state, BUYER), 6))(states)
-        (kinds[spec],) = set(np.asarray(action.kind).tolist())
-        assert (action.price == (asks if kinds[spec] == Kind.DEAL else action.price)).all()
-    assert list(kinds.values()) == [Kind.OFFER, Kind.DEAL, Kind.OFFER]
-
-
 def test_make():
     assert buyers.make("linear(start=0.5, end=1.0)", tick=100) == buyers.Linear(0.5, 1.0, 100)
     for spec, message in {
@@ -126,8 +111,6 @@ def test_make():
         "constant(tick=0)": "Constant.tick=0: must be from 1 cent",
         "ladder(shares=())": "Ladder.shares=(): must be one or more shares of the budget",
         "ladder(shares=(0.5, 2.0))": "Ladder.shares=(0.5, 2.0): must be one or more shares",
-        "accepting(share=1.5)": "Accepting.share=1.5: must be a share of the budget",
-        "accepting(buyer=liner)": "did you mean 'linear'?",
         "ladder(shares=0.5)": "ladder.shares=0.5: must be of the kind of (0.7,)",
     }.items():
         with pytest.raises(ValueError) as error:
