@@ -158,7 +158,7 @@ def check(config: Config, devices: int = 0) -> None:
     Raises ValueError for fields of the configuration that do not fit one another.
     """
     config.sampling.require_full_support("sampling")
-    if config.learner.group < 2 and config.algorithm.advantage != "gae":
+    if config.learner.group < 2 and not config.algorithm.critic:
         raise ValueError(
             f"learner.group={config.learner.group}: the baseline is the mean of a group. Use 2 episodes or more, or "
             "algorithm.advantage=gae."
