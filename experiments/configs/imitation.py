@@ -2,8 +2,9 @@
 
   python -m experiments.train --config=experiments/configs/imitation.py:10x --workdir=DIR
 
-They clone the same scripted buyers, from as many dialogues, at learning rates that suit their size. A single iteration at a learning rate of 0 follows, so that
-the run has a checkpoint and a report. `experiments.reproduce --table=scale` sets them beside the quickstart's runs.
+They clone the same scripted buyers, from as many dialogues, at learning rates that suit their size. A single iteration
+at a learning rate of 0 follows, so that the run has a checkpoint and a report. `experiments.reproduce --table=scale`
+sets them beside the quickstart's runs.
 """
 
 from ml_collections import config_dict

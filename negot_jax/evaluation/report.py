@@ -51,9 +51,8 @@ def write(
     if curves is not None:
         levels = {f"{row.label}, training products": _means(outcome) for row, outcome in references.items()}
         figures.learning_curves(curves, directory / "learning_curves.png", levels, points)
-    paper_figures.prices(Pairing("", 0, settings.buyer or settings.seller, (tuple(episodes),))).savefig(
-        directory / "prices.png"
-    )
+    played = Pairing("", 0, settings.buyer or settings.seller, (tuple(episodes),))
+    paper_figures.prices(played).savefig(directory / "prices.png")
     picked = transcripts.pick([own for own in episodes if own.row == TRAINED], transcribed)
     (directory / "transcripts.md").write_text(transcripts.markdown(picked), encoding="utf-8")
     return tables.text(summary, settings)
