@@ -5,6 +5,7 @@
 Writes bench.json, bench.md and scaling.png. Every measurement is a process of its own, one at a time.
 """
 
+import functools
 import json
 import pathlib
 import shlex
@@ -18,15 +19,16 @@ from experiments.bench import timing
 from negot_jax.run import folder
 
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
-# What grows, by the field that says it, all else as in `iteration.SMALL`.
+# What grows, by the field that says it, all else as in `iteration.SMALL`; {} is that work itself.
 _GROWS = {
-    "episodes": [(count, {"learner.scenarios": count // 8}) for count in (64, 256, 1024, 4096)],
-    "turns": [(turns, {"game.turns": turns}) for turns in (2, 4, 8)],
-    "tokens of a message": [(cap, {"language.message_tokens": cap}) for cap in (24, 48, 96)],
+    "episodes": [(256, {}), *((count, {"learner.scenarios": count // 8}) for count in (64, 1024, 4096))],
+    "turns": [(3, {}), *((turns, {"game.turns": turns}) for turns in (5, 8))],
+    "tokens of a message": [(24, {}), *((cap, {"language.message_tokens": cap}) for cap in (48, 96))],
     "width of the model": [
-        (width, {"model.width": width, "model.heads": width // 32, "model.mlp": 4 * width}) for width in (64, 128, 256)
+        (64, {}),
+        *((width, {"model.width": width, "model.heads": width // 32, "model.mlp": 4 * width}) for width in (128, 256)),
     ],
-    "devices": [(count, {"mesh.fsdp": count}) for count in (1, 2, 4, 8)],
+    "devices": [(1, {}), *((count, {"mesh.fsdp": count}) for count in (2, 8))],
 }
 
 
@@ -38,14 +40,18 @@ def iteration(seller: str) -> dict:
 
 def scaling() -> dict[str, list[dict]]:
     """Seconds and GiB of an iteration of the smaller work, as one of its sizes grows."""
-    curves = {}
-    command = ("-m", "experiments.bench.iteration", "--small", "--repeats=3", "--json")
-    for name, sizes in _GROWS.items():
-        for size, fields in sizes:
-            given = [f"--set={field}={value}" for field, value in fields.items()]
-            found = timing.run_json(*command, *given, devices=size if name == "devices" else 1)
-            curves.setdefault(name, []).append({"size": size} | found)
-    return curves
+    command = ("-m", "experiments.bench.iteration", "--small", "--repeats=2", "--json")
+
+    @functools.cache
+    def measured(devices: int, *given: str) -> dict:
+        return timing.run_json(*command, *given, devices=devices)
+
+    def point(name: str, size: int, fields: dict) -> dict:
+        given = [f"--set={field}={value}" for field, value in fields.items()]
+        return {"size": size} | measured(size if name == "devices" else 1, *given)
+
+    ascending = lambda sizes: sorted(sizes, key=lambda own: own[0])
+    return {name: [point(name, *own) for own in ascending(sizes)] for name, sizes in _GROWS.items()}
 
 
 def plot(curves: dict[str, list[dict]], path: pathlib.Path) -> None:
