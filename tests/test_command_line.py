@@ -120,7 +120,11 @@ TRAINING = {
         "warm_start.micro_batches=0 must be at least 1",
     ),
     "negative warm start": (nothing, ["--config.warm_start.steps=-1"], "warm_start.steps=-1 must be at least 0"),
-    "temperature without a number": (nothing, ["--config.sampling.temperature=nan"], "temperature=nan is no number"),
+    "temperature without a number": (
+        nothing,
+        ["--config.sampling.temperature=nan"],
+        "temperature=nan: use a finite number",
+    ),
     "a number for a range": (nothing, ["--config.game.seller=neutral(beta=3)"], "neutral.beta=3: must be of the kind"),
     "indivisible batch": (
         nothing,
@@ -168,7 +172,7 @@ TRAINING = {
         ["--config={folder}/config.py"],
         "returned a NoneType, not a Conf",
     ),
-    "unknown algorithm": (nothing, [f"--config={QUICKSTART}:pppo"], "No algorithm is called 'pppo'"),
+    "unknown algorithm": (nothing, [f"--config={QUICKSTART}:pppo"], "algorithm 'pppo' is unknown; did you mean 'ppo'"),
     "catalog not there": (nothing, AMAZON, "data_dir='.*/data' is not a folder; give the folder that holds"),
     "catalog empty": (lambda folder: (folder / "data").mkdir(), AMAZON, "data_dir='.*/data' holds no .*json file"),
     "catalog of empty lists": (write("data/books.json", "[]"), AMAZON, "no product in any of books.json"),
