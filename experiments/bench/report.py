@@ -21,7 +21,12 @@ from negot_jax.run import folder
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
 # What grows, by the field that says it, all else as in `iteration.SMALL`; {} is that work itself.
 _GROWS = {
-    "episodes": [(256, {}), *((count, {"learner.scenarios": count // 8}) for count in (64, 1024, 4096))],
+    "episodes": [
+        (64, {"learner.scenarios": 8}),
+        (256, {}),
+        (1024, {"learner.scenarios": 128}),
+        (4096, {"learner.scenarios": 512}),
+    ],
     "turns": [(3, {}), *((turns, {"game.turns": turns}) for turns in (5, 8))],
     "tokens of a message": [(24, {}), *((cap, {"language.message_tokens": cap}) for cap in (48, 96))],
     "width of the model": [
@@ -50,8 +55,7 @@ def scaling() -> dict[str, list[dict]]:
         given = [f"--set={field}={value}" for field, value in fields.items()]
         return {"size": size} | measured(size if name == "devices" else 1, *given)
 
-    ascending = lambda sizes: sorted(sizes, key=lambda own: own[0])
-    return {name: [point(name, *own) for own in ascending(sizes)] for name, sizes in _GROWS.items()}
+    return {name: [point(name, *own) for own in sizes] for name, sizes in _GROWS.items()}
 
 
 def plot(curves: dict[str, list[dict]], path: pathlib.Path) -> None:

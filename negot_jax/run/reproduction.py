@@ -159,11 +159,11 @@ def make(plan: Plan, output: pathlib.Path) -> Iterator[str]:
         table = paper.make(name, of(name))
         table.save(output)
         yield f"{table.text()}\n{output / name}.md\n"
+    curves = {group.name: [metrics.curves(run.workdir) for run in group.runs] for group in plan.groups}
     for name in plan.figures:
-        curves = {group.name: [metrics.curves(run.workdir) for run in group.runs] for group in plan.groups}
         yield from map(str, paper_figures.draw(name, of("main"), curves, output))
     if "matrix" in plan.tables:
-        yield from map(str, paper_figures.draw("matrix", of("matrix"), {}, output))
+        yield from map(str, paper_figures.draw("matrix", of("matrix"), curves, output))
 
 
 def _sellers(table: str, group: Group, every: Sequence[Group]) -> tuple[str, ...]:
