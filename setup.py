@@ -7,6 +7,8 @@ URL = "https://github.com/OWNER/negot_jax"
 
 # The converter of `experiments.pretrained`, and the reference that it is checked by.
 PRETRAINED = ["accelerate", "gguf", "torch", "transformers"]
+# The programs that the benchmarks stand beside.
+PEERS = ["datasets", "peft", "torch", "transformers", "trl"]
 TEST = [
     *PRETRAINED,
     "fastapi",  # With uvicorn: `transformers serve`, as an endpoint to play against.
@@ -62,6 +64,7 @@ setup(
         "tpu": ["gcsfs", "jax[tpu]"],  # gcsfs for workdirs in a bucket.
         "pretrained": PRETRAINED,
         "test": TEST,
-        "slow": [*TEST, "libtpu"],  # The compiler that `launch.compile_check` uses.
+        "peers": PEERS,
+        "slow": [*TEST, *PEERS, "libtpu"],  # Also the compiler that `launch.compile_check` uses.
     },
 )

@@ -1,12 +1,15 @@
 """The benchmarks, at sizes that measure nothing: they run, and do the work that they say."""
 
 import json
+import pathlib
 import re
 
+import jax
 import pytest
 
 from experiments import cli
-from experiments.bench import game, iteration, report, timing
+from experiments.bench import decoding, game, gpu, iteration, report, timing
+from negot_jax.models import kv_cache, transformer
 from negot_jax.run import assembly
 from negot_jax.run.config import override
 from tests import forked
@@ -26,7 +29,7 @@ def figures():
 @pytest.mark.slow  # What it compiles no other test does.
 def test_no_message_and_no_game_ends_early(figures):
     assert figures["buyer_tokens"] == figures["seller_tokens"] == 4 * 24
-    assert figures["context"] >= iteration.CONTEXT
+    assert figures["context"] >= 328
     assert figures["rollout_s"]["median"] > 0 and figures["compile_s"] > 0
 
 
@@ -47,6 +50,26 @@ def test_the_report_shows_what_was_measured(figures, tmp_path):
     assert (tmp_path / "scaling.png").stat().st_size > 1_000
 
 
+def test_decoding_reads_the_matrices_and_the_cache_once_per_step():
+    model, rows, columns = iteration.preset("tiny"), 2, 8
+    found = decoding.measure(model, rows, columns, tokens=4, repeats=1)
+    weights, cache = transformer.init(jax.random.key(0), model), kv_cache.init_cache(rows, columns, model)
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, cache.keys, cache.values)))
+    assert found["read_gib_per_step"] * 2**30 == pytest.approx(held, rel=0.02)  # The norms are left out.
+    assert found["tokens_per_s"]["median"] > 0 and found["bandwidth_share"] is None
+
+
+@pytest.mark.slow
+def test_an_iteration_of_adapters_does_the_work_of_its_peer():
+    found = gpu.of_model("tiny", 8, [str(pathlib.Path(gpu.__file__).with_name("peer_trl.py"))], repeats=1)
+    ours = found["iteration"]
+    assert ours["context"] == 640 and ours["buyer_tokens"] == 8 * 6 * 64
+    assert ours["peer"].startswith("trl") and ours["peer_over_ours"] > 0
+    machine = {"machine": timing.machine()}
+    found = {"episodes": 8, "models": {"tiny": found}, "many": 8, "at_once": ours | machine}
+    assert "| tiny    | peer / negot_jax" in gpu.markdown(found)
+
+
 # The command and its arguments, and what the line must say.
 REFUSED = {
     "too many episodes at once": ("game --batch=1000000000000", "--batch=1000000000000: .*16777216"),
@@ -58,6 +81,9 @@ REFUSED = {
     "a checkpoint without a name": ("load_checkpoint --checkpoint=", "empty name"),
     "a checkpoint that is cut off": ("load_checkpoint --checkpoint={folder}", "model.safetensors not found"),
     "a run that is not there": ("continuous --workdir={folder}", "holds no run"),
+    "more tokens than columns": ("decoding --columns=8 --tokens=9", "--tokens=9 do not fit into --columns=8"),
+    "no such preset": ("gpu --model=qwen", "qwen"),
+    "no whole groups": ("gpu --episodes=12", "--episodes=12 do not divide into groups of 8"),
     "a report without a name": ("report --output=", "--output is empty"),
     "a report in a file": ("report --output={folder}/config.json", "--output=.* is not a folder"),
 }

@@ -3,8 +3,8 @@
   python -m experiments.bench.iteration [--seller=scripted|lm] [--repeats=5] [--peer=SCRIPT] [--set=FIELD=VALUE ...]
 
 A Qwen3-style model of random float32 weights: 4 layers of width 128, 4 heads of size 32, 2 of keys and values, MLP 512,
-vocabulary 576. 128 episodes, 16 scenarios in groups of 8. 6 turns of 24 sampled tokens, contexts of 328; no
-message ends early, and no game before its last turn. Then one AdamW update over all, in micro-batches of 16.
+vocabulary 576; or what --set says. 128 episodes, 16 scenarios in groups of 8. 6 turns of 24 sampled tokens, contexts of
+328; no message ends early, and no game before its last turn. Then one AdamW update over all, in micro-batches of 16.
 
 Compilation is timed apart. The rollout is timed once more on its own, and the update is what an iteration takes beyond
 it. A peer is a Python script, such as experiments/bench/peer_transformers.py, whose last line is JSON with its seconds:
@@ -26,19 +26,21 @@ from experiments import cli
 from experiments.bench import timing
 from negot_jax.game.types import BUYER
 from negot_jax.language.automaton import Tag
-from negot_jax.models import sharding
+from negot_jax.models import presets, sharding
 from negot_jax.rl import rollout
 from negot_jax.rl.tables import Side, Tables
 from negot_jax.rl.train_step import Frozen, Program, train_step
 from negot_jax.rl.updates import TrainState
+from negot_jax.roofline import estimate
 from negot_jax.run import assembly, weights
 from negot_jax.run.config import Config, override
+from negot_jax.training import loop
 
-CONTEXT = 328
+_VOCABULARY = 576
 CONFIG = {
     "catalog.prices": "normalized",
     "game.seller": "neutral(tick=100)",
-    "language": {"vocab_size": 576, "prompts": "compact", "text_tokens": 8, "message_tokens": 24},
+    "language": {"vocab_size": _VOCABULARY, "prompts": "compact", "text_tokens": 8, "message_tokens": 24},
     "model": {"layers": 4, "width": 128, "heads": 4, "kv_heads": 2, "head_dim": 32, "mlp": 512},
     "learner": {"scenarios": 16, "group": 8, "micro_batches": 8},
 }
@@ -51,20 +53,25 @@ SMALL = {
 }
 
 
-def build(parts: assembly.Parts) -> tuple[Program, TrainState, Tables, Frozen]:
-    """The arguments of `train_step`, on the current mesh, with tables under which every episode has its full length."""
+def build(parts: assembly.Parts, context: int) -> tuple[Program, TrainState, Tables, Frozen]:
+    """The arguments of `train_step`, on the current mesh, with tables under which every episode has its full length.
+
+    context: the least columns of the buyer's context.
+    """
     whole, seller = sharding.shard((weights.init_learner(parts), weights.init_opponent(parts, BUYER)))
     state = sharding.shard(parts.program.init_state(jax.random.fold_in(parts.key, 2), whole))
+    # As a published checkpoint's, they are of the model's own type.
+    base = jax.tree.map(lambda x: x.astype(parts.program.model.dtype), weights.base(parts, whole))
     tables, steps = parts.train_tables, parts.train_tables.grammar.steps_SxK
     # A language in which no token ends a message and every message rejects.
     rejecting = tables.grammar.replace(steps_SxK=steps._replace(tag=jnp.full_like(steps.tag, Tag.REJECT)))
-    tables = tables.replace(grammar=rejecting, buyer=_filled(tables.buyer), end=-1)
-    return parts.program, state, sharding.shard(tables), Frozen(opponent=seller)
+    tables = tables.replace(grammar=rejecting, buyer=_filled(tables.buyer, context), end=-1)
+    return parts.program, state, sharding.shard(tables), Frozen(base, seller)
 
 
-def _filled(side: Side) -> Side:
-    """The side with prompts of equal length, no shorter than a context of `CONTEXT` columns needs."""
-    prompt = max(side.layout.prompt, side.layout.prompt + CONTEXT - side.layout.columns)
+def _filled(side: Side, context: int) -> Side:
+    """The side with prompts of equal length, no shorter than a context of so many columns needs."""
+    prompt = max(side.layout.prompt, side.layout.prompt + context - side.layout.columns)
     filling = jnp.resize(side.prompts_NxL[:, 1:2], (side.prompts_NxL.shape[0], prompt))
     kept = jnp.arange(prompt) < side.prompt_lengths_N[:, None]
     rows = jnp.pad(side.prompts_NxL, ((0, 0), (0, prompt - side.layout.prompt)))
@@ -75,20 +82,26 @@ def _filled(side: Side) -> Side:
     )
 
 
+def preset(name: str) -> presets.ModelConfig:
+    """A preset as it is measured: one without a vocabulary of its own has that of the default work."""
+    model = presets.preset(name)
+    return dataclasses.replace(model, vocab_size=model.vocab_size or _VOCABULARY)
+
+
 def config_of(seller: str, small: bool = False) -> Config:
     """The configuration of the work, or of the smaller one."""
     made = override(Config(), CONFIG | (LM_SELLER if seller == "lm" else {}))
     return override(made, SMALL) if small else made
 
 
-def measure(parts: assembly.Parts, repeats: int) -> dict:
+def measure(parts: assembly.Parts, repeats: int, context: int = 328) -> dict:
     """Seconds of compilation and of an iteration, and the work that was done; on the run's mesh."""
     with jax.set_mesh(parts.mesh):
-        return _measure(parts, repeats)
+        return _measure(parts, repeats, context)
 
 
-def _measure(parts: assembly.Parts, repeats: int) -> dict:
-    config, (program, state, tables, frozen) = parts.config, build(parts)
+def _measure(parts: assembly.Parts, repeats: int, context: int) -> dict:
+    config, (program, state, tables, frozen) = parts.config, build(parts, context)
 
     @jax.jit
     def play(key, trained, tables, frozen):
@@ -111,17 +124,23 @@ def _measure(parts: assembly.Parts, repeats: int) -> dict:
     iteration()
     # In turn, so that a drift of the machine meets both alike.
     iterations, rollouts = zip(*[(iteration(), only_rollout()) for _ in range(repeats)], strict=True)
-    memory = iterate.memory_analysis()
+    updates = [whole - part for whole, part in zip(iterations, rollouts, strict=True)]
+    memory, work, columns = iterate.memory_analysis(), loop.workload(program), tables.buyer.layout.columns
+    sampled = int(buyer.sampled_BxKxW.sum())
+    flops = estimate.per_update(work, work.episodes * columns, sampled) / jax.device_count()
+    chip = estimate.CHIPS.get(jax.devices()[0].device_kind)
     return {
         "iteration_s": timing.summary(iterations),
         "rollout_s": timing.summary(rollouts),
-        "update_s": timing.summary([whole - part for whole, part in zip(iterations, rollouts, strict=True)]),
+        "update_s": timing.summary(updates),
+        "update_mfu": chip and timing.summary([flops / seconds / chip.flops for seconds in updates]),
         "compile_s": compile_s,
-        "buyer_tokens": int(buyer.sampled_BxKxW.sum()),
+        "buyer_tokens": sampled,
         "seller_tokens": int(seller.sampled_BxKxW.sum()) if seller else 0,
-        "context": tables.buyer.layout.columns,
+        "context": columns,
         "temporaries_gib": memory.temp_size_in_bytes / 2**30,
         "peak_gib": timing.peak_gib(),
+        "device_peak_gib": timing.device_peak_gib(),
     }
 
 
@@ -150,17 +169,13 @@ def main() -> None:
     with cli.checking_input():
         fields = dict(map(_field, _SET.value))
         config = override(config_of(_SELLER.value, _SMALL.value), fields)
-        parts = assembly.assemble(config, print_line=lambda line: None)
+        vocab_size = preset(config.model.preset).vocab_size
+        parts = assembly.assemble(config, print_line=lambda line: None, vocab_size=vocab_size)
         peer = [] if _PEER.value is None else shlex.split(_PEER.value)
         if peer == [] and _PEER.value is not None:
             raise ValueError("--peer is empty. Name a script and its arguments, or leave it out.")
-    figures = with_peer(functools.partial(measure, parts, _REPEATS.value), peer)
-    figures |= {"seller": _SELLER.value, "machine": timing.machine()}
-    if _JSON.value:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:16} {timing.spread(value) if isinstance(value, dict) and 'median' in value else value}")
+    figures = with_peer(functools.partial(measure, parts, _REPEATS.value, _CONTEXT.value), peer)
+    timing.show(figures | {"seller": _SELLER.value, "machine": timing.machine()}, _JSON.value)
 
 
 if __name__ == "__main__":
@@ -169,5 +184,6 @@ if __name__ == "__main__":
     _PEER = flags.DEFINE_string("peer", None, "A peer's script and its arguments.")
     _SET = flags.DEFINE_multi_string("set", [], "Fields of the configuration to set otherwise, learner.scenarios=64.")
     _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary.")
+    _CONTEXT = flags.DEFINE_integer("context", 328, "Columns of the buyer's context, at least.", lower_bound=1)
     _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
     cli.run(main)

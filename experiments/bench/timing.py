@@ -33,6 +33,15 @@ def spread(figure: dict[str, float], digits: int = 2) -> str:
     return f"{figure['median']:.{digits}f} ({figure['min']:.{digits}f}-{figure['max']:.{digits}f})"
 
 
+def show(figures: dict[str, object], as_json: bool) -> None:
+    """Prints figures as one line of JSON, or a line each."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:18} {spread(value) if isinstance(value, dict) and 'median' in value else value}")
+
+
 def machine() -> dict[str, object]:
     """Versions, hardware and load."""
     return {
@@ -47,6 +56,12 @@ def machine() -> dict[str, object]:
 def peak_gib() -> float:
     """The most host memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def device_peak_gib() -> float | None:
+    """The most memory of a device that this process has held; None where that is the host's."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats["peak_bytes_in_use"] / 2**30 if "peak_bytes_in_use" in stats else None
 
 
 def run_json(*command: str, devices: int | None = None, wanted: Collection[str] = ()) -> dict:

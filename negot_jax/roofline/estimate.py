@@ -38,17 +38,16 @@ class Chip(NamedTuple):
 
 
 _V5P = Chip(459e12, 2.765e12, 95.74 * 2**30, 600e9)
-_A100 = Chip(312e12)
 CHIPS = {  # By JAX's `device_kind`.
     "TPU v4": Chip(275e12, 1.228e12),
     "TPU v5 lite": Chip(197e12, 0.819e12, 15.75 * 2**30, 200e9),
     "TPU v5": _V5P,
     "TPU v5p": _V5P,
     "TPU v6 lite": Chip(918e12, 1.64e12, 31.25 * 2**30, 400e9),
-    "NVIDIA A100-SXM4-40GB": _A100,
-    "NVIDIA A100-SXM4-80GB": _A100,
-    "NVIDIA H100 80GB HBM3": Chip(989e12),
-    "NVIDIA H200": Chip(989e12),
+    "NVIDIA A100-SXM4-40GB": Chip(312e12, 1.555e12),
+    "NVIDIA A100-SXM4-80GB": Chip(312e12, 2.039e12),
+    "NVIDIA H100 80GB HBM3": Chip(989e12, 3.35e12),
+    "NVIDIA H200": Chip(989e12, 4.8e12),
 }
 PHASES = ("decode", "prefill", "update")
 
@@ -86,14 +85,24 @@ def per_token(model: ModelConfig, columns: float, scored: float) -> float:
 def per_iteration(work: Workload, tokens: float, sampled: float) -> float:
     """FLOPs of rollout and update over the learner's contexts, which hold `tokens`, of them `sampled` its own.
 
-    Attention counts as if every token saw half of the context. Recomputation in a backward pass does not count (model
-    FLOPs; Chowdhery et al. 2022, arXiv 2204.02311, appendix B). A token passes forward once in the rollout and once per
-    rescoring pass. Every epoch costs three forward passes, as a backward pass counts two; one less if the matrices
-    themselves are frozen (LoRA). What the opponent reads is left out.
+    A token passes forward once in the rollout. What the opponent reads is left out.
     """
-    training = (2 if work.model.lora.rank else 3) * work.epochs
-    columns = tokens / work.episodes
-    return tokens * (1 + work.rescored + training) * per_token(work.model, columns / 2, sampled / tokens)
+    return _forward(work, tokens, sampled) + per_update(work, tokens, sampled)
+
+
+def per_update(work: Workload, tokens: float, sampled: float) -> float:
+    """FLOPs of the update alone; arguments as in `per_iteration`.
+
+    Recomputation in a backward pass does not count (model FLOPs; Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+    A token passes forward once per rescoring pass. Every epoch costs three forward passes, as a backward pass counts
+    two; one less if the matrices themselves are frozen (LoRA).
+    """
+    return (work.rescored + (2 if work.model.lora.rank else 3) * work.epochs) * _forward(work, tokens, sampled)
+
+
+def _forward(work: Workload, tokens: float, sampled: float) -> float:
+    """FLOPs of one pass; attention counts as if every token saw half of the context."""
+    return tokens * per_token(work.model, tokens / work.episodes / 2, sampled / tokens)
 
 
 def _matrices(model: ModelConfig, experts: float) -> float:
@@ -114,11 +123,10 @@ def estimate(
     chips = math.prod(mesh.values())
     decode = prefill = memory_bound = 0.0
     for model, context in players:
-        column = 2 * 2 * model.layers * model.kv_heads * model.head_dim  # Bytes of its keys and values.
         for turn in range(context.turns):
             filled = context.start(turn) + context.message / 2
             arithmetic = work.episodes * per_token(model, filled, 1.0) / chips / chip.flops
-            traffic = weight_bytes(model, mesh) + work.episodes * filled * column / chips
+            traffic = weight_bytes(model, mesh) + work.episodes * filled * column_bytes(model) / chips
             memory = traffic / chip.bandwidth
             decode += context.message * max(arithmetic, memory)
             memory_bound += context.message * memory * (memory >= arithmetic)
@@ -141,6 +149,11 @@ def weight_bytes(model: ModelConfig, mesh: Mapping[str, int]) -> float:
     """
     matrices = _matrices(model, model.experts / mesh[EXPERT]) + model.width * model.vocab_size
     return 2 * matrices / mesh[TENSOR]
+
+
+def column_bytes(model: ModelConfig) -> int:
+    """Bytes of the keys and values of a token in a cache of bfloat16."""
+    return 2 * 2 * model.layers * model.kv_heads * model.head_dim
 
 
 def text(found: Mapping[str, float]) -> str:

@@ -42,3 +42,5 @@ def test_an_iteration_counts_every_pass():
     assert count(tiny, 0) == pytest.approx(1 + 2 * 3)
     assert count(adapted, 0) == pytest.approx(1 + 2 * 2)
     assert count(tiny, 2) == pytest.approx(3 + 2 * 3)
+    update = estimate.per_update(estimate.Workload(tiny, 2, 4, 2, 0), 800, 200) / once
+    assert update == pytest.approx(2 * 3)
