@@ -6,7 +6,6 @@ The files are JSONL: a report's episodes.jsonl, a match's, or a sample that trai
 """
 
 import os
-import pathlib
 
 from absl import flags
 
@@ -17,8 +16,8 @@ from negot_jax.run import folder
 
 def main() -> None:
     with cli.checking_input():
-        output = pathlib.Path(os.path.expanduser(_OUTPUT.value))
-        folder.local_folder(output.parent, "--output")
+        parent, name = os.path.split(_OUTPUT.value)
+        output = folder.local_folder(parent or ".", "--output") / name
         if output.is_dir():
             raise ValueError(f"--output={_OUTPUT.value} is a folder. Name a file in it, such as episodes.html.")
         paths = [os.path.expanduser(path) for path in _EPISODES.value]

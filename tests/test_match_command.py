@@ -96,6 +96,9 @@ def test_a_person_plays_in_a_terminal(tmp_path):
         assert "above your budget" in shown
         type_line("offer 1")
         wait_for("say something")
+        os.write(parent, b"\xe9\n")
+        wait_for("Type it again")
+        wait_for("say something")
         type_line("Good morning.")
         wait_for("your move")
         assert "the seller says" in shown and "deal: accept $" in shown
@@ -124,10 +127,16 @@ def test_players_that_cannot_meet_are_refused(buyer, seller, told):
         match.prepare(buyer, seller, {})
 
 
+def test_a_field_that_contradicts_the_players_is_refused():
+    with pytest.raises(ValueError, match="--config.game.seller=floor contradicts the players, .* 'neutral'"):
+        match.prepare("linear", "neutral", {"game.seller": "floor"})
+
+
 # The command and its arguments, and what the line must say.
 REFUSED = {
     "a server by another protocol": ("match --buyer=api:m@ftp://x/v1", "--buyer=api:m@ftp://x/v1: write api:MODEL@URL"),
     "a server's flag without one": ("match --buyer=linear --concurrency=2", "--concurrency is for a player api:MODEL"),
+    "a folder in a bucket": ("match --buyer=linear --output=gs://b/match", "--output=gs://b/match is in a bucket"),
     "no products": ("match --buyer=linear --products=0", "--products=0: there are 128 held-out products"),
     "more products than there are": ("match --buyer=linear --products=129", "--products=129: .* from 1 to 128"),
     "a run without a name": ("play --workdir=", "--workdir is empty"),
@@ -140,6 +149,6 @@ def test_what_is_wrong_is_one_line_alone(case, tmp_path):
     command, told = REFUSED[case]
     module, *arguments = command.split()
     if module == "match":
-        arguments += ["--seller=neutral", f"--output={tmp_path}/match"]
+        arguments = ["--seller=neutral", f"--output={tmp_path}/match", *arguments]
     code, out, err = forked.run(f"experiments.{module}", arguments)
     assert code == 1 and not out and re.fullmatch(f"error: .*{told}.*\n", err), (out, err)

@@ -21,7 +21,7 @@ _WAITING = 4  # Batches of episodes that are queued, where slots are given on.
 
 
 def message_lengths(buyer: run.Run, episodes: int) -> np.ndarray:
-    """Sampled tokens of each message of the learner, int[episodes, turns], as the latest buyer plays in training."""
+    """Sampled tokens of each message of the first learner, int[episodes, turns], as it plays after its training."""
     parts = buyer.parts
     program, group = parts.program, parts.config.learner.group
     with jax.set_mesh(parts.mesh):
@@ -29,11 +29,12 @@ def message_lengths(buyer: run.Run, episodes: int) -> np.ndarray:
 
         @jax.jit
         def play(key, trained, frozen, tables):
-            scenarios = rollout.sample_scenarios(key, tables, episodes // group)
+            scenarios = rollout.sample_scenarios(key, tables, -(-episodes // group))
             players = program.players(trained, frozen, tables)
             return rollout.rollout(key, tables, scenarios, group, *players).dialogue(program.role).sampled_BxKxW
 
-        sampled = play(jax.random.key(0), saved.states[saved.latest].weights, saved.frozen, parts.train_tables)
+        frozen = weights.against(parts, saved, program.role)
+        sampled = play(jax.random.key(0), saved.trained(program.role), frozen, parts.train_tables)
         return np.asarray(sampled.sum(axis=-1))
 
 

@@ -97,13 +97,11 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # Of the card, for the processes that measure.
     peer = shlex.split(_PEER.value or "")
-    found = {
-        "episodes": _EPISODES.value,
-        "models": {name: of_model(name, _EPISODES.value, peer, _REPEATS.value) for name in _MODELS.value},
-        "many": _MANY.value,
-        "at_once": at_once(_MANY.value, _REPEATS.value),
-    }
-    (output / "gpu.json").write_text(json.dumps(found, indent=1))
+    found = {"episodes": _EPISODES.value, "many": _MANY.value, "models": {}}
+    found["at_once"] = at_once(_MANY.value, _REPEATS.value)
+    for name in _MODELS.value:
+        found["models"][name] = of_model(name, _EPISODES.value, peer, _REPEATS.value)
+        (output / "gpu.json").write_text(json.dumps(found, indent=1))  # Should the next one run out of memory.
     (output / "gpu.md").write_text(markdown(found))
     print(markdown(found))
 

@@ -94,13 +94,16 @@ def config_of(seller: str, small: bool = False) -> Config:
     return override(made, SMALL) if small else made
 
 
-def measure(parts: assembly.Parts, repeats: int, context: int = 328) -> dict:
-    """Seconds of compilation and of an iteration, and the work that was done; on the run's mesh."""
+def measure(parts: assembly.Parts, repeats: int, context: int = 328, apart: bool = True) -> dict:
+    """Seconds of compilation and of an iteration, and the work that was done; on the run's mesh.
+
+    apart: whether to time the rollout, and so the update, on its own as well.
+    """
     with jax.set_mesh(parts.mesh):
-        return _measure(parts, repeats, context)
+        return _measure(parts, repeats, context, apart)
 
 
-def _measure(parts: assembly.Parts, repeats: int, context: int) -> dict:
+def _measure(parts: assembly.Parts, repeats: int, context: int, apart: bool) -> dict:
     config, (program, state, tables, frozen) = parts.config, build(parts, context)
 
     @jax.jit
@@ -111,8 +114,6 @@ def _measure(parts: assembly.Parts, repeats: int, context: int) -> dict:
     start = time.perf_counter()
     iterate = train_step.lower(program, state, tables, frozen).compile()
     compile_s = time.perf_counter() - start
-    played = play(jax.random.key(1), state.weights, tables, frozen)
-    buyer, seller = (played.dialogue(role) for role in (0, 1))
 
     def iteration() -> float:
         nonlocal state
@@ -121,26 +122,38 @@ def _measure(parts: assembly.Parts, repeats: int, context: int) -> dict:
         return time.perf_counter() - start
 
     only_rollout = lambda: timing.seconds(lambda: play(jax.random.key(2), state.weights, tables, frozen))
-    iteration()
-    # In turn, so that a drift of the machine meets both alike.
-    iterations, rollouts = zip(*[(iteration(), only_rollout()) for _ in range(repeats)], strict=True)
-    updates = [whole - part for whole, part in zip(iterations, rollouts, strict=True)]
-    memory, work, columns = iterate.memory_analysis(), loop.workload(program), tables.buyer.layout.columns
-    sampled = int(buyer.sampled_BxKxW.sum())
-    flops = estimate.per_update(work, work.episodes * columns, sampled) / jax.device_count()
-    chip = estimate.CHIPS.get(jax.devices()[0].device_kind)
-    return {
-        "iteration_s": timing.summary(iterations),
-        "rollout_s": timing.summary(rollouts),
-        "update_s": timing.summary(updates),
-        "update_mfu": chip and timing.summary([flops / seconds / chip.flops for seconds in updates]),
+    iterations, rollouts = [iteration()], [only_rollout()] if apart else []
+    for _ in range(repeats):  # In turn, so that a drift of the machine meets both alike.
+        iterations.append(iteration())
+        rollouts += [only_rollout()] if apart else []
+    memory = iterate.memory_analysis()
+    figures = {
+        "iteration_s": timing.summary(iterations[1:]),
         "compile_s": compile_s,
-        "buyer_tokens": sampled,
-        "seller_tokens": int(seller.sampled_BxKxW.sum()) if seller else 0,
-        "context": columns,
+        "context": tables.buyer.layout.columns,
         "temporaries_gib": memory.temp_size_in_bytes / 2**30,
         "peak_gib": timing.peak_gib(),
         "device_peak_gib": timing.device_peak_gib(),
+    }
+    if apart:
+        played = play(jax.random.key(1), state.weights, tables, frozen)
+        figures |= _parts(program, played, figures["context"], iterations[1:], rollouts[1:])
+    return figures
+
+
+def _parts(program: Program, played: rollout.Trajectory, context: int, iterations: list, rollouts: list) -> dict:
+    """The seconds of rollout and update, and what was sampled."""
+    buyer, seller = (played.dialogue(role) for role in (0, 1))
+    updates = [whole - part for whole, part in zip(iterations, rollouts, strict=True)]
+    work, sampled = loop.workload(program), int(buyer.sampled_BxKxW.sum())
+    flops = estimate.per_update(work, work.episodes * context, sampled) / jax.device_count()
+    chip = estimate.CHIPS.get(jax.devices()[0].device_kind)
+    return {
+        "rollout_s": timing.summary(rollouts),
+        "update_s": timing.summary(updates),
+        "update_mfu": chip and timing.summary([flops / seconds / chip.flops for seconds in updates]),
+        "buyer_tokens": sampled,
+        "seller_tokens": int(seller.sampled_BxKxW.sum()) if seller else 0,
     }
 
 
@@ -174,7 +187,7 @@ def main() -> None:
         peer = [] if _PEER.value is None else shlex.split(_PEER.value)
         if peer == [] and _PEER.value is not None:
             raise ValueError("--peer is empty. Name a script and its arguments, or leave it out.")
-    figures = with_peer(functools.partial(measure, parts, _REPEATS.value, _CONTEXT.value), peer)
+    figures = with_peer(functools.partial(measure, parts, _REPEATS.value, _CONTEXT.value, not _SMALL.value), peer)
     timing.show(figures | {"seller": _SELLER.value, "machine": timing.machine()}, _JSON.value)
 
 
@@ -183,7 +196,7 @@ if __name__ == "__main__":
     _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed iterations.", lower_bound=1)
     _PEER = flags.DEFINE_string("peer", None, "A peer's script and its arguments.")
     _SET = flags.DEFINE_multi_string("set", [], "Fields of the configuration to set otherwise, learner.scenarios=64.")
-    _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary.")
+    _SMALL = flags.DEFINE_bool("small", False, "The smaller work that the scaling curves vary, as a whole.")
     _CONTEXT = flags.DEFINE_integer("context", 328, "Columns of the buyer's context, at least.", lower_bound=1)
     _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
     cli.run(main)

@@ -116,14 +116,17 @@ def main() -> None:
     with cli.checking_input():
         output = folder.local_folder(_OUTPUT.value, "--output")
     output.mkdir(parents=True, exist_ok=True)
-    found = {
-        "machine": timing.machine(),
-        "game": timing.run_json("-m", "experiments.bench.game", "--json"),
-        "iteration": {seller: iteration(seller) for seller in ("scripted", "lm")},
-        "scaling": scaling(),
-        "quickstart": timing.run_json("-m", "experiments.bench.quickstart"),
+    measurements = {
+        "machine": timing.machine,
+        "game": lambda: timing.run_json("-m", "experiments.bench.game", "--json"),
+        "iteration": lambda: {seller: iteration(seller) for seller in ("scripted", "lm")},
+        "scaling": scaling,
+        "quickstart": lambda: timing.run_json("-m", "experiments.bench.quickstart"),
     }
-    (output / "bench.json").write_text(json.dumps(found, indent=1))
+    found = {}
+    for name, measure in measurements.items():
+        found[name] = measure()
+        (output / "bench.json").write_text(json.dumps(found, indent=1))  # Should the next one fail.
     plot(found["scaling"], output / "scaling.png")
     (output / "bench.md").write_text(markdown(found))
     print(markdown(found))

@@ -203,14 +203,14 @@ def _row_from_json(values: Mapping[str, Any]) -> Row:
 
 def _require_numbers(values: Mapping[str, Any]) -> None:
     """Raises ValueError for a number of another type or range than an episode's."""
-    whole = {name: values.get(name, 0) for name in _WHOLE} | {"deal_price": values.get("deal_price") or 0}
+    whole = [(name, values.get(name, 0)) for name in _WHOLE] + [("deal_price", values.get("deal_price") or 0)]
     turns = values["rules"]["turns"]
     for message in values["messages"]:
-        whole |= {"a message's price": message.get("price") or 0, "a message's tokens": message.get("tokens", 0)}
+        whole += [("a message's price", message.get("price") or 0), ("a message's tokens", message.get("tokens", 0))]
         if type(message["turn"]) is not int or not 0 <= message["turn"] < turns:
             raise ValueError(f"a message's turn is {message['turn']!r}, of {turns!r}")
-    for name, value in whole.items():
-        if type(value) is not int or not 0 <= value < 2**32:
+    for name, value in whole:
+        if type(value) is not int or not 0 <= value < 2 ** (32 if name == "seed" else 31):
             raise ValueError(f"{name}={value!r} is no whole number in its range")
     if type(values["reward"]) not in (int, float):
         raise ValueError(f"reward={values['reward']!r} is no number")

@@ -54,7 +54,8 @@ def pool(reports: Sequence[epath.Path], output: pathlib.Path, command: str) -> s
 
 def _compared(settings: Settings) -> dict[str, Any]:
     """What runs to be pooled must agree in."""
-    facts = {name: value for name, value in vars(settings).items() if name not in ("runs", "identity", "command")}
+    apart = ("runs", "identity", "command", "bounds")  # Bounds follow from the others, up to a machine's rounding.
+    facts = {name: value for name, value in vars(settings).items() if name not in apart}
     return facts | settings.identity | {"iterations trained": [run.iterations for run in settings.runs]}
 
 

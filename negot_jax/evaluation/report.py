@@ -84,6 +84,8 @@ def write_match(
     Returns the tables as text for a terminal, how many episodes are complete, why the others are not, and the counts.
     """
     _write_episodes(folder, episodes, episodes)
+    for name in (tables.FILE, "table.md"):  # Of episodes that these replace.
+        (folder / name).unlink(missing_ok=True)
     if counts:
         (folder / "servers.json").write_text(json.dumps(counts, indent=2, sort_keys=True), encoding="utf-8")
     complete = sum(own.complete for own in episodes)

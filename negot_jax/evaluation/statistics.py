@@ -105,10 +105,12 @@ def summarize(
         stacked_KxMx2xP = np.stack([[totals[name] for name in names] for totals in by_run])
         values_M, draws_MxB = _estimate(stacked_KxMx2xP, runs_BxK, products_BxP)
         episodes_M = stacked_KxMx2xP[:, :, 1].sum(axis=(0, 2))
+        at = names.index("reward")
+        weighed = np.array([name == "efficiency" for name in names])  # By gains, not episodes.
+        episodes_M = np.where(weighed, episodes_M[at], episodes_M)
         products_M = (stacked_KxMx2xP[:, :, 1].sum(axis=0) > 0).sum(axis=1)
         intervals = map(_interval, values_M, draws_MxB, episodes_M)
         metrics[row] = dict(zip(names, map(_bounded, names, intervals, products_M), strict=True))
-        at = names.index("reward")
         rewards_by_row[row] = values_M[at], draws_MxB[at], episodes_M[at]
     of_kind = lambda kind: [row for row in pooled if row.kind == kind]
     against = functools.partial(_compare, rewards_by_row)

@@ -198,7 +198,8 @@ def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
     other = f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
     prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
-    decoding = {"constrained": "constrained by the grammar", "free": "free"}[settings.decoding]
+    decoding = {"constrained": ", decoding constrained by the grammar", "free": ", decoding free", "": ""}
+    decoding = decoding[settings.decoding]
     if (temperature := settings.identity.get("evaluation.sampling.temperature")) is not None:
         decoding += f" at temperature {temperature:g}"
     seeds = ", ".join(str(run.seed) for run in settings.runs)
@@ -206,7 +207,7 @@ def caption(summary: Summary, settings: Settings) -> str:
     drawn = "products" if len(settings.runs) <= 1 else "products and training runs"
     told = (
         f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, {other}, "
-        f"prices {prices}, decoding {decoding}{trained}. "
+        f"prices {prices}{decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
         "MI / CI: products whose budget is above / below the cost."

@@ -37,10 +37,12 @@ def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
 def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
     """A local folder from its name, `~` expanded. It need not exist yet.
 
-    Raises ValueError if the name is empty, or no folder can be made or written to there.
+    Raises ValueError if the name is empty or a bucket's, or no folder can be made or written to there.
     """
     if not os.fspath(value):
         raise ValueError(f"{name} is empty. Name a folder.")
+    if storage.is_remote(value):
+        raise ValueError(f"{name}={value} is in a bucket. Name a local folder, and copy it there.")
     try:
         path = pathlib.Path(value).expanduser().absolute()
     except RuntimeError as error:

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 import dataclasses
+import os
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 import jax
 
-from negot_jax.evaluation import episodes as records
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.arena import scenarios
-from negot_jax.evaluation.episodes import BEST_RESPONSE, TRAINED, Episode, Row
+from negot_jax.evaluation.episodes import BEST_RESPONSE, TRAINED, Episode, Row, Rules
 from negot_jax.evaluation.match import seats
 from negot_jax.evaluation.match.api import ServedPlayer
 from negot_jax.evaluation.match.person import Person
@@ -22,7 +22,7 @@ from negot_jax.game import buyers, sellers
 from negot_jax.game.types import BUYER, SELLER
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
-from negot_jax.run import assembly, reporting, weights
+from negot_jax.run import assembly, folder, reporting, weights
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config, override
 from negot_jax.run.run import Run
@@ -30,6 +30,7 @@ from negot_jax.run.run import open as open_run
 
 TEXT_TOKENS = 512  # The cap of a message in text, unless the configuration says otherwise.
 _TEXT = ("api", "person")  # Kinds of players that answer in text.
+_CAPS = ("language.message_tokens", "seller.message_tokens")
 
 
 class Name(NamedTuple):
@@ -94,9 +95,10 @@ class Match:
         return reporting.arena(self.parts, self.parts.program.role).unsolvable()
 
     def require_own(self, output: pathlib.Path) -> None:
-        """Raises ValueError if a folder holds another report than one of a match of the same players."""
-        mine = (self.run.run_id if self.run else "", self.row, self.seller)
-        reports.require_own(output, lambda found: {(own.run, own.row, own.seller) for own in found} == {mine})
+        """Raises ValueError if a folder holds another report than one of the same players by the same rules."""
+        mine = (self.run.run_id if self.run else "", self.row, self.seller, self.rules)
+        told = lambda own: (own.run, own.row, own.seller, own.rules)
+        reports.require_own(output, lambda found: set(map(told, found)) == {mine})
 
     def play(self, served: Mapping[int, ServedPlayer]) -> Played:
         """Plays it, on the arena's draws. served: the players of the sides that are `api`, by role.
@@ -116,16 +118,17 @@ class Match:
         self, played: Played, counts: Mapping[str, Mapping[str, float]], output: pathlib.Path, command: str
     ) -> str:
         """Writes the report into a folder; returns the tables as text. Arguments as of `report.write_match`."""
-        config = self.parts.config
+        config, by_model = self.parts.config, self.names[BUYER].kind in ("run", "checkpoint")
+        sampled = {"evaluation.sampling.temperature": config.evaluation.sampling.temperature} if by_model else {}
         settings = Settings(
             catalog=config.catalog.name,
             products=self.products,
             episodes=self.episodes,
             prices=config.catalog.prices,
-            decoding=config.language.decoding,
+            decoding=config.language.decoding if by_model else "",
             seller=self.seller,
             runs=(TrainedRun(self.run.run_id, config.seed, played.iterations),) if self.run else (),
-            identity=self.parts.inputs(),
+            identity=self.parts.inputs() | sampled,
             command=command,
         )
         return reports.write_match(output, played.episodes, settings, counts)
@@ -146,9 +149,14 @@ class Match:
             return reporting.seller(config)  # The run's own.
         return value if kind == "scripted" else f"{kind} {value}".strip() + f" ({config.game.persona.name})"
 
+    @property
+    def rules(self) -> Rules:
+        game = self.parts.config.game
+        return Rules(game.turns, game.regulation, game.reward, self.parts.config.catalog.prices)
+
     def _table(self, iterations: int) -> Table:
         config, parts = self.parts.config, self.parts
-        game, people = config.game, any(name.kind == "person" for name in self.names)
+        people = any(name.kind == "person" for name in self.names)
         trained = reporting.version(self.run, iterations) if self.run else ""
         sides = zip(("buyer", "seller"), self.names, strict=True)
         return Table(
@@ -160,7 +168,7 @@ class Match:
             facts={
                 "buyer": self.row,
                 "seller": self.seller,
-                "rules": records.Rules(game.turns, game.regulation, game.reward, config.catalog.prices),
+                "rules": self.rules,
                 "run": self.run.run_id if self.run else "",
                 "seed": config.seed,
                 "versions": {side: trained for side, name in sides if name.kind == "run"},
@@ -221,14 +229,23 @@ def prepare(
     Raises ValueError if the players do not fit each other, or a field does not fit.
     """
     names = (parse_name(buyer, BUYER), parse_name(seller, SELLER) if seller else Name("run"))
-    if names[BUYER].kind == names[SELLER].kind == "run" and names[SELLER].value not in ("", names[BUYER].value):
+    both = names[BUYER].kind == names[SELLER].kind == "run" and names[SELLER].value
+    if both and folder.workdir(names[SELLER].value) != folder.workdir(names[BUYER].value):
         names = (names[BUYER], Name("checkpoint", names[SELLER].value))  # What another run has taught to sell.
-    folders = {name.value for name in names if name.kind == "run" and name.value} | ({workdir} if workdir else set())
+    named = {name.value for name in names if name.kind == "run" and name.value}
+    folders = {os.fspath(folder.workdir(value)) for value in named | ({workdir} if workdir else set())}
     if len(folders) > 1:
-        raise ValueError(f"--workdir={workdir} is another run than {buyer or seller}. Leave it out.")
+        raise ValueError(f"--workdir={workdir} is another run than {', '.join(named)}. Leave it out.")
     if names[SELLER] == Name("run") and not folders:
         raise ValueError("--seller is missing. Only a run, --buyer=run:DIR, brings a seller of its own.")
-    fields = _fields(*names) | dict(overrides)
+    fields = _fields(*names)
+    for name, value in overrides.items():
+        if name in fields.keys() - set(_CAPS) and value != fields[name]:
+            raise ValueError(
+                f"--config.{name}={value} contradicts the players, which make it {fields[name]!r}. Leave it out, or "
+                "name another player."
+            )
+    fields |= overrides
     run = open_run(folders.pop()) if folders else None
     config = override(run.config if run else Config(), fields)
     total = config.catalog.test

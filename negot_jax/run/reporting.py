@@ -232,7 +232,12 @@ def parts_of(run: "Run", config: Config, changed: Mapping[str, Any]) -> Parts:
     if not changed:
         return run.parts
     parts = assembly.assemble(config, run.saved_dialect())
-    inputs = parts.inputs()
+    inputs, trained_on = parts.inputs(), run.config.catalog
+    if inputs["catalog"] == run.saved["inputs"].get("catalog") and config.catalog.test > trained_on.test:
+        raise ValueError(
+            f"config.catalog.test={config.catalog.test}: the run holds out {trained_on.test} products and was trained "
+            f"on the others. Give {trained_on.test} at most."
+        )
     if {"catalog.name", "catalog.data_dir"} & set(changed):
         del inputs["catalog"]  # Other products.
     for side in ("buyer", "seller"):
@@ -269,7 +274,6 @@ def _folder_name(overrides: Mapping[str, Any], others: Mapping[str, str], every_
 
 def _settings(evaluation: Evaluation, iterations: int, role: int, solved: Solution | None) -> tables.Settings:
     run, parts, config = evaluation.run, evaluation.parts, evaluation.parts.config
-    identity = {name: value for name, value in flat(config).items() if not within(name, _ANY)}
     return tables.Settings(
         catalog=config.catalog.name,
         products=len(parts.test),
@@ -279,10 +283,16 @@ def _settings(evaluation: Evaluation, iterations: int, role: int, solved: Soluti
         seller=seller(config) if role == BUYER else "",
         buyer=buyer(config) if role == SELLER else "",
         runs=(tables.TrainedRun(run.run_id, config.seed, iterations),),
-        identity=identity | parts.inputs(),
+        identity=terms(evaluation),
         command=evaluation.command,
         bounds=solved and (solved.lower, solved.upper, solved.clairvoyant),
     )
+
+
+def terms(evaluation: Evaluation) -> dict[str, Any]:
+    """What is played, and what the reports of pooled runs must agree in: fields by dotted name, inputs by digest."""
+    config = flat(evaluation.parts.config)
+    return {name: value for name, value in config.items() if not within(name, _ANY)} | evaluation.parts.inputs()
 
 
 def seller(config: Config) -> str:

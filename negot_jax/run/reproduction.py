@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from negot_jax.evaluation import episodes, paper, paper_figures
+from negot_jax.evaluation import episodes, paper, paper_figures, tables
 from negot_jax.evaluation.episodes import TRAINED, Episode
 from negot_jax.evaluation.paper import Pairing
 from negot_jax.game import sellers
@@ -48,8 +48,9 @@ class Group:
 
     @property
     def seller(self) -> str:
-        """Whom its buyers were trained against."""
-        return reporting.seller(self.config)
+        """Whom its buyers were trained against; a model of the run's own is told by its size."""
+        met, own = reporting.seller(self.config), self.config.seller
+        return met if own.model == "scripted" or own.checkpoint else f"{met}, {self.parameters:,} parameters"
 
     @property
     def spoken(self) -> tuple[str, str]:
@@ -82,7 +83,10 @@ def groups(workdirs: Iterable[str]) -> list[Group]:
             _require_alike(first, other)
     names, sizes = [reporting.seller(own[0].config) for own in every], [_parameters(own[0]) for own in every]
     names = _told_apart(names, [f", {size:,} parameters" for size in sizes])
-    names = _told_apart(names, [f" ({own[0].workdir.name})" for own in every])  # The first folder's, if need be.
+    places = [own[0].workdir.name for own in every]  # Of the first folder of each, if need be.
+    if len(set(zip(names, places, strict=True))) < len(every):
+        places = [own[0].workdir for own in every]
+    names = _told_apart(names, [f" ({place})" for place in places])
     return [Group(name, size, tuple(own)) for name, size, own in zip(names, sizes, every, strict=True)]
 
 
@@ -206,12 +210,14 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
 
 
 def _episodes(evaluation: Evaluation) -> list[Episode]:
-    """Those of the report, which is made unless it is there already, of the run's latest checkpoint."""
+    """Those of the report, which is made unless it is there already: of the run's latest checkpoint, on these terms."""
     file, run = evaluation.folder / episodes.FILE, evaluation.run
     version = reporting.version(run, _latest(run))
-    with contextlib.suppress(FileNotFoundError, ValueError):  # Damaged: the report is made again.
+    with contextlib.suppress(FileNotFoundError, ValueError, LookupError):  # Damaged: the report is made again.
+        terms = json.loads((evaluation.folder / tables.FILE).read_text(encoding="utf-8"))["settings"]["identity"]
         found = episodes.read(file)
-        if any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found):
+        ours = any(own.buyer == TRAINED and own.versions.get("buyer") == version for own in found)
+        if ours and terms == reporting.terms(evaluation):
             return found
     evaluation.report()
     return episodes.read(file)

@@ -76,6 +76,15 @@ def test_a_torn_last_line_is_left_out_and_other_damage_is_named(tmp_path):
             episodes.read(path)
 
 
+@pytest.mark.parametrize("price", [-1, 2**31, 1.5])
+def test_a_price_out_of_range_is_damage_in_any_message(price, tmp_path):
+    told = episode().to_json()
+    told["messages"] = [told["messages"][0] | {"price": price}, told["messages"][0] | {"price": 100}]
+    (tmp_path / "episodes.jsonl").write_text(json.dumps(told) + "\n")
+    with pytest.raises(ValueError, match=f"line 1: a message's price={price}"):
+        episodes.read(tmp_path / "episodes.jsonl")
+
+
 def test_outcomes_are_those_of_the_game():
     """Of episodes made from the final states of the game, whatever ended them."""
     params = GameParams(products=catalogs.products(synthetic.load(size=20)), turns=3)

@@ -86,11 +86,29 @@ def test_tables_are_made_of_what_is_there_and_what_is_missing_is_played_once(fin
     ((begging,),) = (own for (_, seller), own in plan.evaluations.items() if seller == "begging")
     (begging.folder / episodes.FILE).write_text("{")  # Damaged: it is played again.
     assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 3
+    _episodes_per_product(begging.folder, 9)  # Of other terms: likewise.
+    assert list(reproduction.make(plan, tmp_path)) == told and len(played) == 4
     with pytest.raises(ValueError, match="is the same run as .* Name each run once"):
         reproduction.plan([folder, folder], ["main"], [])
     monkeypatch.setattr(reproduction, "UNSEEN", ("floor", "neutral"))  # The latter is its own, in cents.
     met = [seller for _, seller in reproduction.plan([folder], ["matrix"], []).evaluations]
     assert met == ["neutral(tick=100)", "begging", "floor"]
+
+
+def _episodes_per_product(report, number: int) -> None:
+    """What a report says that it played."""
+    told = json.loads((report / "evaluation.json").read_text())
+    told["settings"]["identity"]["evaluation.episodes"] = number
+    (report / "evaluation.json").write_text(json.dumps(told))
+
+
+def test_groups_whose_folders_have_the_same_name_are_told_apart(finished, tmp_path):
+    folders = [shutil.copytree(finished.workdir, tmp_path / kind / "seed0") for kind in ("grpo", "ppo")]
+    saved = json.loads((folders[1] / "manifest.json").read_text())
+    saved["config"]["optimizer.learning_rate"] *= 2
+    (folders[1] / "manifest.json").write_text(json.dumps(saved | {"run_id": "another"}))
+    names = [group.name for group in reproduction.groups(map(str, folders))]
+    assert all(str(path) in name for path, name in zip(folders, names, strict=True))
 
 
 def test_seeds_are_pooled_if_they_are_trained_and_evaluated_alike(finished, tmp_path):
@@ -166,6 +184,7 @@ def test_the_command_under_a_report_on_other_terms_makes_it_again(finished):
         ({"seller.model": "own"}, "seller.checkpoint"),
         ({"game.seller": "insluting"}, "did you mean 'insulting'"),
         ({"catalog.name": "amazon"}, "catalog.name = 'amazon'"),
+        ({"catalog.test": 9}, "catalog.test=9: the run holds out 8 products and was trained on the others"),
         ({"mesh.tensor": 2}, "mesh.tensor=2"),
         ({"buyer.policies": ("linear",)}, "config.buyer.policies .* the buyer is the run's"),
     ],

@@ -29,12 +29,12 @@ class Person:
         self._show(view)
         try:
             while True:
-                move = parse(self.console.input("[bold]your move[/bold] > "), view)
+                move = parse(self._ask("[bold]your move[/bold] > "), view)
                 if not isinstance(move, str):
                     break
                 self._say(move)
             while True:
-                talk = self.console.input("say something (Enter: nothing) > ")
+                talk = self._ask("say something (Enter: nothing) > ")
                 lines = [f"Talk: {talk.strip()}"] * bool(talk.strip()) + [view.action(*move)]
                 read = view.read("\n".join(lines))
                 if read.readable:
@@ -42,6 +42,14 @@ class Person:
                 self._say("That is too long. Say it in fewer words.")
         except EOFError:
             return Reply(None, failure="the person left")
+
+    def _ask(self, prompt: str) -> str:
+        """A line that can be encoded, of what was typed."""
+        while True:
+            try:
+                return self.console.input(prompt).encode(errors="replace").decode()
+            except UnicodeDecodeError:
+                self._say("That is no text in this terminal's encoding. Type it again.")
 
     def _show(self, view: View) -> None:
         """The product, once; the other side's message; what is known; and the legal moves."""

@@ -146,6 +146,8 @@ def test_what_a_server_failed_is_incomplete(world, tmp_path):
     text = report.write_match(tmp_path, episodes, settings, {"buyer": {"retries": 3}})
     assert "n incomplete" in text and "status 500" in text and "retries" in text
     assert (tmp_path / "table.md").exists() and (tmp_path / "episodes.jsonl").exists()
+    report.write_match(tmp_path, [own for own in episodes if not own.complete], settings, {})
+    assert not (tmp_path / "table.md").exists() and not (tmp_path / "evaluation.json").exists()
 
 
 def test_a_message_that_is_too_long_is_cut(world):
