@@ -61,6 +61,11 @@ def products() -> tuple[Products, Products]:
         return prior, prior
     if _VALUE.value is not None:
         raise ValueError(f"--value={_VALUE.value} goes with --cost; a catalog has its own budgets")
+    if _UTILITY.value == "surplus" and _PRICES.value == "dollars":
+        raise ValueError(
+            "--utility=surplus --prices=dollars: the bounds are in cents of a list price of $100, and what is played "
+            "in each product's. Take --utility=surplus_per_price."
+        )
     train, _ = catalogs.split(catalogs.load(_CATALOG.value, data_dir=_DATA_DIR.value), _TEST.value)
     prior = catalogs.products(catalogs.normalize(train))
     return prior, prior if _PRICES.value == "normalized" else catalogs.products(train)

@@ -1,4 +1,4 @@
-"""A buyer trained from nothing in minutes on a laptop's CPU.
+"""A buyer trained from nothing in minutes on a CPU.
 
   python -m experiments.train --config=experiments/configs/quickstart.py --workdir=DIR
 

@@ -1,10 +1,11 @@
-"""SmolLM2-135M-Instruct, buyer and frozen seller, on a CPU: a real language model learns to bargain.
+"""SmolLM2-135M-Instruct on a CPU: a real language model learns to bargain.
 
   make pretrained
-  python -m experiments.train --config=experiments/configs/smollm2_135m.py --workdir=DIR
+  python -m experiments.train --config=experiments/configs/smollm2_135m.py:scripted --workdir=DIR
 
-The buyer trains adapters; the seller is the same model without them, with a persona, and its moves are regulated.
-`smollm2_135m.py:scripted` trains the same buyer against the scripted seller of that persona, `:full` all weights.
+The buyer trains adapters against a scripted seller with a persona. Without an argument, the seller is the same model
+without adapters, told to play that persona, and its moves are regulated; training against it has not succeeded yet.
+`smollm2_135m.py:full` is that with all weights trained.
 Prices are dollars of the generated catalog; --config.catalog.name=amazon_history_price takes real products.
 
 A budget of two cores and 12 GiB decides the sizes: short prompts, constrained messages barely longer than the form

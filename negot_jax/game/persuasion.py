@@ -111,6 +111,7 @@ class Persuadable(Stochastic):
         u_candor, u_feign, u_kind = jax.random.uniform(key, (3,))
         said_TxA = _kinds(obs.acts[:, BUYER])
         worth_A = _worth(said_TxA, hidden.weights_A, self.fade)[obs.turn]
+        worth_A = jnp.where(_moving(said_TxA[obs.turn]), worth_A, -jnp.inf)
         moved_by = jnp.argmax(worth_A)
         moving = jnp.array(MOVING)
         next_A = hidden.weights_A * self.fade ** said_TxA.sum(0)

@@ -110,11 +110,11 @@ class Stochastic(Seller):
 
         alpha_t  = k + (1 - k) (t / (T - 1))^(1 / beta)
         raise_t  = max(o_t - o', 0), or 0 where either is missing
-        x_t      = F + ceil((1 - alpha_t) (P - F)) - floor(w raise_t) + floor(e_t P0),    e_t ~ N(0, noise^2)
+        x_t      = F + ceil((1 - alpha_t) (P - F)) - floor(w raise_t) + floor(e_t P0),    e_t ~ N(0, noise^2) in [-1, 1]
         ask_t    = min(tick * ceil(clip(x_t, F, cap_t) / tick), cap_t)
 
-    where cap_t is its own last ask (at first P), and alpha_t and e_t are rounded to the nearest basis point. With s the
-    buyer's standing offer, it
+    where cap_t is its own last ask (at first P) or F if that is higher, and alpha_t and e_t are rounded to the nearest
+    basis point. With s the buyer's standing offer, it
 
         takes s           if s >= ask_t, or t = T - 1 and s >= F;
         else walks away   with probability walk * max(1 - s / (insult P0), 0);
@@ -173,7 +173,7 @@ class Stochastic(Seller):
         alpha = concession.alpha(concession.progress(obs.turn, turns), hidden.beta, self.k)
         target = concession.ask(jnp.maximum(obs.price, floor), floor, alpha)
         answer = part(raised, hidden.reciprocity)
-        noise = part(obs.price, basis_points(self.noise * jax.random.normal(key_noise)))
+        noise = part(obs.price, basis_points(jnp.clip(self.noise * jax.random.normal(key_noise), -1, 1)))
         ask = quote(target - answer + noise, floor, obs, self.tick)
 
         offer = obs.offers[BUYER]

@@ -17,7 +17,8 @@ import re
 from typing import Any
 
 import jinja2
-from jinja2 import sandbox
+from jinja2 import ext, nodes, sandbox
+from jinja2.parser import Parser
 
 from negot_jax import hub
 from negot_jax.game.types import BUYER, SELLER
@@ -185,6 +186,16 @@ def _template(folder: pathlib.Path, config: dict[str, Any]) -> tuple[str | None,
     return template or None, path
 
 
+class _Generation(ext.Extension):
+    """`{% generation %}` marks what a model says, for those who train on it alone; it writes nothing."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _compile(template: str) -> jinja2.Template:
     """Compiles the template as `transformers` does, but without access to the date, so that runs are reproducible."""
 
@@ -192,7 +203,7 @@ def _compile(template: str) -> jinja2.Template:
         raise jinja2.TemplateError(message)
 
     environment = sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     environment.globals["raise_exception"] = refuse
     try:

@@ -40,8 +40,13 @@ class Tokenizer:
         return b"".join(self.token_bytes[token] for token in tokens).decode(errors="replace")
 
     def single_bytes(self, text: str) -> np.ndarray:
-        """The ids, int32[len(text)], of the tokens that are one byte each. Raises ValueError if one is missing."""
+        """The ids, int32[len(text)], of the tokens that are one byte each. Raises ValueError if one is missing.
+
+        With byte fallback a byte has two: the one that `encode` gives is what a model has read.
+        """
         ids = {piece: token for token, piece in reversed(list(enumerate(self.token_bytes)))}
+        given = [token for character in text for token in self.encode(character)[-1:]]
+        ids |= {self.token_bytes[token]: token for token in given}
         missing = [character for character in text if character.encode() not in ids]
         if missing:
             raise ValueError(

@@ -41,9 +41,10 @@ class Ends(nnx.Module):
             self.unembedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width)))
         self.scale = config.width**0.5 if config.scaled_embedding else None
 
-    def embed(self, tokens_BxT, dtype):
-        x_BxTxD = layers.look_up(self.embedding[...], tokens_BxT).astype(dtype)
-        return x_BxTxD if self.scale is None else x_BxTxD * jnp.asarray(self.scale, dtype)
+    def embed(self, tokens_BxT, config: ModelConfig):
+        # Rounded as the sampler's copy is, also where the trainer's is not.
+        x_BxTxD = layers.look_up(self.embedding[...], tokens_BxT).astype(config.products).astype(config.dtype)
+        return x_BxTxD if self.scale is None else x_BxTxD * jnp.asarray(self.scale, config.dtype)
 
 
 @functools.lru_cache
@@ -142,7 +143,7 @@ def forward(
     if blocks and (cache is not None or blocks[-1] != T):
         raise ValueError(f"blocks={blocks} must end at the {T} new tokens and go without a cache.")
     ends = nnx.merge(_graph(Ends, config), weights["ends"])
-    x_BxTxD = sharding.shard_rows(ends.embed(tokens_BxT, config.dtype))
+    x_BxTxD = sharding.shard_rows(ends.embed(tokens_BxT, config))
     cursor, valid_BxS = 0, valid_BxT
     if cache is not None:
         cursor = cache.cursor

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 
 def token_rewards(rewards_B: jax.Array, mask_BxN: jax.Array) -> jax.Array:
-    """An episode's reward at its last sampled token, 0 elsewhere: [B, N]."""
+    """An episode's reward at its last sampled token, 0 elsewhere: [B, N]. Without any, it is in the last slot."""
     last = mask_BxN & (jnp.cumsum(mask_BxN[:, ::-1], axis=1)[:, ::-1] == 1)
+    last = last.at[:, -1].max(~mask_BxN.any(axis=1))
     return jnp.where(last, rewards_B[:, None], 0.0)
 
 
@@ -21,9 +22,11 @@ def group_mean(rewards_BxN: jax.Array, mask_BxN: jax.Array, *, group: int, **_) 
 
     Shao et al. 2024 (arXiv 2402.03300), section 4.1.2, without the division by the standard deviation (see `SCALES`).
     """
-    returns = jnp.where(mask_BxN, rewards_BxN, 0.0).sum(axis=1).reshape(-1, group)
+    returns = rewards_BxN.sum(axis=1).reshape(-1, group)
     centered = returns - returns.mean(axis=1, keepdims=True)
-    return jnp.where(mask_BxN, centered.reshape(-1, 1), 0.0)
+    # An episode without a token counts in `SCALES` too.
+    kept = mask_BxN | ~mask_BxN.any(axis=1, keepdims=True)
+    return jnp.where(kept, centered.reshape(-1, 1), 0.0)
 
 
 def gae(

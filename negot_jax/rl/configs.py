@@ -24,7 +24,9 @@ class GameConfig:
 
     turns: int = field(6, "turn limit; a turn is one buyer message and one seller message")
     regulation: Literal["repair", "end", "none"] = field(
-        "repair", "an illegal seller move is replaced by a legal counter-offer, ends the game, or (none) loses the turn"
+        "repair",
+        "an illegal seller move is replaced by a legal counter-offer, or ends the game; none: a malformed one loses "
+        "the turn, and a sale below cost stands",
     )
     seller: str = field(
         "neutral",

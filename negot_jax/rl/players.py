@@ -230,6 +230,9 @@ class LanguageModelPlayer(Player):
             if form is not None:
                 allowed = functools.partial(constrain.allowed, form, left=W - column)
                 mask, choice = jax.vmap(allowed)(follow, spellings)
+                # Models of one tokenizer may be padded to different sizes; no message spells a padding.
+                missing = max(logits.shape[-1] - mask.shape[-1], 0)
+                mask = jnp.pad(mask, ((0, 0), (0, missing)))[:, : logits.shape[-1]]
             log_probs = sampling.log_probs(logits, self.sampling.temperature, mask)
             token = sampling.sample(uniforms(column), log_probs, self.sampling)
             if form is not None:

@@ -28,7 +28,7 @@ class SelfPlayConfig:
     """Whom each side meets, where both learn (learner.role='both')."""
 
     pool: int = field(8, "past opponents of each side that are kept; a new one replaces the oldest")
-    every: int = field(10, "iterations between additions to the pools")
+    every: int = field(10, "iterations of a side's learning between additions to its pool")
     latest: float = field(0.5, "probability that a side meets the other one as it is now")
     draw: Literal["uniform", "strength"] = field(
         "uniform", "how a past opponent is drawn: uniformly, or favoring those against which less was earned recently"
@@ -39,6 +39,10 @@ class SelfPlayConfig:
         require_least("self_play", self, 1, "pool every")
         require_least("self_play", self, 0, "alternate")
         require("self_play", self, "latest", lambda value: 0 <= value <= 1, "must be a probability, in [0, 1].")
+
+    def learning(self, iteration: int) -> tuple[int, ...]:
+        """The roles that learn in an iteration."""
+        return (iteration // self.alternate % 2,) if self.alternate else (BUYER, SELLER)
 
 
 @struct.dataclass
@@ -89,12 +93,7 @@ class SelfPlay:
         Returns the next state; the metrics, the seller's under `SELLERS`; and a sample of what was played, the buyer's
         if it learns.
         """
-        return _step(self, self.learning(iteration), state, tables, frozen)
-
-    def learning(self, iteration: int) -> tuple[int, ...]:
-        """The roles that learn in an iteration."""
-        block = self.settings.alternate
-        return (iteration // block % 2,) if block else (BUYER, SELLER)
+        return _step(self, self.settings.learning(iteration), state, tables, frozen)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
@@ -112,8 +111,9 @@ def _step(
         pools[other] = _remember(pools[other], place, found["reward"])
         metrics |= {(SELLERS if role == SELLER else "") + name: pair for name, pair in found.items()}
         samples.append(sample)
-    made = learners[learning[0]].iteration
-    pools = [_add(pool, new.weights, made % settings.every == 0) for pool, new in zip(pools, learners, strict=True)]
+    for role in learning:
+        due = learners[role].iteration % settings.every == 0
+        pools[role] = _add(pools[role], learners[role].weights, due)
     return sharding.constrain(SelfPlayState(tuple(learners), tuple(pools))), sharding.replicate(metrics), samples[0]
 
 

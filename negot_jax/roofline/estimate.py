@@ -85,7 +85,8 @@ def per_token(model: ModelConfig, columns: float, scored: float) -> float:
 def per_iteration(work: Workload, tokens: float, sampled: float) -> float:
     """FLOPs of rollout and update over the learner's contexts, which hold `tokens`, of them `sampled` its own.
 
-    A token passes forward once in the rollout. What the opponent reads is left out.
+    A token passes forward once in the rollout, a prompt as often as it has episodes, though it is read once per group.
+    What the opponent reads is left out.
     """
     return _forward(work, tokens, sampled) + per_update(work, tokens, sampled)
 
@@ -130,7 +131,7 @@ def estimate(
             memory = traffic / chip.bandwidth
             decode += context.message * max(arithmetic, memory)
             memory_bound += context.message * memory * (memory >= arithmetic)
-        heard = (context.turns - 1) * context.heard * work.episodes
+        heard = (context.columns - context.prompt - context.turns * context.message) * work.episodes
         total = work.scenarios * context.prompt * per_token(model, context.prompt / 2, 0.0)
         total += heard * per_token(model, context.columns / 2, 0.0)
         prefill += total / chips / chip.flops

@@ -140,11 +140,12 @@ def assemble(
         known = grammar.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build_tables(train, token_grammar=known, **fixed)
     test_tables = build_tables(test, token_grammar=train_tables.grammar, **fixed)
-    # Where the sides take turns, each has half of the iterations, over which its learning rate decays.
-    iterations = -(-config.training.iterations // (2 if config.self_play.alternate else 1))
     learning = {role: dataclasses.replace(config.learner, role=("buyer", "seller")[role]) for role in met}
-    shared = (config.algorithm, config.sampling, config.optimizer, iterations)
-    programs = {role: Program(model, learning[role], *shared, opponent) for role, opponent in met.items()}
+    shared = (config.algorithm, config.sampling, config.optimizer)
+    # Over its own iterations, where the sides take turns, a learning rate decays.
+    due = [config.self_play.learning(number) for number in range(config.training.iterations)]
+    own = {role: sum(role in roles for roles in due) for role in met}
+    programs = {role: Program(model, learning[role], *shared, own[role], opponent) for role, opponent in met.items()}
     print_line(catalogs.describe(catalog, config.catalog.test))
     return Parts(config, train, test, dialect, train_tables, test_tables, programs, digest)
 
@@ -158,6 +159,11 @@ def check(config: Config, devices: int = 0) -> None:
     Raises ValueError for fields of the configuration that do not fit one another.
     """
     config.sampling.require_full_support("sampling")
+    if config.learner.role == "both" and config.self_play.alternate >= config.training.iterations:
+        raise ValueError(
+            f"self_play.alternate={config.self_play.alternate}: the buyer would learn in all of training.iterations="
+            f"{config.training.iterations}, and the seller in none. Lower the one or raise the other."
+        )
     if config.learner.group < 2 and not config.algorithm.critic:
         raise ValueError(
             f"learner.group={config.learner.group}: the baseline is the mean of a group. Use 2 episodes or more, or "

@@ -104,6 +104,16 @@ def changed_fields(saved: Mapping[str, Any], config: Config) -> list[str]:
     ]
 
 
+def require_all_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+    """Raises ValueError as `require_inputs`, or if one of the run's inputs is not among these."""
+    require_inputs(workdir, saved, inputs)
+    for name in saved["inputs"].keys() - inputs.keys():
+        raise ValueError(
+            f"config.{name} is not set, but the run in {workdir} was trained with one. Name its place, or use another "
+            "--workdir."
+        )
+
+
 def require_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     """Raises ValueError where an input's content is not what the run was trained on. inputs: any of the manifest's."""
     for name, found in inputs.items():

@@ -105,6 +105,13 @@ def prepare(
             raise ValueError(
                 f"config.{name} cannot be changed for an evaluation: the {role} is the run's. Leave it out."
             )
+    persona = config.game.persona.name
+    played = config.seller.model != "scripted" and not any(within(name, ("seller",)) for name in overrides)
+    if played and "game.seller" in overrides and persona == run.config.game.persona.name:
+        raise ValueError(
+            f"config.game.seller={config.game.seller}: a language model sells, and takes no more of it than its "
+            f"persona, {persona} as before. Set config.seller.model=scripted to meet the script, or name a persona."
+        )
     given = None if output is None else folders.workdir(output, "--output")
     parts = parts_of(run, config, overrides)
     metrics.curves(run.workdir)  # For its errors.

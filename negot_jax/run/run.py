@@ -33,7 +33,7 @@ class Run:
     def parts(self) -> Parts:
         parts = assembly.assemble(self.config, None if self.replaces else self.saved_dialect())
         if self.saved is not None:
-            manifest.require_inputs(self.workdir, self.saved, parts.inputs())
+            manifest.require_all_inputs(self.workdir, self.saved, parts.inputs())
         return parts
 
     def saved_dialect(self) -> Dialect | None:
@@ -97,8 +97,10 @@ class Run:
             if self.replaces and not folder.has_trained(self.workdir):
                 for name in (manifest.FILE, opponents.TOKENIZER, metrics.METRICS):
                     (self.workdir / name).unlink(missing_ok=True)
+                if (kept := self.workdir / training.TRANSCRIPTS).exists():
+                    kept.rmtree()
             elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
-                manifest.require_inputs(self.workdir, now, inputs)
+                manifest.require_all_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)
             if self.config.model.checkpoint is None and not (path := self.workdir / opponents.TOKENIZER).exists():
                 storage.write_atomically(path, parts.dialect.tokenizer.model)

@@ -20,6 +20,8 @@ from negot_jax.training.warm_start import warm_start
 if TYPE_CHECKING:
     from negot_jax.run.run import Run
 
+TRANSCRIPTS = "transcripts"  # In the workdir.
+
 
 def train(run: "Run", profile: tuple[int, int] | None = None) -> None:
     """Warm start, unless it is done, and the loop; on the current mesh. profile: as in `Run.train`."""
@@ -53,12 +55,12 @@ def _keep(run: "Run", iteration: int, sample: Trajectory) -> None:
     """Writes a sample of an iteration's episodes into `transcripts/`, in the same format as a report's."""
     parts, row = run.parts, episodes.checkpoint_row(iteration)
     learner = parts.learner
-    role = learner.learning(iteration)[0] if isinstance(learner, SelfPlay) else learner.role
+    role = learner.settings.learning(iteration)[0] if isinstance(learner, SelfPlay) else learner.role
     common = reporting.common(run, parts.config, run.saved["inputs"], role, row)
     # On every process: within the mesh, what it computes is computed by all.
     made = recording.record(sample, parts.train_tables, parts.train, parts.dialect.tokenizer, common)
     if distributed.is_first():
-        folder = run.workdir / "transcripts"
+        folder = run.workdir / TRANSCRIPTS
         folder.mkdir(parents=True, exist_ok=True)
         storage.write_atomically(folder / f"{iteration:06d}.jsonl", episodes.lines(made))
 

@@ -12,6 +12,7 @@ from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Own
 from negot_jax.models import hf_checkpoint, lora, sharding, transformer
+from negot_jax.models.sharding import MeshConfig
 from negot_jax.models.transformer import Weights
 from negot_jax.rl.self_play import SelfPlayState
 from negot_jax.rl.train_step import Frozen, FrozenModel, Program, TrainState
@@ -37,7 +38,9 @@ def init_learner(parts: Parts, role: int | None = None) -> Weights:
     first = role is None or role == parts.program.role
     key = jax.random.fold_in(parts.key, 0 if first else 3)
     if folder is None:
-        return transformer.init(key, model)
+        # Two learners with adapters have one base.
+        made = transformer.init(jax.random.fold_in(parts.key, 0) if model.lora.rank else key, model)
+        return transformer.with_adapters(key, model, made)
     # Trained weights are kept in float32: bfloat16 would lose small updates.
     weights = hf_checkpoint.load(folder, model, dtype=None if model.lora.rank else "float32")
     return transformer.with_adapters(key, model, weights)
@@ -149,12 +152,20 @@ def for_learner(weights: dict[int, Weights]) -> Weights | tuple[Weights, Weights
 
 
 def _of_run(folder: str, role: int) -> Weights:
-    """All weights of the language model on a side of another run, learned or met, merged. Raises as `restore`."""
+    """All weights of the language model on a side of another run, learned or met, merged.
+
+    Raises CheckpointError as `restore`, or for an input that is not that run's.
+    """
     saved = manifest.read(folder)
-    config = override(Config(), saved["config"])
+    # It is read onto the current mesh, not onto its own.
+    config = dataclasses.replace(override(Config(), saved["config"]), mesh=MeshConfig())
     path = os.path.join(folder, opponents.TOKENIZER)
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
-    parts = assembly.assemble(config, dialect, print_line=lambda line: None)
+    parts = assembly.assemble(config, dialect, print_line=lambda line: None, devices=1)
+    try:
+        manifest.require_all_inputs(folder, saved, parts.inputs())
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     found = restore(parts, epath.Path(folder), saved["run_id"])
     if role not in parts.programs:
         return parts.program.opponent.weights(found.frozen)

@@ -82,7 +82,7 @@ def price_grid(seller: Stochastic, products: Products, step: int) -> np.ndarray:
     if unit.budget % step or (seller.tick > step and seller.tick % step):
         raise ValueError(
             f"{seller}: the grid of {step} cents must divide the budget ({unit.budget}), and the seller's tick "
-            f"({seller.tick}) if that is wider. Use a tick of at most {step} cents, or a multiple of it."
+            f"({seller.tick}) if that is wider. Use another grid, or a tick of at most {step} cents or a multiple."
         )
     if not _floor_at_most(seller, np.asarray(products.cost, np.int64), prices[-1:]).any():
         raise ValueError(f"{seller} never sells within the budget of {unit.budget} cents, so every buyer earns 0")

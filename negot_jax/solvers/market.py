@@ -37,16 +37,20 @@ class Unit:
 
         The price is spoken at the scale of the list price in `obs`: rounded up, and within the budget.
         """
+        return buyers.propose(jnp.minimum(self._spoken(price, obs), obs.private), obs)
+
+    def _spoken(self, price: Array, obs: Observation) -> Array:
+        """A price of the market at the scale of the list price in `obs`, rounded up."""
         whole, rest = obs.price // self.price, obs.price % self.price
-        spoken = whole * price - -(rest * price) // self.price
-        return buyers.propose(jnp.minimum(spoken, obs.private), obs)
+        return whole * price - -(rest * price) // self.price
 
     def heard(self, price: Array, obs: Observation) -> Array:
         """int32 cents: the largest price of the market that is spoken as `price` or less."""
         whole, rest = price // obs.price, price % obs.price
-        # In float, since the product of two prices overflows int32; exact where the list prices are equal.
+        # In float, since the product of two prices overflows int32: at most one too high.
         part = jnp.floor(rest / obs.price.astype(jnp.float32) * self.price + 1e-2)
-        return whole * self.price + part.astype(jnp.int32)
+        found = whole * self.price + part.astype(jnp.int32)
+        return found - (self._spoken(found, obs) > price)
 
     def recall(self, obs: Observation) -> tuple[Array, Array]:
         """The buyer's offers and the seller's asks by turn, int32[T] each, in prices of the market.
@@ -86,8 +90,8 @@ def unit(products: Products) -> Unit:
         values = np.unique(np.asarray(getattr(products, name)))
         if values.size != 1:
             raise ValueError(
-                f"products.{name} has {values.size} values from {values[0]} to {values[-1]}, but a market has one; "
-                "normalize the catalog first"
+                f"products.{name} has {values.size} values from {values[0]} to {values[-1]}, but a market has one. "
+                "Normalize the catalog; one whose budgets are no fixed share of the list price has no best response."
             )
         shared[name] = int(values[0])
     return Unit(**shared)

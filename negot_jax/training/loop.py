@@ -122,13 +122,15 @@ class _Training:
         if (sample := metrics.pop(_SAMPLE, None)) is not None:
             self.keep(iteration, sample)
         elapsed, self.clock = when - self.clock, when
+        programs = self.program.programs if isinstance(self.program, SelfPlay) else [self.program]
+        rates = [
+            throughput(program, metrics[f"{side}padding_efficiency"][0], metrics[f"{side}sampled_tokens"][0], elapsed)
+            for side, program in zip(("", SELLERS), programs, strict=False)
+            if f"{side}sampled_tokens" in metrics
+        ]
         metrics = {name: metrics[f"{SELLERS}{name}"] for name in _OF_EITHER if name not in metrics} | metrics
-        program = self.program.programs[0] if isinstance(self.program, SelfPlay) else self.program
-        scalars, size = reduce(metrics), program.config
+        scalars = reduce(metrics) | {name: sum(rate[name] for rate in rates) for name in rates[0]}
         scalars["perf/step_seconds"] = elapsed
-        scalars["perf/sampled_tokens_per_second"] = scalars["sampled_tokens"] / elapsed
-        scalars["perf/episodes_per_second"] = size.scenarios * size.group / elapsed
-        scalars |= throughput(program, metrics["padding_efficiency"][0], scalars["sampled_tokens"], elapsed)
         if self.writer:
             self.writer.write(iteration, scalars)
         require_progress(iteration, scalars, self.config.max_skipped_updates)
@@ -183,11 +185,14 @@ def workload(program: Program) -> estimate.Workload:
 
 
 def throughput(program: Program, tokens: float, sampled: float, seconds: float) -> dict[str, float]:
-    """Tokens per second of the learner's contexts, and model FLOPs utilization on devices whose peak is known."""
-    found = {"perf/tokens_per_second": float(tokens) / seconds}
+    """Per second, a learner's episodes, the tokens of their contexts and those that it sampled; and model FLOPs
+    utilization on devices whose peak is known.
+    """
+    done = {"episodes": workload(program).episodes, "tokens": float(tokens), "sampled_tokens": float(sampled)}
+    found = {f"perf/{name}_per_second": count / seconds for name, count in done.items()}
     if chip := estimate.CHIPS.get(jax.devices()[0].device_kind):
         peak = chip.flops * jax.device_count()
-        found["perf/mfu"] = estimate.per_iteration(workload(program), float(tokens), sampled) / (seconds * peak)
+        found["perf/mfu"] = estimate.per_iteration(workload(program), float(tokens), float(sampled)) / (seconds * peak)
     return found
 
 

@@ -52,7 +52,8 @@ def size(path: epath.Path) -> int:
 
 
 def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
-    """This folder; of one in a bucket, a local copy in `copies`, by default the user's cache. A file is copied once.
+    """This folder; of one in a bucket, a local copy in `copies`, by default the user's cache. A file is copied again
+    where its size is another, or it was written later than the copy.
     FileNotFoundError: the bucket has no files there.
     """
     if not is_remote(folder):
@@ -66,7 +67,8 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
 
     def download(path: epath.Path) -> None:
         target = copy / path.name
-        if not target.exists() or target.stat().st_size != size(path):
+        copied = target.stat() if target.exists() else None
+        if copied is None or copied.st_size != size(path) or copied.st_mtime < (path.stat().mtime or 0):
             with path.open("rb") as source, cache.replacing(target) as part, part.open("xb") as file:
                 shutil.copyfileobj(source, file, 2**24)
 

@@ -12,6 +12,7 @@ import functools
 
 from etils import epath
 import jax
+import jax.numpy as jnp
 
 from negot_jax import progress
 from negot_jax.config import field, require_least
@@ -26,8 +27,10 @@ from negot_jax.rl.tables import Tables
 from negot_jax.rl.updates import TrainState, apply_gradients, init_state
 from negot_jax.training import checkpoint, distributed, preemption, steps
 from negot_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedError, Folder
+from negot_jax.training.loop import NotFiniteError
 from negot_jax.training.metrics import reduce
 
+_MOST_SKIPPED = 10  # Updates in a row.
 _NAMES = {BUYER: "warm start", SELLER: "warm start of the seller"}
 
 
@@ -98,6 +101,7 @@ def clone_step(
         scoring.widths(layout, dialogues, config.widths),
     )
     state = state.replace(weights=weights, opt_state=opt_state, skipped=skipped, iteration=state.iteration + 1)
+    metrics["skipped_in_a_row"] = (skipped.in_a_row.astype(jnp.float32), jnp.float32(1))
     return sharding.constrain(state), sharding.replicate(metrics)
 
 
@@ -123,6 +127,7 @@ def warm_start(
 
     Raises:
       Preempted: a signal came. The completed steps are saved.
+      NotFiniteError: too many updates in a row were not finite.
       CheckpointError: the folder holds the result of another model or run.
       OSError: something could not be written.
     """
@@ -160,7 +165,14 @@ class _Cloning:
         return clone_step(self.config, self.model, self.role, state, self.base, self.tables)
 
     def look(self, iteration: int, metrics: dict, when: float) -> None:
-        self.bar.update(reduce(metrics), ["loss"])
+        scalars = reduce(metrics)
+        self.bar.update(scalars, ["loss"])
+        if (skipped := int(scalars["skipped_in_a_row"])) >= min(_MOST_SKIPPED, self.config.steps):
+            raise NotFiniteError(
+                f"{_NAMES[self.role]}, step {iteration}: the last {skipped} updates were left out because they were "
+                "not finite. The same command would end here again: change the configuration, such as "
+                "warm_start.optimizer.learning_rate, and use another --workdir."
+            )
 
     def save(self, done: int, state: TrainState) -> None:
         if self.checkpoints and done < self.config.steps:

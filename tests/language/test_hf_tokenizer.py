@@ -96,6 +96,8 @@ def test_every_byte_and_every_digit_is_a_token(published, name):
     assert {bytes([byte]) for byte in range(256)} <= set(tokenizer.token_bytes)
     ids = tokenizer.single_bytes("0123456789.")
     assert tokenizer.decode(ids.tolist()) == "0123456789."
+    # Of two tokens for a byte, that which a model has read in ordinary text.
+    assert ids.tolist() == [tokenizer.encode(digit)[-1] for digit in "0123456789."]
 
 
 def test_thoughts_are_text(published):

@@ -98,6 +98,16 @@ def test_scaled_by_the_batch(played):
     assert (ours[~mask] == 0).all()
 
 
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_an_episode_without_a_token_counts_in_its_group(scale):
+    """As where regulation has replaced all that a seller said."""
+    rewards, mask = jnp.array([0.6, 0.2, 0.1]), jnp.array([[True, True], [True, False], [False, False]])
+    ours = advantages.group_mean(advantages.token_rewards(rewards, mask), mask, group=3)
+    expected = rewards - rewards.mean()
+    expected /= rewards.std() + 1e-4 if scale == "group" else 1.0
+    np.testing.assert_allclose(advantages.SCALES[scale](ours, mask, 3)[:2, 0], expected[:2], rtol=1e-4)
+
+
 def test_equal_groups_are_found_and_teach_nothing():
     rewards = jnp.array([0.5, 0.5, 0.5, 0.1, 0.5, 0.5])
     np.testing.assert_array_equal(advantages.unequal_groups(rewards, 3), [False] * 3 + [True] * 3)

@@ -72,12 +72,15 @@ def test_the_pool_takes_in_what_has_learned_when_it_is_due(world, together):
 @pytest.mark.slow
 def test_in_turns_one_side_learns_and_the_other_stays(world, tables):
     learners = _learners(world, pool=1, alternate=2)
-    assert [learners.learning(iteration) for iteration in range(5)] == [(BUYER,)] * 2 + [(SELLER,)] * 2 + [(BUYER,)]
+    due = [learners.settings.learning(iteration) for iteration in range(5)]
+    assert due == [(BUYER,)] * 2 + [(SELLER,)] * 2 + [(BUYER,)]
     state, metrics, _ = learners.step(2, _state(world, learners), tables)
     assert [int(own.iteration) for own in state.learners] == [0, 1]
     assert _differ(state.learners[SELLER].opt_state, learners.programs[SELLER].make_optimizer().init(world.weights))
     assert not _differ(state.learners[BUYER].weights, world.weights)
     assert all(name.startswith(SELLERS) for name in metrics)
+    state = dataclasses.replace(learners, settings=SelfPlayConfig(every=1, alternate=2)).step(2, state, tables)[0]
+    assert [int(pool.count) for pool in state.pools] == [1, 2]  # The buyer, who waits, is not added again.
 
 
 def _pool(strengths, count) -> Pool:

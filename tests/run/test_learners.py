@@ -108,7 +108,10 @@ def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_ano
         buyer.train()
     plan = reproduction.plan([str(scripted.workdir), str(model.workdir)], ["matrix"], [])
     names = [group.seller for group in plan.groups]
-    assert names == ["neutral(tick=100)", "neutral, played by a cloned model at temperature 0.7"]
+    size = f"{plan.groups[1].parameters:,} parameters"  # So that such sellers of other sizes are not taken for it.
+    assert names == ["neutral(tick=100)", f"neutral, played by a cloned model at temperature 0.7, {size}"]
+    with pytest.raises(ValueError, match="game.seller=floor: a language model sells, .* seller.model=scripted"):
+        model.prepare_evaluation({"game.seller": "floor"})
     (persona,) = plan.evaluations[names[1], "insulting"]  # Longer phrases than the model's messages have room for.
     assert persona.parts.config.seller.model == "scripted"
     monkeypatch.setattr(reproduction, "PERSONAS", ())
@@ -163,6 +166,10 @@ def test_a_pair_beyond_every_equilibrium_is_a_warning(warned, deals):
         ({**SELLING, "learner.role": "both"}, "buyer.model='scripted'.*Set buyer.model='own'"),
         ({**SELLER_LEARNS, "seller.checkpoint": "x"}, "seller.checkpoint='.*x'.*the seller learns"),
         ({**SELLER_LEARNS, "buyer.policies": ()}, "buyer.policies is empty"),
+        (
+            {**BOTH_LEARN, "self_play.alternate": 9, "training.iterations": 9},
+            "self_play.alternate=9: .* seller in none",
+        ),
         ({**BOTH_LEARN, "algorithm.kl": "k3", "algorithm.kl_coefficient": 0.1}, "algorithm.kl='k3'.*one reference"),
     ],
 )

@@ -41,7 +41,8 @@ def test_a_constant_log_prob_costs_a_forward_pass(algorithm, rescored):
 
 def test_utilization_is_reported_for_known_chips_only(monkeypatch):
     program = _program()
-    assert loop.throughput(program, 800, 200, 2.0) == {"perf/tokens_per_second": 400}
+    rates = {"perf/episodes_per_second": 4, "perf/tokens_per_second": 400, "perf/sampled_tokens_per_second": 100}
+    assert loop.throughput(program, 800, 200, 2.0) == rates
     monkeypatch.setattr(loop.jax, "devices", lambda: [types.SimpleNamespace(device_kind="TPU v5p")])
     share = estimate.per_iteration(loop.workload(program), 800, 200) / 2.0 / 459e12 / jax.device_count()
     assert loop.throughput(program, 800, 200, 2.0)["perf/mfu"] == pytest.approx(share)
