@@ -19,7 +19,7 @@ def test_a_notebook_is_kept_without_outputs_and_starts_as_promised(path):
     first = "".join(notebook["cells"][0]["source"])
     slug = URL.removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{slug}/blob/main/colabs/{path.name}" in first
-    assert "**How long it takes.**" in first and "not been measured" in first
+    assert "**How long it takes.**" in first and "not been tried" in first
     assert f"git clone --quiet --depth=1 {URL} " in "".join(code[0]["source"])
     assert "NEGOT_SMALL" in "".join(code[1]["source"])
 
