@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.models import sampling
+from negot_jax.models import presets, sampling, sharding, transformer
 from negot_jax.models.sampling import SamplingConfig
 
 
@@ -176,3 +176,12 @@ def test_impossible_settings_are_refused(fields):
     ((name, value),) = fields.items()
     with pytest.raises(ValueError, match=f"{name}={value}.*[Uu]se"):
         SamplingConfig(**fields)
+
+
+def test_the_sampler_computes_as_the_trainer_does_where_products_are_bfloat16():
+    """The sampler's weights are rounded once, embedding included, the trainer's where they are used."""
+    config = presets.preset("tiny", vocab_size=64, matmul="bfloat16")
+    weights, valid = transformer.init(jax.random.key(0), config), jnp.ones((2, 8), bool)
+    tokens = jax.random.randint(jax.random.key(1), valid.shape, 0, 64)
+    run = lambda own: transformer.forward(config, own, tokens, valid).hidden_BxTxD
+    np.testing.assert_array_equal(run(weights), run(sharding.cast_weights(weights, config.products)))

@@ -110,7 +110,7 @@ def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_ano
     names = [group.seller for group in plan.groups]
     size = f"{plan.groups[1].parameters:,} parameters"  # So that such sellers of other sizes are not taken for it.
     assert names == ["neutral(tick=100)", f"neutral, played by a cloned model at temperature 0.7, {size}"]
-    with pytest.raises(ValueError, match="game.seller=floor: a language model sells, .* seller.model=scripted"):
+    with pytest.raises(ValueError, match="game.seller=floor: a language model sells, .*seller.model=scripted"):
         model.prepare_evaluation({"game.seller": "floor"})
     (persona,) = plan.evaluations[names[1], "insulting"]  # Longer phrases than the model's messages have room for.
     assert persona.parts.config.seller.model == "scripted"
