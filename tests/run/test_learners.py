@@ -112,7 +112,8 @@ def test_the_matrix_seats_the_language_model_of_a_run_opposite_the_buyers_of_ano
     assert names == ["neutral(tick=100)", f"neutral, played by a cloned model at temperature 0.7, {size}"]
     with pytest.raises(ValueError, match="game.seller=floor: a language model sells, .*seller.model=scripted"):
         model.prepare_evaluation({"game.seller": "floor"})
-    (persona,) = plan.evaluations[plan.groups[1].name, "insulting"]  # Longer phrases than the model's messages have room for.
+    # Longer phrases than the model's messages have room for.
+    (persona,) = plan.evaluations[plan.groups[1].name, "insulting"]
     assert persona.parts.config.seller.model == "scripted"
     monkeypatch.setattr(reproduction, "PERSONAS", ())
     (met,) = plan.evaluations["neutral(tick=100)", names[1]]
