@@ -65,6 +65,6 @@ setup(
         "pretrained": PRETRAINED,
         "test": TEST,
         "peers": PEERS,
-        "slow": [*TEST, *PEERS, "libtpu"],  # Also the compiler that `launch.compile_check` uses.
+        "slow": [*TEST, *PEERS, "libtpu"],  # libtpu: the compiler of `launch.compile_check`.
     },
 )

@@ -32,7 +32,7 @@ def of_model(name: str, episodes: int, peer: list[str], repeats: int) -> dict:
     fields |= {"model.preset": name, "model.remat": "full", "model.lora.rank": _RANK}
     fields |= {"game.turns": _TURNS, "language.message_tokens": _MESSAGE}
     fields |= {"learner.scenarios": episodes // _GROUP, "learner.group": _GROUP}
-    fields |= {"learner.micro_batches": max(episodes // _ROWS, 1)}
+    fields |= {"learner.micro_batches": episodes // _ROWS}
     given = [f"--set={field}={json.dumps(value)}" for field, value in fields.items()]
     common = (f"--repeats={repeats}", "--json")
     ours = functools.partial(
@@ -41,7 +41,7 @@ def of_model(name: str, episodes: int, peer: list[str], repeats: int) -> dict:
     model, sampled = iteration.preset(name), _TURNS * _MESSAGE
     work = {size: getattr(model, size) for size in (*sizes, "vocab_size")}
     work |= {"prompt": _CONTEXT - sampled, "completion": sampled}
-    work |= {"scenarios": episodes // _GROUP, "group": _GROUP, "micro_batch": min(_ROWS, episodes), "rank": _RANK}
+    work |= {"scenarios": episodes // _GROUP, "group": _GROUP, "micro_batch": _ROWS, "rank": _RANK}
     told = [*peer, f"--work={json.dumps(work)}", f"--repeats={repeats}"] if peer else []
     sized = (f"--model={name}", f"--rows={episodes}", f"--columns={_CONTEXT}")
     return {
