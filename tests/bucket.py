@@ -15,6 +15,10 @@ class Bucket(MemoryFileSystem):
     def _strip_protocol(cls, path):
         return super()._strip_protocol(str(path).removeprefix("gs://"))
 
+    def info(self, path, **options):
+        found = super().info(path, **options)
+        return found | {"mtime": found.get("created")}  # As gcsfs names it.
+
 
 @pytest.fixture(autouse=True)
 def bucket(monkeypatch):

@@ -103,6 +103,9 @@ def test_its_words_say_what_moved_it_or_what_would(states):
     np.testing.assert_array_equal(said(seller, after(1 << first, 0 * first)), 1 << second)
     closed = sellers.make("persuadable", candor=0.0)
     assert (said(closed, after(1 << last)) == 0).all() and (said(closed, after(1 << second)) == 1 << second).all()
+    # Nothing that was not said has moved it, though it would weigh more than what was.
+    stubborn = sellers.make("persuadable", candor=0.0, weights=(0.55, 0.35, -0.05, -0.1))
+    assert (said(stubborn, after(1 << last)) == 0).all() and (said(stubborn, silent) == 0).all()
     feigned = said(sellers.make("persuadable", feign=1.0), after(1 << first))
     assert len(set(feigned.tolist())) == len(MOVING) and (feigned == 1 << first).mean() < 0.5
 

@@ -80,6 +80,10 @@ _SMOLLM2 = """
 {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
 """
+# As those are written who train on what the assistant says alone.
+_MARKED = vocabularies.QWEN3_INSTRUCT.replace(
+    " + message.content }}", " }}{% generation %}{{ message.content }}{% endgeneration %}"
+)
 # Of Llama 3's form, with Qwen's control tokens: a header in tokens of its own, one end for all.
 _LLAMA3 = """
 {%- if not date_string is defined %}{%- if strftime_now is defined %}{%- set date_string = strftime_now("%d %b %Y") %}
@@ -100,6 +104,7 @@ TEMPLATES = {
     "gemma3": _GEMMA3,
     "smollm2": _SMOLLM2,
     "llama3": _LLAMA3,
+    "marked": _MARKED,
     "without": None,
     "gemma3-without": None,
 }

@@ -1,5 +1,7 @@
 """A bucket, played by files in memory: what a run writes there besides its checkpoints."""
 
+import os
+
 from etils import epath
 import numpy as np
 import pytest
@@ -48,6 +50,9 @@ def test_a_checkpoint_of_a_model_is_copied_once(tmp_path):
     storage.local(WORKDIR, tmp_path / "cache")
     assert (copy / "config.json").read_text() == "CONFIG.JSON"
     assert (copy / "model.safetensors").read_text() == "model.safetensors"
+    os.utime(copy / "config.json", (0, 0))  # Older than what is in the bucket.
+    storage.local(WORKDIR, tmp_path / "cache")
+    assert (copy / "config.json").read_text() == "config.json"
     with pytest.raises(FileNotFoundError, match="there are no files in gs://bucket/nothing"):
         storage.local("gs://bucket/nothing", tmp_path / "cache")
 

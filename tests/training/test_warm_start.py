@@ -15,6 +15,7 @@ from negot_jax.models import transformer
 from negot_jax.rl.players import scripted_buyer
 from negot_jax.training import checkpoint, preemption, warm_start
 from negot_jax.training.checkpoint import Folder
+from negot_jax.training.loop import NotFiniteError
 from negot_jax.training.warm_start import WarmStartConfig
 from tests.rl import small
 
@@ -54,7 +55,7 @@ def clone():
     tables, model = small.tables(products, words), small.program(words.vocab_size).model
     config, step = dataclasses.replace(small.CLONING, steps=5), warm_start.clone_step
 
-    def cloned(folder=None, stop_at=None):
+    def cloned(folder=None, stop_at=None, scale=1.0):
         stepped = []
 
         def noting(config, model, role, state, *rest):
@@ -65,7 +66,7 @@ def clone():
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(warm_start, "clone_step", noting)
-            weights = transformer.init(jax.random.key(0), model)
+            weights = jax.tree.map(lambda x: scale * x, transformer.init(jax.random.key(0), model))
             return warm_start.warm_start(config, model, jax.random.key(1), weights, tables, BUYER, folder), stepped
 
     return cloned
@@ -86,6 +87,12 @@ def test_an_interrupted_warm_start_resumes_bit_for_bit(clone, tmp_path):
     kept, stepped = clone(folder)
     assert stepped == []
     jax.tree.map(np.testing.assert_array_equal, kept, whole)
+
+
+def test_a_warm_start_that_diverges_is_an_error_and_is_not_kept(clone, tmp_path):
+    with pytest.raises(NotFiniteError, match="warm start, step 4: the last 5 updates.*warm_start.optimizer.learning"):
+        clone(Folder(tmp_path / "warm_start", "a run"), scale=1e30)
+    assert not (tmp_path / "warm_start").exists()
 
 
 @pytest.mark.parametrize("cause", ["damaged", "another run"])
