@@ -124,7 +124,7 @@ def preemptible(workdir: epath.Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
                 (workdir / MARKER).write_text("Stopped by a signal. The same command goes on from what is saved.\n")
         if error.together:
-            distributed.part()
+            distributed.disconnect()
         _leave(PREEMPTED, f"preempted: the same command goes on from what is saved in {workdir}" if first else None)
 
     with preemption.obeyed(leave):

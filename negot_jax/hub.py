@@ -17,7 +17,7 @@ def require_folder(folder: str | pathlib.Path) -> None:
     name = str(folder)
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         raise ValueError(
-            f"{name} is no folder. If it is a repository on the Hub, download it first: "
+            f"{name} is not a folder. If it is a repository on the Hub, download it first: "
             f"hf download {name} --local-dir checkpoints/{folder.name}"
         )
     raise ValueError(f"{name} holds no checkpoint: {'not a folder' if folder.exists() else 'there is no such folder'}.")

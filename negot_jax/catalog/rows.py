@@ -107,12 +107,12 @@ def parse_json(text: str, where: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if (repeated := twice(name for name, _ in pairs)) is not None:
-        raise ValueError(f"{SHORT.repr(repeated)} is there twice")
+        raise ValueError(f"{SHORT.repr(repeated)} appears twice")
     return dict(pairs)
 
 
 def twice(names: Iterable[str]) -> str | None:
-    """The first name that is there twice, if there is one."""
+    """The first name that appears twice, if there is one."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 

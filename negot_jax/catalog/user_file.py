@@ -25,7 +25,7 @@ def load(path: str | os.PathLike) -> Catalog:
     """
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() not in _READERS:
-        raise ValueError(f"data_dir={str(path)!r} is no product file: give one that ends in {', '.join(_READERS)}")
+        raise ValueError(f"data_dir={str(path)!r} is not a product file: its name must end in {', '.join(_READERS)}")
     if not path.is_file():
         raise FileNotFoundError(f"data_dir={str(path)!r} is not a file; give the path of your products")
     raws = _READERS[path.suffix.lower()](read_text(path, path.name), path.name)
@@ -66,7 +66,7 @@ def _read_csv(text: str, file: str) -> list[dict[str, str]]:
         raise ValueError(f"{file}, line {reader.line_num}: not CSV that can be read: {error}") from error
     header, *rows = lines or [[]]
     if (repeated := twice(header)) is not None:
-        raise ValueError(f"{file}: column {SHORT.repr(repeated)} is there twice; keep one of them")
+        raise ValueError(f"{file}: column {SHORT.repr(repeated)} appears twice; keep one of them")
     for i, row in enumerate(rows):
         if len(row) != len(header):
             raise ValueError(

@@ -36,6 +36,8 @@ class Persona:
         if len(variants) != 1 or variants == {0}:
             kinds = ", ".join(kind.name for kind in SPOKEN)
             raise ValueError(f"persona {self.name!r}: talk needs equally many variants, at least one, for {kinds}")
+        if not all(self.hints.values()):
+            raise ValueError(f"persona {self.name!r}: each of its hints needs a text")
         for said in (said for lines in (*self.talk.values(), *self.hints.values()) for said in lines):
             if "\n" in said:
                 raise ValueError(f"persona {self.name!r}: talk {said!r} must be a single line")

@@ -6,6 +6,7 @@ from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
 
 from negot_jax.game import specs
 from negot_jax.game.money import basis_points, dollars, part_up, uniform_bp
@@ -14,6 +15,7 @@ from negot_jax.game.types import BUYER, Action, Argument, Observation, Scenario
 
 # What may move a seller. (Courtesy calms it, an insult offends it, whoever it is.)
 MOVING = tuple(kind for kind in Argument if kind not in (Argument.COURTESY, Argument.INSULT))
+_MOVES_A = np.isin(np.arange(len(Argument)), MOVING)
 
 
 @struct.dataclass
@@ -95,7 +97,8 @@ class Persuadable(Stochastic):
 
     def stance(self, hidden: PersuadableType, obs: Observation) -> tuple[Array, Array]:
         said_TxA = _kinds(obs.acts[:, BUYER])
-        moved_T = _worth(said_TxA, hidden.weights_A, self.fade).sum(axis=1) / jnp.maximum(_moving(said_TxA).sum(1), 1)
+        worth_T = _worth(said_TxA, hidden.weights_A, self.fade).sum(axis=1)
+        moved_T = worth_T / jnp.maximum((said_TxA & _MOVES_A).sum(axis=1), 1)
         insults, threats, courtesies = (said_TxA[:, k] for k in (Argument.INSULT, Argument.THREAT, Argument.COURTESY))
         empty = threats & (jnp.arange(threats.size) < obs.turn)
         persuaded = jnp.clip(moved_T.sum() - self.offense * insults.sum() - self.bluff * empty.sum(), 0, 1)
@@ -111,11 +114,11 @@ class Persuadable(Stochastic):
         u_candor, u_feign, u_kind = jax.random.uniform(key, (3,))
         said_TxA = _kinds(obs.acts[:, BUYER])
         worth_A = _worth(said_TxA, hidden.weights_A, self.fade)[obs.turn]
-        worth_A = jnp.where(_moving(said_TxA[obs.turn]), worth_A, -jnp.inf)
+        worth_A = jnp.where(said_TxA[obs.turn] & _MOVES_A, worth_A, -jnp.inf)
         moved_by = jnp.argmax(worth_A)
         moving = jnp.array(MOVING)
         next_A = hidden.weights_A * self.fade ** said_TxA.sum(0)
-        would = jnp.argmax(jnp.where(_moving(jnp.ones(len(Argument), bool)), next_A, -jnp.inf))
+        would = jnp.argmax(jnp.where(_MOVES_A, next_A, -jnp.inf))
         feigned = moving[(u_kind * len(MOVING)).astype(jnp.int32)]
         moved = worth_A[moved_by] > jnp.float32(self.weights[2])
         kind = jnp.where(u_feign < self.feign, feigned, jnp.where(moved, moved_by, would))
@@ -126,11 +129,6 @@ class Persuadable(Stochastic):
 def _kinds(acts_T: Array) -> Array:
     """bool[T, A], from bits."""
     return (acts_T[:, None] >> jnp.arange(len(Argument)) & 1).astype(bool)
-
-
-def _moving(said_A: Array) -> Array:
-    """The kinds in `MOVING` alone."""
-    return said_A & jnp.isin(jnp.arange(len(Argument)), jnp.array(MOVING))
 
 
 def _worth(said_TxA: Array, weights_A: Array, fade: float) -> Array:

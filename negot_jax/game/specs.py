@@ -37,12 +37,25 @@ def make(policies: Mapping[str, Policy], spec: str, **overrides: Any) -> Policy:
     return dataclasses.replace(policy, **fields)
 
 
+def with_field(spec: str, field: str, value: Any) -> str:
+    """A spec that can be read, with one field set."""
+    node = ast.parse(spec, mode="eval").body
+    name, given = (node.func, node.keywords) if isinstance(node, ast.Call) else (node, [])
+    fields = [*(own for own in given if own.arg != field), ast.keyword(field, ast.Constant(value))]
+    return ast.unparse(ast.Call(name, [], fields))
+
+
 _VALUES = int | float | tuple | str
 
 
 def _value(node: ast.expr) -> Any:
     """A literal; a name or another spec needs no quotation marks."""
-    return ast.unparse(node) if isinstance(node, ast.Name | ast.Call) else ast.literal_eval(node)
+    if isinstance(node, ast.Name | ast.Call):
+        return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"{ast.unparse(node)} is not a literal") from error
 
 
 def _require_like(value: Any, default: Any, field: str) -> None:
@@ -52,8 +65,10 @@ def _require_like(value: Any, default: Any, field: str) -> None:
         defaults = default * len(values)
     kinds = [(int, float) if isinstance(default, float) else type(default) for default in defaults]
     fits = isinstance(value, tuple) == isinstance(default, tuple) and len(values) == len(defaults)
-    if not fits or any(isinstance(x, bool) or not isinstance(x, kind) for x, kind in zip(values, kinds, strict=True)):
-        raise ValueError(f"{field}={value!r}: must be of the kind of {default!r}, its default")
+    # A bool is an int to Python.
+    like = lambda x, kind: isinstance(x, kind) and isinstance(x, bool) == (kind is bool)
+    if not fits or not all(map(like, values, kinds)):
+        raise ValueError(f"{field}={value!r}: must have the type of its default, {default!r}")
 
 
 def require_named(field: str, make: Callable[[str], Policy], spec: str) -> Policy:

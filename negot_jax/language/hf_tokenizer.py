@@ -107,7 +107,7 @@ def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:
-        raise ValueError(f"{path} is no tokenizer that can be read: {error}. {_OWN}") from error
+        raise ValueError(f"{path} cannot be read as a tokenizer: {error}. {_OWN}") from error
 
 
 def _probed(path: pathlib.Path, tokenizer: Tokenizer) -> Tokenizer:

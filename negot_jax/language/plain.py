@@ -18,7 +18,7 @@ _THOUGHT = re.compile(r"^Thought:.*?(?=^(?:Thought|Talk|Action):|\Z)", re.MULTIL
 # What chat models wrap a message in.
 _REASONING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _REASONED = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*(?:\n|\Z)", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}[^`\n]*|~{3,}[^\n]*)(?:\n|\Z)", re.MULTILINE)
 _HEADER = re.compile(r"^[ \t>#*_`-]*(Thought|Talk|Action)[*_`]*:[*_`]*", re.MULTILINE)
 _ACTION_LINE = re.compile(r"^Action:.*$", re.MULTILINE)
 

@@ -138,7 +138,7 @@ def _scenario_keys(state: GameState, stream: Stream, number_B: jax.Array) -> jax
 
 def write(tables: Tables, role: int, action: Action, state: GameState, width: int) -> Chunk:
     """Puts actions into words, [B, width]; the wording depends on scenario and turn only."""
-    book = tables.buyer_book if role == BUYER else tables.seller_book
+    book = tables.books[role]
     keys = _scenario_keys(state, Stream.WORDING, state.turn)
     variant = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1 << 30))(keys)
     product = state.scenario.product
@@ -280,7 +280,7 @@ def stages(tables: Tables) -> list[range]:
 
 def _spellings(tables: Tables, product: jax.Array, standing: jax.Array) -> constrain.Spellings:
     """What constrained decoding may have to spell out: each row's codename and the other side's offer."""
-    price, price_length = jax.vmap(functools.partial(render.spell_price, tables.buyer_book))(jnp.maximum(standing, 0))
+    price, price_length = jax.vmap(functools.partial(render.spell_price, tables.books[BUYER]))(jnp.maximum(standing, 0))
     codes = tables.codes_NxC[product]
     width = max(price.shape[1], codes.shape[1])
     pad = lambda x: jnp.pad(x, ((0, 0), (0, width - x.shape[1])))

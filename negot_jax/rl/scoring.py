@@ -21,8 +21,8 @@ class TokenScores(NamedTuple):
     """The token slots of a seat as the trainer recomputes them, float32 [B, N] each; 0 where nothing was sampled.
 
     log_probs: of the tokens. entropies: of the distributions they were drawn from. values: the critic's, before each
-    token; 0 without a critic. rerouted: of a mixture, whether the router would now send the token before to other
-    experts in some layer than the sampler's did; None of a dense model.
+    token; 0 without a critic. rerouted: of a mixture, whether in any layer the router would now send the token before
+    to other experts than in sampling; None of a dense model.
     """
 
     log_probs: jax.Array
@@ -60,13 +60,13 @@ def score_messages(
     # A token is predicted by the one before it: a message's first by the header.
     before_BxN = jnp.clip((jnp.cumsum(valid, axis=1) - 2)[:, slots], 0, width - 1)
 
-    # The sampled tokens, moved to the front as well: M of the N slots.
+    # The sampled tokens, moved to the front as well: M of the N slots, the share that goes with the width.
+    M = layout.turns * -(-layout.message * width // layout.columns)
     sampled_BxN, choices_BxN = (x.reshape(x.shape[0], -1) for x in (dialogue.sampled_BxKxW, dialogue.choices_BxKxW))
-    chosen_BxM = jnp.argsort(~sampled_BxN, axis=1, stable=True)[:, : layout.turns * _slots(layout, width)]
+    chosen_BxM = jnp.argsort(~sampled_BxN, axis=1, stable=True)[:, :M]
     pick = lambda x_BxN: jnp.take_along_axis(x_BxN, chosen_BxM, axis=1)
     before, sampled = pick(before_BxN), pick(sampled_BxN)
     rank_BxN = jnp.cumsum(sampled_BxN, axis=1) - 1
-    M = chosen_BxM.shape[1]
     predicted = jnp.pad(jnp.where(sampled_BxN, rank_BxN, M), ((0, 0), (0, 1)), constant_values=M)
     predicted = jnp.take_along_axis(predicted, jnp.asarray(slot_of_column)[order], axis=1)
     predicted = jnp.pad(jnp.where(filled, predicted, M)[:, 1:], ((0, 0), (0, 1)), constant_values=M)
@@ -117,11 +117,6 @@ def widths(layout: Layout, dialogue: Dialogue, count: int) -> Widths:
     sampled = dialogue.sampled_BxKxW.sum(axis=(1, 2))
     needed = -(-sampled * layout.columns // (layout.turns * layout.message))
     return Widths(jnp.maximum(dialogue.valid_BxT[:, : layout.columns].sum(axis=1), needed), static)
-
-
-def _slots(layout: Layout, width: int) -> int:
-    """The share of a message's slots that goes with a width."""
-    return -(-layout.message * width // layout.columns)
 
 
 @jax.custom_vjp

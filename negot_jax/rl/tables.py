@@ -40,7 +40,7 @@ class Tables:
     """The game, its products, and the tables between tokens and actions. N products.
 
     codes_NxC: int32, the codenames' tokens, padded; code_lengths_N: int32; code_hashes_N: uint32. seller: None if the
-    seller is scripted. buyer_book, seller_book: phrases of a scripted player, and of what replaces a withdrawn message.
+    seller is scripted. books: by role, phrases of a scripted player, and of what replaces a withdrawn message.
     script: the scripted seller. end: the token that ends a message.
     """
 
@@ -52,8 +52,7 @@ class Tables:
     relay: relay.Relay
     buyer: Side
     seller: Side | None
-    buyer_book: render.Phrasebook
-    seller_book: render.Phrasebook
+    books: tuple[render.Phrasebook, render.Phrasebook]
     script: sellers.Seller = struct.field(pytree_node=False)
     end: int = struct.field(pytree_node=False)
 
@@ -123,8 +122,7 @@ def build_tables(
         relay=copied,
         buyer=side(BUYER, "language", language.message_tokens, language.decoding, 0, buyer_hears),
         seller=seller_side,
-        buyer_book=book[BUYER],
-        seller_book=book[SELLER],
+        books=tuple(book[role] for role in (BUYER, SELLER)),
         script=script,
         end=dialect.end,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import os
 
+from etils import epath
 import jax
 from jax.sharding import Mesh
 
@@ -189,7 +190,7 @@ def _devices(config: Config, model: ModelConfig) -> Sequence[jax.Device]:
 
 
 def require_backend() -> None:
-    """Starts JAX. Raises ValueError, naming the variable, if JAX cannot compute here or would compute otherwise."""
+    """Starts JAX. Raises ValueError, naming the variable, if JAX cannot compute here or would compute in 64 bits."""
     if jax.config.jax_enable_x64:
         raise ValueError("JAX_ENABLE_X64=1: runs are in float32 and int32, and nothing is tested in 64 bits. Unset it.")
     sharding.use_cores()
@@ -217,10 +218,15 @@ def with_absolute_paths(config: Config) -> Config:
 def with_local_checkpoints(config: Config) -> Config:
     """The configuration, with copies on this machine in place of checkpoints in a bucket.
 
-    Raises ValueError if there is nothing in the bucket.
+    Raises ValueError if there is nothing in the bucket, or a run.
     """
     copies = {}
     for name, path in checkpoints(config).items():
+        if storage.is_remote(path) and (epath.Path(path) / manifest.FILE).exists():
+            raise ValueError(
+                f"config.{name}={path} is a run in a bucket. `gcloud storage cp --recursive` it to a local folder, and "
+                "name that."
+            )
         try:
             copies[name] = str(storage.local(path)) if storage.is_remote(path) else path
         except FileNotFoundError as error:

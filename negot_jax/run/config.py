@@ -109,16 +109,8 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     """`config` with some fields set; keys are nested mappings or dotted names such as "game.seller"."""
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise TypeError(f"a configuration is a file, or a mapping from names to values, not {values!r:.80}")
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *sections, leaf = name.split(".")
-        inside = nested
-        for section in sections:
-            if not isinstance(inside.setdefault(section, {}), dict):
-                raise TypeError(f"config field {name} = {value!r}: {section} has a value already")
-            inside = inside[section]
-        inside[leaf] = value
-    return schema.replace(config, nested)
+    fields = traverse_util.flatten_dict(dict(values), sep=".")
+    return schema.replace(config, traverse_util.unflatten_dict(fields, sep="."))
 
 
 def flat(config: Config) -> dict[str, Any]:

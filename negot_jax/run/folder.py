@@ -42,7 +42,9 @@ def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
     if not os.fspath(value):
         raise ValueError(f"{name} is empty. Name a folder.")
     if storage.is_remote(value):
-        raise ValueError(f"{name}={value} is in a bucket. Name a local folder, and copy it there.")
+        raise ValueError(
+            f"{name}={value} is in a bucket. Name a local folder; `gcloud storage cp --recursive` copies it there."
+        )
     try:
         path = pathlib.Path(value).expanduser().absolute()
     except RuntimeError as error:
@@ -77,7 +79,7 @@ def sole_use(path: epath.Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise FolderError(f"--workdir={path}: another process is training there. Use another folder.") from error
         except OSError as error:
-            print(f"{path} cannot be locked ({error.strerror}): see that no other process trains there.")
+            print(f"{path} cannot be locked ({error.strerror}): make sure that no other process trains there.")
         if not file.exists() or not os.path.samestat(os.fstat(lock.fileno()), os.stat(file)):
             raise FolderError(f"--workdir={path}: another process was just there. Give the same command again.")
         try:

@@ -104,25 +104,25 @@ def changed_fields(saved: Mapping[str, Any], config: Config) -> list[str]:
     ]
 
 
-def require_all_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Raises ValueError as `require_inputs`, or if one of the run's inputs is not among these."""
-    require_inputs(workdir, saved, inputs)
-    for name in saved["inputs"].keys() - inputs.keys():
-        raise ValueError(
-            f"config.{name} is not set, but the run in {workdir} was trained with one. Name its place, or use another "
-            "--workdir."
-        )
+def require_inputs(
+    workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str], some: bool = False
+) -> None:
+    """Raises ValueError where an input's content is not what the run was trained on, or one is missing.
 
-
-def require_inputs(workdir: str | os.PathLike, saved: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Raises ValueError where an input's content is not what the run was trained on. inputs: any of the manifest's."""
+    some: whether these are only some of the run's.
+    """
     for name, found in inputs.items():
         if (expected := saved["inputs"].get(name)) != found:
             raise ValueError(
                 f"{name} is not what the run in {workdir} was trained with: its digest is {found}, the manifest's "
-                f"{expected}. {_WAY_OUT.get(name, 'Name the place of the original by --config.' + name)}, or use "
+                f"{expected}. {_WAY_OUT.get(name, 'Give the path of the original by --config.' + name)}, or use "
                 "another --workdir."
             )
+    for name in () if some else saved["inputs"].keys() - inputs.keys():
+        raise ValueError(
+            f"config.{name} is not set, but the run in {workdir} was trained with one. Give its path, or use another "
+            "--workdir."
+        )
 
 
 _WAY_OUT = {

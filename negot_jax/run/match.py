@@ -158,7 +158,7 @@ class Match:
         config, parts = self.parts.config, self.parts
         people = any(name.kind == "person" for name in self.names)
         trained = reporting.version(self.run, iterations) if self.run else ""
-        sides = zip(("buyer", "seller"), self.names, strict=True)
+        sides = enumerate(zip(("buyer", "seller"), self.names, strict=True))
         return Table(
             tables=parts.test_tables,
             catalog=parts.test,
@@ -171,7 +171,11 @@ class Match:
                 "rules": self.rules,
                 "run": self.run.run_id if self.run else "",
                 "seed": config.seed,
-                "versions": {side: trained for side, name in sides if name.kind == "run"},
+                "versions": {
+                    side: trained
+                    for role, (side, name) in sides
+                    if name.kind == "run" and (name.value or role in parts.programs)
+                },
             },
         )
 
@@ -269,6 +273,8 @@ def _fields(buyer: Name, seller: Name) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if buyer.kind in _TEXT:
         fields["language.message_tokens"] = TEXT_TOKENS
+    if buyer.kind == "best_response":
+        fields["evaluation.best_response"] = True
     if buyer.kind == "checkpoint":
         fields["model.checkpoint"] = buyer.value
     if seller.kind == "scripted":

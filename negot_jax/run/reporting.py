@@ -1,6 +1,6 @@
 """The report of a run: its learners and other players on held-out products, on its own terms or on others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import json
 import os
@@ -86,7 +86,10 @@ class Evaluation:
 
 
 def prepare(
-    run: "Run", overrides: Mapping[str, Any], output: str | os.PathLike | None = None, every_checkpoint: bool = False
+    run: "Run",
+    overrides: Mapping[str, Any] | None = None,
+    output: str | os.PathLike | None = None,
+    every_checkpoint: bool = False,
 ) -> Evaluation:
     """Checks an evaluation of a run before anything is computed.
 
@@ -98,7 +101,7 @@ def prepare(
     Raises ValueError for a field that evaluation does not read or that does not fit, an input that is not the run's,
     damaged metrics, or an output that holds another report.
     """
-    config, overrides = changes(run, overrides)
+    config, overrides = changes(run, overrides or {})
     role = config.learner.role
     for name in overrides:
         if role != "both" and within(name, _OF_THE_LEARNER[role]):
@@ -128,14 +131,13 @@ def prepare(
     folder = given or run.workdir / name
     evaluation = Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
     if given is not None:
+        # Unlike in a match, the run's start is a row.
+        ours = lambda found: (
+            {own.run for own in found} == {run.run_id} and any(own.row.kind == "start" for own in found)
+        )
         for role in parts.programs:
-            reports.require_own(evaluation.folder_of(role), lambda found: _reported(found, run.run_id))
+            reports.require_own(evaluation.folder_of(role), ours)
     return evaluation
-
-
-def _reported(found: Sequence[Episode], run_id: str) -> bool:
-    """Whether the episodes are those of a report of this run, in which, unlike in a match, its start is a row."""
-    return {own.run for own in found} == {run_id} and any(own.row.kind == "start" for own in found)
 
 
 def _report(evaluation: Evaluation, role: int) -> str:
@@ -202,7 +204,7 @@ def common(run: "Run", config: Config, inputs: Mapping[str, str], role: int, row
         **seats,
         "persona": config.game.persona.name,
         "rules": Rules(config.game.turns, config.game.regulation, config.game.reward, config.catalog.prices),
-        "versions": {} if config.seller.model == "scripted" else {"seller": made},
+        "versions": {} if role == SELLER or config.seller.model == "scripted" else {"seller": made},
     }
 
 
@@ -234,10 +236,12 @@ def changes(run: "Run", overrides: Mapping[str, Any]) -> tuple[Config, dict[str,
 def parts_of(run: "Run", config: Config, changed: Mapping[str, Any]) -> Parts:
     """The parts of a run on the terms that `changes` gives, with the run's own tokenizer.
 
-    Raises ValueError as `assembly.assemble`, or for an input that is not the run's.
+    Raises ValueError as `assembly.assemble`, for an input that is not the run's, or if it has not been trained.
     """
     if not changed:
         return run.parts
+    if run.saved is None:
+        raise ValueError(f"--workdir={run.workdir}: the run has not been trained yet. Train it first.")
     parts = assembly.assemble(config, run.saved_dialect())
     inputs, trained_on = parts.inputs(), run.config.catalog
     if inputs["catalog"] == run.saved["inputs"].get("catalog") and config.catalog.test > trained_on.test:
@@ -250,7 +254,7 @@ def parts_of(run: "Run", config: Config, changed: Mapping[str, Any]) -> Parts:
     for side in ("buyer", "seller"):
         if {f"{side}.checkpoint", f"{side}.model"} & set(changed):
             inputs.pop(f"{side}.checkpoint", None)  # Another opponent.
-    manifest.require_inputs(run.workdir, run.saved, inputs)
+    manifest.require_inputs(run.workdir, run.saved, inputs, some=True)
     return parts
 
 

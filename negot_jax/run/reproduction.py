@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import re
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax
 from negot_jax.evaluation import episodes, paper, paper_figures, tables
 from negot_jax.evaluation.episodes import TRAINED, Episode
 from negot_jax.evaluation.paper import Pairing
-from negot_jax.game import sellers
+from negot_jax.game import sellers, specs
 from negot_jax.game.sellers import Seller
 from negot_jax.models import transformer
 from negot_jax.run import reporting, weights
@@ -97,7 +96,7 @@ def _require_alike(first: Run, other: Run) -> None:
         if within(name, ("training.iterations", "evaluation")) and value != ours[name]:
             raise ValueError(
                 f"--workdirs: {other.workdir} has {name}={value!r}, {first.workdir} {ours[name]!r}, and their seeds "
-                "are to be pooled. Give both the same, by their training command, which goes on from what is there."
+                "are to be pooled. Set both to the same value and give their training commands again, which resume."
             )
 
 
@@ -199,9 +198,7 @@ def _terms(group: Group, seller: str, every: Sequence[Group]) -> dict[str, Any]:
     own, other = sellers.make(group.config.game.seller), sellers.make(seller)
     # Prices are spoken in the unit that the buyer knows.
     if hasattr(own, "tick") and hasattr(other, "tick") and own.tick != other.tick:
-        tick = f"tick={own.tick}"
-        named = f"{seller[:-1]}, {tick})" if seller.endswith(")") else f"{seller}({tick})"
-        seller = re.sub(r"tick=\d+", tick, seller) if "tick=" in seller else named
+        seller = specs.with_field(seller, "tick", own.tick)
     terms = {"game.seller": seller, "evaluation.buyers": _BUYERS}
     # The shared base plays personas; a model that was taught to sell has one manner. A script plays the rest.
     if group.config.seller.model == "own" or other.persona.name not in PERSONAS:

@@ -8,9 +8,11 @@ from typing import Any
 from etils import epath
 import jax
 
+from negot_jax.game.types import BUYER, SELLER
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own
-from negot_jax.run import assembly, export, folder, manifest, opponents, reporting, training
+from negot_jax.models import hf_checkpoint, hf_config
+from negot_jax.run import assembly, folder, manifest, opponents, reporting, training, weights
 from negot_jax.run import config as configs
 from negot_jax.run.assembly import Parts
 from negot_jax.run.config import Config
@@ -33,7 +35,7 @@ class Run:
     def parts(self) -> Parts:
         parts = assembly.assemble(self.config, None if self.replaces else self.saved_dialect())
         if self.saved is not None:
-            manifest.require_all_inputs(self.workdir, self.saved, parts.inputs())
+            manifest.require_inputs(self.workdir, self.saved, parts.inputs())
         return parts
 
     def saved_dialect(self) -> Dialect | None:
@@ -56,6 +58,8 @@ class Run:
             with jax.set_mesh(self.parts.mesh):
                 training.train(self, profile)
 
+    prepare_evaluation = reporting.prepare
+
     def evaluate(
         self,
         overrides: Mapping[str, Any] | None = None,
@@ -65,25 +69,47 @@ class Run:
         """Plays what was trained last, and others, on held-out products; writes a report. See `reporting.prepare`."""
         return self.prepare_evaluation(overrides, output, every_checkpoint).report()
 
-    def prepare_evaluation(
-        self,
-        overrides: Mapping[str, Any] | None = None,
-        output: str | os.PathLike | None = None,
-        every_checkpoint: bool = False,
-    ) -> reporting.Evaluation:
-        """Checks an evaluation without playing it: see `reporting.prepare`."""
-        return reporting.prepare(self, overrides or {}, output, every_checkpoint)
-
     def export(self, output: str | os.PathLike, role: str | None = None) -> int:
         """Writes the latest learner as a Hugging Face checkpoint; returns its iteration. See `prepare_export`."""
         return self.prepare_export(output, role)()
 
     def prepare_export(self, output: str | os.PathLike, role: str | None = None) -> Callable[[], int]:
-        """Checks an export without writing it: see `export.prepare`.
+        """Checks an export; returns what writes the latest whole checkpoint, and returns the iteration of that.
+
+        Adapters are merged into their matrices. Weights are written in the original checkpoint's type, and its
+        configuration and tokenizer files are copied, so that `transformers` and serving engines load the folder.
 
         role: "buyer" or "seller", where both have learned; by default the buyer.
+
+        Raises ValueError if the side has not learned, its model did not begin as a published checkpoint, or the output
+        is in a bucket or not empty; what is returned raises CheckpointError if no checkpoint is whole.
         """
-        return export.prepare(self, os.fspath(output), role)
+        own = self.config.learner.role
+        learned = ("buyer", "seller") if own == "both" else (own,)
+        if role not in (None, *learned):
+            told = " and the ".join(learned)
+            raise ValueError(f"--role={role}: {self.workdir} has trained the {told} alone. Leave --role out.")
+        target = folder.local_folder(output, "--output")
+        if self.config.model.checkpoint is None:
+            raise ValueError(
+                f"--workdir={self.workdir}: its model did not begin as a published checkpoint, so there is no format "
+                "to write it in. Export is for runs with --config.model.checkpoint."
+            )
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ValueError(f"--output={output} is not an empty folder. Name a new folder.")
+        parts, side = self.parts, BUYER if (role or learned[0]) == "buyer" else SELLER
+
+        def export() -> int:
+            original = parts.config.model.checkpoint  # On this machine, where the configuration names a bucket.
+            with jax.set_mesh(parts.mesh):
+                saved = weights.restore(parts, self.workdir, self.run_id)
+                whole = weights.merged(parts.programs[side], saved.trained(side), saved.frozen)
+                stored = hf_config.read(original).dtype
+                whole = jax.tree.map(lambda x: x.astype(stored), whole)
+                hf_checkpoint.save(target, parts.programs[side].model, whole, original)
+            return saved.latest
+
+        return export
 
     def _record_start(self) -> None:
         """Enters this start into the manifest; on many processes the first writes, once all have read.
@@ -100,7 +126,7 @@ class Run:
                 if (kept := self.workdir / training.TRANSCRIPTS).exists():
                     kept.rmtree()
             elif (now := _read_manifest(self.workdir, self.config)) is not None:  # Another start may have come first.
-                manifest.require_all_inputs(self.workdir, now, inputs)
+                manifest.require_inputs(self.workdir, now, inputs)
             manifest.record_start(self.workdir, self.config, inputs, facts)
             if self.config.model.checkpoint is None and not (path := self.workdir / opponents.TOKENIZER).exists():
                 storage.write_atomically(path, parts.dialect.tokenizer.model)

@@ -113,6 +113,11 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     Raises CheckpointError if there is no whole checkpoint, or it is of another model or run.
     """
     whole = sharding.shard({role: init_learner(parts, role) for role in parts.programs})
+    target = sharding.shard(parts.learner.init_state(parts.key, for_learner(whole)))
+    found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
+    states = dict(found if every_checkpoint else itertools.islice(found, 1))
+    if not states:
+        raise CheckpointError(f"{workdir / CHECKPOINTS} is empty: the run has not reached its first checkpoint yet.")
 
     def read_warm_start(role: int, target: Weights) -> Weights:
         try:
@@ -129,11 +134,6 @@ def restore(parts: Parts, workdir: epath.Path, run_id: str, every_checkpoint: bo
     name, starts = "untrained", {role: parts.program.trained(own) for role, own in whole.items()}
     if parts.config.warm_start.steps:
         name, starts = "warm start", {role: read_warm_start(role, own) for role, own in starts.items()}
-    target = sharding.shard(parts.learner.init_state(parts.key, for_learner(whole)))
-    found = checkpoint.readable(workdir / CHECKPOINTS, target, run_id)
-    states = dict(found if every_checkpoint else itertools.islice(found, 1))
-    if not states:
-        raise CheckpointError(f"{workdir / CHECKPOINTS} is empty: the run has not reached its first checkpoint yet.")
     return Saved(name, starts, frozen, dict(sorted(states.items())))
 
 
@@ -163,7 +163,7 @@ def _of_run(folder: str, role: int) -> Weights:
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
     parts = assembly.assemble(config, dialect, print_line=lambda line: None, devices=1)
     try:
-        manifest.require_all_inputs(folder, saved, parts.inputs())
+        manifest.require_inputs(folder, saved, parts.inputs())
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     found = restore(parts, epath.Path(folder), saved["run_id"])

@@ -6,7 +6,6 @@ import jax
 from jax import Array
 
 from negot_jax.game.buyers import Buyer
-from negot_jax.game.rewards import REWARDS
 from negot_jax.game.sellers import Seller, Stochastic
 from negot_jax.game.types import Products
 from negot_jax.solvers import backward_induction, belief, information_relaxation, ladders, least_squares, market
@@ -46,12 +45,12 @@ def unsupported(seller: Seller, products: Products, reward: str = "paper", step:
         _require_solvable(seller, products, step)
     except ValueError as error:
         return str(error)
-    return unsuitable(REWARDS[reward], products)
+    return unsuitable(reward, products)
 
 
 def _require_solvable(seller: Seller, products: Products, step: int | None) -> None:
     if seller.hears:
-        raise ValueError(f"{seller} has no solver: words move it, and the solvers know prices alone")
+        raise ValueError(f"{seller} has no solver: it responds to words, and the solvers model prices alone")
     if seller.monotone:
         market.price_grid(market.unit(products), step or EXACT_STEP)
     elif isinstance(seller, Stochastic):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from negot_jax.game import bargaining, play
 from negot_jax.game.buyers import Buyer
 from negot_jax.game.sellers import Seller
-from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation, Products
+from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation
 from negot_jax.solvers import market
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import of_each
@@ -54,9 +54,7 @@ def episodes(key: Array, buyer: Buyer, seller: Seller, params: GameParams, draws
 def utilities(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
     """The discounted utilities [draws, N] of the buyer in `episodes`."""
     states = episodes(key, buyer, problem.seller, problem.params, draws)
-    drawn = states.scenario
-    products = Products(drawn.price, drawn.budget, drawn.cost, drawn.scale)
-    worth = of_each(problem.utility, states.deal_price[:, None], products)[:, 0]
+    worth = of_each(problem.utility, states.deal_price[:, None], states.scenario)[:, 0]
     worth = worth * problem.discount ** states.turn.astype(jnp.float32)
     return jnp.where(states.end == End.DEAL, worth, 0.0).reshape(draws, -1)
 

@@ -11,7 +11,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from negot_jax.game.rewards import Reward, paper
+from negot_jax.game.rewards import REWARDS, Reward, paper
 from negot_jax.game.types import NONE, End, Outcome, Products
 
 Utility = Callable[[Array, Products], Array]
@@ -43,18 +43,18 @@ def of_each(utility: Utility, prices_NxM: Array, products: Products) -> Array:
     return jax.vmap(lambda prices, product: utility(prices, product)[:, 0])(prices_NxM, products)
 
 
-def unsuitable(reward: Reward, products: Products) -> str | None:
-    """Why the solvers cannot optimize a reward, or None.
+def unsuitable(name: str, products: Products) -> str | None:
+    """Why the solvers cannot optimize a reward, a key of `REWARDS`, or None.
 
     They need one that is 0 without a deal and, with a deal, depends on the price alone and does not rise with it.
     """
-    name, product = reward.__name__, jax.tree.map(lambda column: column[0], products)
+    reward, product = REWARDS[name], jax.tree.map(lambda column: column[0], products)
     for end in (End.TURN_LIMIT, End.BUYER_QUIT, End.SELLER_QUIT):
         if (paid := float(reward(_outcome(end, jnp.int32(NONE), product, turns=1)))) != 0:
             return f"the reward {name} pays {paid:g} for {end.name}, and the solvers need 0 without a deal"
     early, late = (float(reward(_outcome(End.DEAL, product.budget // 2, product, turns))) for turns in (1, 6))
     if early != late:
-        return f"the reward {name} of a deal depends on more than the price, and the solvers need that"
+        return f"the reward {name} of a deal depends on more than the price; the solvers need one of the price alone"
     prices = jnp.linspace(0, jnp.max(products.budget), 101).astype(jnp.int32)
     if (np.diff(of_reward(reward)(prices, products), axis=0) > 0).any():
         return f"the reward {name} rises with the price somewhere, and the solvers need one that does not"

@@ -73,7 +73,7 @@ def _largest(flags: jax.Array, after: jax.Array) -> jax.Array:
     return sharding.replicate(flags.max())
 
 
-def part() -> None:
+def disconnect() -> None:
     """Disconnects once all processes have called it. Each may then exit with its own code."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()

@@ -144,12 +144,12 @@ class _Training:
             quality = {name: value for name, value in self.scalars.items() if name == "reward"}
             self.checkpoints.save(done, state, quality)
         elif done == self.config.iterations:
-            saved = "nothing is saved"
+            saved = "No checkpoint was saved before it."
             if latest := self.checkpoints.latest:
-                saved = f"the latest checkpoint is {latest}; experiments.evaluate reports on it"
+                saved = f"The latest checkpoint is {latest}; experiments.evaluate reports on it."
             raise NotFiniteError(
                 f"iteration {done - 1}, the last, is not saved. First quantity that is not finite: "
-                f"{_first_bad(self.scalars)}. What came before stays: {saved}."
+                f"{_first_bad(self.scalars)}. {saved}"
             )
 
 
@@ -208,7 +208,7 @@ def require_progress(iteration: int, scalars: Mapping[str, float], max_skipped_u
     if skipped >= max_skipped_updates:
         bad = _first_bad(scalars) or "weights"  # Where all else is finite, what the update would have made is not.
         raise NotFiniteError(
-            f"iteration {iteration}: the last {skipped} updates were left out because they were not finite "
+            f"iteration {iteration}: the last {skipped} updates were skipped because they were not finite "
             f"(training.max_skipped_updates={max_skipped_updates}). First bad quantity: {bad}. The same command would "
             "end here again: change the configuration, such as optimizer.learning_rate, and use another --workdir."
         )

@@ -169,7 +169,7 @@ class _Cloning:
         self.bar.update(scalars, ["loss"])
         if (skipped := int(scalars["skipped_in_a_row"])) >= min(_MOST_SKIPPED, self.config.steps):
             raise NotFiniteError(
-                f"{_NAMES[self.role]}, step {iteration}: the last {skipped} updates were left out because they were "
+                f"{_NAMES[self.role]}, step {iteration}: the last {skipped} updates were skipped because they were "
                 "not finite. The same command would end here again: change the configuration, such as "
                 "warm_start.optimizer.learning_rate, and use another --workdir."
             )

@@ -1,11 +1,13 @@
 """Scripted buyers: schedules to the cent, published rewards, the tuned schedule."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.game import buyers, sellers
+from negot_jax.game import buyers, sellers, specs
 from negot_jax.game.bargaining import observe, reset_to, scenario
 from negot_jax.game.history import offers_made
 from negot_jax.game.money import BP, part, part_up
@@ -111,11 +113,33 @@ def test_make():
         "constant(tick=0)": "Constant.tick=0: must be from 1 cent",
         "ladder(shares=())": "Ladder.shares=(): must be one or more shares of the budget",
         "ladder(shares=(0.5, 2.0))": "Ladder.shares=(0.5, 2.0): must be one or more shares",
-        "ladder(shares=0.5)": "ladder.shares=0.5: must be of the kind of (0.7,)",
+        "linear(start=1/2)": "1 / 2 is not a literal",
+        "ladder(shares=0.5)": "ladder.shares=0.5: must have the type of its default, (0.7,)",
     }.items():
         with pytest.raises(ValueError) as error:
             buyers.make(spec)
         assert message in str(error.value)
+
+
+def test_a_spec_with_one_field_set():
+    for spec, expected in {
+        "linear": "linear(tick=5)",
+        "linear()": "linear(tick=5)",
+        "linear(tick = 100, start=0.5)": "linear(start=0.5, tick=5)",
+    }.items():
+        assert specs.with_field(spec, "tick", 5) == expected and buyers.make(expected).tick == 5
+
+
+def test_a_policy_may_have_a_field_that_is_true_or_false():
+    @dataclasses.dataclass(frozen=True)
+    class Halver:
+        polite: bool = False
+        rounds: int = 2
+
+    assert specs.make({"halver": Halver()}, "halver(polite=True, rounds=3)") == Halver(True, 3)
+    for spec in ("halver(polite=1)", "halver(rounds=True)"):
+        with pytest.raises(ValueError, match="must have the type of its default"):
+            specs.make({"halver": Halver()}, spec)
 
 
 def test_parts_are_exact_up_to_the_largest_price():

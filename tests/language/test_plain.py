@@ -21,6 +21,7 @@ SAID = "Talk: Fine by me.\nAction: [BUY] $80 (1x books_7)"
         f"opened by the template</think>\n\n{SAID}",
         f"```\n{SAID}\n```",
         f"~~~text\n{SAID}\n~~~",
+        SAID.replace("Action: [BUY] $80 (1x books_7)", "```Action: [BUY] $80 (1x books_7)```"),
         "**Talk:** Fine by me.\n**Action:** [BUY] $80 (1x books_7)",
         "- Talk: Fine by me.\n- Action: `[BUY] $80 (1x books_7)`",
         "## Talk: Fine by me.\n> *Action*: **[BUY]** \\$80 (1x books_7)",

@@ -67,8 +67,8 @@ REFUSED = {  # The file, its content, and what the error must say.
         "row 1: unknown column 'Category'; did you mean 'c",
     ),
     "column without a name": ("o.csv", "title,price,cost,\nx,2,1,\n", "unknown column ''"),
-    "key twice": ("o.json", '[{"title": "x", "price": 2, "price": 3, "cost": 1}]', "o.json: .*'price' is there twice"),
-    "column twice": ("o.csv", "title,price,cost,price\nx,2,1,3\n", "column 'price' is there twice"),
+    "key twice": ("o.json", '[{"title": "x", "price": 2, "price": 3, "cost": 1}]', "o.json: .*'price' appears twice"),
+    "column twice": ("o.csv", "title,price,cost,price\nx,2,1,3\n", "column 'price' appears twice"),
     "unquoted comma": ("o.csv", HEAD + "x,$1,299.00,5\n", "o.csv, row 0: 4 values for 3 columns; .* quotes"),
     "open quote": ("o.csv", HEAD + 'x,"2,1\n', "o.csv, line 2: not CSV"),
     "header alone": ("o.csv", HEAD, "o.csv: holds no product"),
@@ -76,7 +76,7 @@ REFUSED = {  # The file, its content, and what the error must say.
     "an object": ("o.json", '{"products": []}', "o.json: holds a dict, not a list"),
     "line that is no object": ("o.jsonl", "3\n", r"o.jsonl, row 0, field '\(whole row\)'"),
     "both names of the cost": ("o.json", [OWN | {"lowest_price": "3"}], "row 0, field 'lowest_price': .* keep one"),
-    "spreadsheet": ("o.xlsx", "PK", "o.xlsx' is no product file: give one that ends in .csv, .json, .jsonl"),
+    "spreadsheet": ("o.xlsx", "PK", "o.xlsx' is not a product file: its name must end in .csv, .json, .jsonl"),
 }
 
 READ = {

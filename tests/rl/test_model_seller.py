@@ -1,5 +1,6 @@
 """A language model as the seller: a context of its own, regulation, and nothing of the other side's secrets."""
 
+import dataclasses
 import functools
 
 import jax
@@ -107,6 +108,16 @@ def test_a_group_meets_one_seller(played):
         grouped = np.asarray(getattr(seller, name)).reshape(16, 4, -1)
         np.testing.assert_array_equal(grouped[:, 0], grouped[:, 2], err_msg=name)
     assert (grouped[:, 0] != grouped[:1, 0]).any()
+
+
+def test_a_vocabulary_padded_beyond_the_tokenizers_is_not_spoken(world, random_weights):
+    """Published models are padded, each to a size of its own."""
+    model, tables = world.program.model, world.two_sided("constrained")
+    larger = dataclasses.replace(model, vocab_size=model.vocab_size + 64)
+    widened = lambda x: jnp.pad(x, ((0, 64), (0, 0))) if x.shape[0] == model.vocab_size else x
+    padded = {**random_weights, "ends": jax.tree.map(widened, random_weights["ends"])}
+    said = _bargain(larger, padded, tables, jax.random.key(0), 4).seller
+    assert said.sampled_BxKxW.any() and said.tokens_BxT.max() < model.vocab_size
 
 
 @pytest.mark.parametrize("kind", ["model", "script"])

@@ -24,6 +24,9 @@ def test_a_model_in_a_bucket_is_named_by_the_field(tmp_path, monkeypatch):
     local = assembly.with_local_checkpoints(config).model.checkpoint
     assert local == str(tmp_path / "negot_jax/checkpoints/bucket/run")
     assert assembly.with_local_checkpoints(Config()) == Config()
+    (WORKDIR / manifest.FILE).write_text("{}")
+    with pytest.raises(ValueError, match="model.checkpoint=gs://bucket/run is a run in a bucket.*--recursive"):
+        assembly.with_local_checkpoints(config)
 
 
 def test_a_workdir_is_a_folder_or_gs(tmp_path, monkeypatch):

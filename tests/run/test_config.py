@@ -26,6 +26,7 @@ def test_every_form_gives_the_same(tmp_path):
         schema.to_config_dict(WANTED),
         {"game": {"turns": 3, "seller": "begging"}},
         {"game.turns": 3, "game.seller": "begging"},
+        {"game.turns": 3, "game": {"seller": "begging"}},
         configs.flat(WANTED),
     ]
     assert all(configs.load(form) == WANTED for form in forms)

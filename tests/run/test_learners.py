@@ -147,6 +147,14 @@ def test_self_play_resumes_bit_for_bit_and_reports_both_sides(tmp_path):
     assert "The trained buyer earns" in str(report) and "The trained seller earns" in str(report)
 
 
+def test_two_learners_with_adapters_begin_with_one_base_and_adapters_of_their_own(tmp_path):
+    parts = run.build(tiny_run.overridden({**BOTH_LEARN, "model.lora.rank": 2}), tmp_path).parts
+    buyer, seller = (weights.init_learner(parts, role) for role in (BUYER, SELLER))
+    for name in ("ends", "blocks"):
+        jax.tree.map(np.testing.assert_array_equal, buyer[name], seller[name])
+    assert (buyer["lora"]["query"]["a"] != seller["lora"]["query"]["a"]).all()
+
+
 @pytest.mark.parametrize("warned, deals", [(True, 9), (False, 8)])
 def test_a_pair_beyond_every_equilibrium_is_a_warning(warned, deals):
     """Ten products of equal gains: nine deals are more than 27/32 of them, eight are not."""

@@ -92,7 +92,7 @@ def test_an_input_is_known_by_its_content(tmp_path, name):
 def test_an_input_that_is_no_longer_named_is_missed(tmp_path):
     name, *others = INPUTS
     with pytest.raises(ValueError, match=f"config.{name} is not set, but the run in .* was trained with one"):
-        manifest.require_all_inputs(tmp_path, record(tmp_path), {other: INPUTS[other] for other in others})
+        manifest.require_inputs(tmp_path, record(tmp_path), {other: INPUTS[other] for other in others})
 
 
 def test_git_state_is_that_of_the_checkout_and_of_no_enclosing_one(tmp_path):

@@ -74,7 +74,7 @@ def test_a_wheel_of_ones_own_is_checked_and_needs_no_network(pip, tmp_path):
 
 def test_a_wheel_that_is_none_is_refused_before_anything_is_said(tmp_path):
     line = forked.refused("experiments.pretrained", [f"--output={tmp_path}/made", f"--wheel={tmp_path}/absent.whl"])
-    assert "--wheel=" in line and "absent.whl is no file. Name the one" in line
+    assert "--wheel=" in line and "absent.whl is not a file. Name the one" in line
 
 
 def test_a_missing_extra_is_named(monkeypatch):

@@ -125,7 +125,7 @@ def test_seeds_are_pooled_if_they_are_trained_and_evaluated_alike(finished, tmp_
     (group,) = reproduction.groups(folders)
     assert len(group.runs) == 2
     change(seed=1, tuning_draws=2)
-    with pytest.raises(ValueError, match="other has evaluation.tuning_draws=2, .* Give both the same"):
+    with pytest.raises(ValueError, match="other has evaluation.tuning_draws=2, .* Set both to the same"):
         reproduction.groups(folders)
     change(seed=1)
     shutil.rmtree(other / "checkpoints/4")
@@ -194,6 +194,11 @@ def test_terms_that_do_not_fit_are_refused_with_the_reason(finished, terms, mess
         finished.prepare_evaluation(terms)
 
 
+def test_a_run_that_has_not_been_trained_meets_nobody(tmp_path):
+    with pytest.raises(ValueError, match="has not been trained yet"):
+        run.build(tiny_run.config(), tmp_path).evaluate({"game.seller": "begging"})
+
+
 def test_another_report_is_not_overwritten(finished, tmp_path):
     shutil.copytree(finished.workdir / "report", folder := tmp_path / "own")
     finished.prepare_evaluation(output=folder)
@@ -218,6 +223,12 @@ def test_a_match_names_who_sells(finished):
     """So that matches against two sellers do not overwrite each other."""
     own = [matches.prepare(f"run:{finished.workdir}", "", terms) for terms in ({}, {"game.seller": "begging"})]
     assert [match.seller for match in own] == [finished.config.game.seller, "begging"]
+    assert own[0]._table(4).facts["versions"].keys() == {"buyer"}  # The run has made no script.
+
+
+def test_the_best_response_meets_the_seller_of_a_run_that_leaves_it_out_of_its_reports(finished):
+    assert not finished.config.evaluation.best_response
+    matches.prepare("best_response", "floor", {}, workdir=str(finished.workdir))
 
 
 def test_without_its_curves_a_run_is_still_reported(finished, tmp_path):

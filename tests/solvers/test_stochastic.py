@@ -205,9 +205,9 @@ def _strict(outcome):
         (rewards.paper, None),
         (rewards.surplus_share, None),
         (rewards.deal_only, None),
-        (rewards.nash_product, "nash_product rises"),
-        (_patient, "_patient .* more than the price"),
-        (_strict, "_strict pays -0.1 for TURN_LIMIT"),
+        (rewards.nash_product, "own rises"),
+        (_patient, "own of a deal .* more than the price"),
+        (_strict, "own pays -0.1 for TURN_LIMIT"),
     ],
 )
 def test_rewards_that_the_solvers_can_optimize(reward, reason, products, monkeypatch):

@@ -207,7 +207,7 @@ def _move(role, seats, tables, turn, key, board):
     sat = [Seat(player, *own) for player, own in zip(_players(seats, tables), board.carried, strict=True)]
     seat, other, state, (said, *_) = rollout.move(key, tables, turn, sat[role], sat[1 - role], board.state)
     played = Action(*(history[:, turn, role] for history in (state.kinds, state.prices, state.acts)))
-    book = tables.buyer_book if role == BUYER else tables.seller_book
+    book = tables.books[role]
     written = write(tables, role, played, board.state, book.width)
     carried = (seat[1:], other[1:]) if role == BUYER else (other[1:], seat[1:])
     tokens, lengths = (said.tokens_BxW, said.lengths_B) if said is not None else (None, None)
