@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import sys
 
 from absl import flags
 
@@ -45,21 +46,14 @@ def main() -> None:
     counts = {("buyer", "seller")[role]: dict(player.counts) for role, player in served.items()}
     if served:
         counts["all"] = {"tokens": budget.tokens, "dollars": round(budget.dollars, 6)}
-    print(planned.report(played, counts, output, command()))
+    command = shlex.join(["python", "-m", "experiments.match", *sys.argv[1:]])
+    print(planned.report(played, counts, output, command))
     print(f"{output}\n", flush=True)
     if incomplete := [own for own in played.episodes if not own.complete]:
         raise cli.InputError(
             f"{len(incomplete)} of {len(played.episodes)} episodes are incomplete, the first because of "
             f"{incomplete[0].incomplete[:200]}. The same command asks for what is missing."
         )
-
-
-def command() -> str:
-    """The command that plays the match again, from the flags that were set."""
-    given = [flag.serialize() for flag in flags.FLAGS.get_key_flags_for_module(__name__) if flag.present]
-    fields = [f"--config.{name}={value}" for name, value in _overrides().items()]
-    given = [flag for flag in given if flag and not flag.startswith("--config")]
-    return shlex.join(["python", "-m", "experiments.match", *given, *fields])
 
 
 def _endpoint(model: str, url: str) -> Endpoint:
@@ -69,9 +63,9 @@ def _endpoint(model: str, url: str) -> Endpoint:
     try:
         request = json.loads(_REQUEST.value)
     except ValueError as error:
-        raise ValueError(f"--request={_REQUEST.value} is no JSON object: {error}.") from error
+        raise ValueError(f"--request={_REQUEST.value} is not a JSON object: {error}.") from error
     if not isinstance(request, dict):
-        raise ValueError(f'--request={_REQUEST.value} is no JSON object, such as {{"max_tokens": 512}}.')
+        raise ValueError(f'--request={_REQUEST.value} is not a JSON object, such as {{"max_tokens": 512}}.')
     if wrong := {"model", "messages", "stream", "n"} & request.keys():
         raise ValueError(f"--request sets {sorted(wrong)[0]}, which the match sets itself. Leave it out.")
     asked = dict(timeout=_TIMEOUT.value, retries=_RETRIES.value, concurrency=_CONCURRENCY.value)

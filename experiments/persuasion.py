@@ -26,9 +26,9 @@ def main() -> None:
             if not seller.hears:
                 hearing = ", ".join(name for name, own in sellers.SELLERS.items() if own.hears)
                 raise ValueError(f"--seller={spec} hears no argument. Name one that does: {hearing}.")
+        train, _ = catalogs.split(catalogs.load("generated"))
+        prior = catalogs.products(catalogs.normalize(train))
         for spec in made:
-            train, _ = catalogs.split(catalogs.load("generated"))
-            prior = catalogs.products(catalogs.normalize(train))
             problem = Problem(made[spec], prior, _TURNS.value, UTILITIES["reward"])
             say(f"{spec}: searching offers and words")
             found = persuasion.search(jax.random.key(0), problem, draws=_DRAWS.value)

@@ -7,7 +7,6 @@ your score stands beside the best response's, or the scripted seller's, in the s
 """
 
 from absl import flags
-import rich.console
 
 from experiments import cli
 from negot_jax import run
@@ -29,11 +28,10 @@ def main() -> None:
         else:
             game = match.prepare(f"run:{workdir}", "person", overrides, product=_PRODUCT.value)
     (episode,) = game.play({}).episodes
-    console = rich.console.Console(highlight=False)
     if not episode.complete:
         raise cli.InputError("the game is not finished: you left.")
-    console.print(f"\n{told(episode, SELLER if _SIDE.value == 'seller' else BUYER)}")
-    console.print(comparison(game))
+    print(f"\n{told(episode, SELLER if _SIDE.value == 'seller' else BUYER)}")
+    print(comparison(game))
 
 
 def told(episode: Episode, role: int) -> str:

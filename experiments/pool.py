@@ -7,6 +7,7 @@ Intervals then cover another draw of products and another draw of runs. Writes e
 
 import os
 import shlex
+import sys
 
 from absl import flags
 from etils import epath
@@ -21,10 +22,8 @@ def main() -> None:
         if not all(_WORKDIRS.value or [""]):
             raise ValueError("--workdirs names no folder. Name at least one run that has a report, and no empty name.")
         output = folder.local_folder(_OUTPUT.value, "--output")
-        command = ["python", "-m", "experiments.pool", f"--workdirs={','.join(_WORKDIRS.value)}", f"--output={output}"]
-        command += [f"--report={_REPORT.value}"] * (_REPORT.value != reporting.REPORT)
         reports = [epath.Path(os.path.expanduser(workdir)) / _REPORT.value for workdir in _WORKDIRS.value]
-        print(pooling.pool(reports, output, shlex.join(command)))
+        print(pooling.pool(reports, output, shlex.join(["python", "-m", "experiments.pool", *sys.argv[1:]])))
 
 
 if __name__ == "__main__":

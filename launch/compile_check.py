@@ -180,7 +180,7 @@ def measure(mesh: Mesh, arguments: Arguments) -> tuple[dict[str, Any], str]:
         limit=int(chip.memory),
         seconds=seconds,
         processor_seconds=processor_seconds,
-        host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         collectives=collectives,
         network=sum(total for _, _, total in collectives.values()) / chip.network,
         estimate=estimate.estimate(loop.workload(own), players, sizes, chip),

@@ -104,9 +104,9 @@ def test_what_is_wrong_is_one_line(case, tmp_path):
     [
         (None, "failed with code 2: .*can't open file"),
         ("raise SystemExit('no torch')", "failed with code 1: no torch"),
-        ("", "its last line is no JSON object with peer, .*: ''"),
-        ("print('{}')", "no JSON object with peer, iter_s_median"),
-        ("print('[1]')", "no JSON object"),
+        ("", "its last line is not a JSON object with peer, .*: ''"),
+        ("print('{}')", "not a JSON object with peer, iter_s_median"),
+        ("print('[1]')", "not a JSON object"),
     ],
 )
 def test_a_peer_that_fails_is_told_before_ours_is_measured(script, told, tmp_path):

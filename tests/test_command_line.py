@@ -125,7 +125,7 @@ TRAINING = {
         ["--config.sampling.temperature=nan"],
         "temperature=nan: use a finite number",
     ),
-    "a number for a range": (nothing, ["--config.game.seller=neutral(beta=3)"], "neutral.beta=3: must be of the kind"),
+    "a number for a range": (nothing, ["--config.game.seller=neutral(beta=3)"], "neutral.beta=3: must have the type"),
     "indivisible batch": (
         nothing,
         ["--config.learner.scenarios=5", "--config.learner.micro_batches=3"],

@@ -1,4 +1,4 @@
-"""What one GPU gives: decoding, the update, an iteration beside TRL's, and thousands of episodes at once.
+"""Benchmarks on one GPU: decoding, the update, an iteration beside TRL's, and thousands of episodes at once.
 
   pip install -e .[peers]
   python -m experiments.bench.gpu [--model=qwen3-0.6b ...] [--peer=experiments/bench/peer_trl.py] [--output=runs/gpu]
@@ -74,7 +74,7 @@ def markdown(found: dict) -> str:
     many = found["at_once"]
     machine = ", ".join(f"{name} {value}" for name, value in many["machine"].items())
     parts = [
-        f"# One accelerator\n\n{machine}. Medians, with the least and most.",
+        f"# One accelerator\n\n{machine}. Medians [least, most].",
         "## Decoding",
         table(decoded, "model", "rows", "columns", "tokens/s", "% of the memory's bandwidth"),
         f"## An iteration of {found['episodes']} episodes, seconds",
@@ -89,6 +89,7 @@ def markdown(found: dict) -> str:
 def main() -> None:
     with cli.checking_input():
         output = folder.local_folder(_OUTPUT.value, "--output")
+        peer = shlex.split(_PEER.value or "")
         for name in _MODELS.value:
             presets.preset(name)
         for flag in (_EPISODES, _MANY):
@@ -96,7 +97,6 @@ def main() -> None:
                 raise ValueError(f"--{flag.name}={flag.value} do not divide into groups of {_GROUP}. Take a multiple.")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # Of the card, for the processes that measure.
-    peer = shlex.split(_PEER.value or "")
     found = {"episodes": _EPISODES.value, "many": _MANY.value, "models": {}}
     found["at_once"] = at_once(_MANY.value, _REPEATS.value)
     for name in _MODELS.value:

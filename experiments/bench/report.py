@@ -21,12 +21,7 @@ from negot_jax.run import folder
 _PEER = pathlib.Path(__file__).with_name("peer_transformers.py")
 # What grows, by the field that says it, all else as in `iteration.SMALL`; {} is that work itself.
 _GROWS = {
-    "episodes": [
-        (64, {"learner.scenarios": 8}),
-        (256, {}),
-        (1024, {"learner.scenarios": 128}),
-        (4096, {"learner.scenarios": 512}),
-    ],
+    "episodes": [(64, {"learner.scenarios": 8}), (256, {}), *((8 * n, {"learner.scenarios": n}) for n in (128, 512))],
     "turns": [(3, {}), *((turns, {"game.turns": turns}) for turns in (5, 8))],
     "tokens of a message": [(24, {}), *((cap, {"language.message_tokens": cap}) for cap in (48, 96))],
     "width of the model": [
@@ -46,14 +41,11 @@ def iteration(seller: str) -> dict:
 def scaling() -> dict[str, list[dict]]:
     """Seconds and GiB of an iteration of the smaller work, as one of its sizes grows."""
     command = ("-m", "experiments.bench.iteration", "--small", "--repeats=2", "--json")
-
-    @functools.cache
-    def measured(devices: int, *given: str) -> dict:
-        return timing.run_json(*command, *given, devices=devices)
+    measured = functools.cache(functools.partial(timing.run_json, *command))
 
     def point(name: str, size: int, fields: dict) -> dict:
         given = [f"--set={field}={value}" for field, value in fields.items()]
-        return {"size": size} | measured(size if name == "devices" else 1, *given)
+        return {"size": size} | measured(*given, devices=size if name == "devices" else 1)
 
     return {name: [point(name, *own) for own in sizes] for name, sizes in _GROWS.items()}
 
@@ -98,7 +90,7 @@ def markdown(found: dict) -> str:
     table = lambda rows, *headers: tabulate.tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     parts = [
-        f"# Benchmarks\n\n{machine}. Medians, with the least and most.",
+        f"# Benchmarks\n\n{machine}. Medians [least, most].",
         "## The game alone",
         table(game, "seller", "episodes a call", "episodes/s", "first call, s"),
         "## One iteration, seconds",

@@ -14,6 +14,7 @@ import time
 import jax
 
 from experiments import cli
+from negot_jax import progress
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -55,7 +56,8 @@ def machine() -> dict[str, object]:
 
 def peak_gib() -> float:
     """The most host memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # In KiB on Linux, in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def device_peak_gib() -> float | None:
@@ -74,7 +76,8 @@ def run_json(*command: str, devices: int | None = None, wanted: Collection[str] 
     if devices is not None:
         flags += f" --xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
+    with progress.Bar(shlex.join(part for part in command if part != "-m")):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
     if done.returncode:
         raise cli.InputError(f"{shlex.join(command)} failed with code {done.returncode}: {done.stderr[-1000:]}")
     *_, last = done.stdout.strip().splitlines() or [""]
@@ -84,5 +87,5 @@ def run_json(*command: str, devices: int | None = None, wanted: Collection[str] 
         found = None
     if not isinstance(found, dict) or not found.keys() >= set(wanted):
         keys = f" with {', '.join(wanted)}" if wanted else ""
-        raise cli.InputError(f"{shlex.join(command)}: its last line is no JSON object{keys}: {last[:200]!r}")
+        raise cli.InputError(f"{shlex.join(command)}: its last line is not a JSON object{keys}: {last[:200]!r}")
     return found

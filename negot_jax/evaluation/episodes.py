@@ -6,6 +6,7 @@ Tables, figures and pages are made from these records, and can be made again wit
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -17,7 +18,7 @@ import numpy as np
 
 from negot_jax import cache
 from negot_jax.game import rewards
-from negot_jax.game.types import BUYER, NONE, SELLER, End, GameParams, GameState, Kind, Outcome, Scenario
+from negot_jax.game.types import BUYER, MAX_TURNS, NONE, SELLER, End, GameParams, GameState, Kind, Outcome, Scenario
 
 FILE = "episodes.jsonl"  # In a report.
 VERSION = 1  # Of the format.
@@ -205,15 +206,17 @@ def _require_numbers(values: Mapping[str, Any]) -> None:
     """Raises ValueError for a number of another type or range than an episode's."""
     whole = [(name, values.get(name, 0)) for name in _WHOLE] + [("deal_price", values.get("deal_price") or 0)]
     turns = values["rules"]["turns"]
+    if type(turns) is not int or not 0 < turns <= MAX_TURNS:
+        raise ValueError(f"turns={turns!r} is not from 1 to {MAX_TURNS}")
     for message in values["messages"]:
-        whole += [("a message's price", message.get("price") or 0), ("a message's tokens", message.get("tokens", 0))]
+        whole += [(f"a message's {name}", message.get(name) or 0) for name in ("price", "tokens", "acts")]
         if type(message["turn"]) is not int or not 0 <= message["turn"] < turns:
             raise ValueError(f"a message's turn is {message['turn']!r}, of {turns!r}")
     for name, value in whole:
         if type(value) is not int or not 0 <= value < 2 ** (32 if name == "seed" else 31):
-            raise ValueError(f"{name}={value!r} is no whole number in its range")
-    if type(values["reward"]) not in (int, float):
-        raise ValueError(f"reward={values['reward']!r} is no number")
+            raise ValueError(f"{name}={value!r} is not a whole number in its range")
+    if type(values["reward"]) not in (int, float) or not math.isfinite(values["reward"]):
+        raise ValueError(f"reward={values['reward']!r} is not a number")
 
 
 def lines(episodes: Iterable[Episode]) -> str:

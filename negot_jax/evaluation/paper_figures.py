@@ -250,9 +250,9 @@ def frontier(episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray] | Non
     """The most that any buyer can reach against a scripted seller: deal rates, and the mean ratio of as many deals.
 
     A scripted seller's hidden floor is the least that it ever takes. Whoever knew it would buy at the floor, and for
-    few deals choose the best; so the curve is exact for these episodes. None where the episodes name no floor.
+    few deals choose the best; so the curve is exact for these episodes. None where one names no floor in dollars.
     """
-    if any("floor" not in episode.hidden for episode in episodes):
+    if not all(episode.hidden.get("floor", "").startswith("$") for episode in episodes):
         return None
     floors = np.array([round(100 * float(episode.hidden["floor"].strip("$"))) for episode in episodes])
     budget, scale = (np.array([getattr(episode, name) for episode in episodes]) for name in ("budget", "scale"))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import tabulate
 
+from negot_jax.config import require_known
 from negot_jax.evaluation.episodes import Row
 from negot_jax.evaluation.statistics import Interval, Summary
 from negot_jax.game.types import Argument
@@ -18,6 +19,8 @@ from negot_jax.game.types import Argument
 FILE = "evaluation.json"  # In a report.
 MISSING = "—"
 WIDTH = 160  # columns of the terminal that the text tables keep to
+_PRICES = {"normalized": "normalized to the list price", "dollars": "in dollars"}
+_DECODING = {"constrained": ", decoding constrained by the grammar", "free": ", decoding free", "": ""}
 
 Style = Callable[[Interval], str]
 
@@ -47,6 +50,10 @@ class Settings:
     buyer: str = ""  # who bought, where the rows are sellers
     # Mean reward on the training products: the best response's, and what no buyer and no clairvoyant exceeds.
     bounds: tuple[float, float, float] | None = None
+
+    def __post_init__(self):
+        require_known("prices", self.prices, _PRICES)
+        require_known("decoding", self.decoding, _DECODING)
 
     @property
     def side(self) -> str:
@@ -197,9 +204,7 @@ def paragraph(summary: Summary, side: str = "buyer") -> str:
 def caption(summary: Summary, settings: Settings) -> str:
     """Says what was measured, and how to read it."""
     other = f"buyer {settings.buyer}" if settings.buyer else f"seller {settings.seller}"
-    prices = {"normalized": "normalized to the list price", "dollars": "in dollars"}[settings.prices]
-    decoding = {"constrained": ", decoding constrained by the grammar", "free": ", decoding free", "": ""}
-    decoding = decoding[settings.decoding]
+    decoding = _DECODING[settings.decoding]
     if (temperature := settings.identity.get("evaluation.sampling.temperature")) is not None:
         decoding += f" at temperature {temperature:g}"
     seeds = ", ".join(str(run.seed) for run in settings.runs)
@@ -207,7 +212,7 @@ def caption(summary: Summary, settings: Settings) -> str:
     drawn = "products" if len(settings.runs) <= 1 else "products and training runs"
     told = (
         f"{settings.products} products of {settings.catalog} × {settings.episodes} episodes, {other}, "
-        f"prices {prices}{decoding}{trained}. "
+        f"prices {_PRICES[settings.prices]}{decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
         "MI / CI: products whose budget is above / below the cost."
@@ -215,14 +220,14 @@ def caption(summary: Summary, settings: Settings) -> str:
     if settings.buyer and summary.gaps:
         told += (
             " Best response: the best ladders of asks found against these buyers, on the training products. Headroom: "
-            "what it earns more than the first scripted seller."
+            "how much more it earns than the first scripted seller."
         )
     elif settings.bounds is not None:
         found, upper, clairvoyant = settings.bounds
         told += (
             " Best response: the best buyer found against this seller, from the training products, where it earns "
             f"{found:.3f}; no buyer earns more than {upper:.3f} there, nor one who knows the cost and the seller's "
-            f"type more than {clairvoyant:.3f}. Headroom: what it earns more than the tuned linear schedule."
+            f"type more than {clairvoyant:.3f}. Headroom: how much more it earns than the tuned linear schedule."
         )
     return told
 

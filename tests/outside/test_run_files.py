@@ -42,11 +42,14 @@ def test_a_manifest_is_a_folder(tmp_path):
         {"price": "10"},
         {"price": 10**12},
         {"reward": None},
+        {"reward": float("nan")},
         {"product": -1},
         {"rules": {"turns": "six"}},
+        {"rules": {"turns": 10**12}},
         {"deal_price": 1.5},
         {"messages": [{"role": "buyer", "turn": -1, "kind": "offer"}]},
         {"messages": [{"role": "buyer", "turn": 0, "kind": "offer", "price": "4"}]},
+        {"messages": [{"role": "buyer", "turn": 0, "kind": "offer", "price": 4, "acts": 2**40}]},
         {"messages": {}, "end": "never"},
     ],
     ids=str,
@@ -96,7 +99,16 @@ def test_a_report_has_lost_episodes_or_holds_them_twice(lines, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"identity": None}, {"zzz": 1}, {"runs": []}, {"runs": None}, {"products": "8"}, {"episodes": None}],
+    [
+        {"identity": None},
+        {"zzz": 1},
+        {"runs": []},
+        {"runs": None},
+        {"products": "8"},
+        {"episodes": None},
+        {"prices": "euros"},
+        {"decoding": None},
+    ],
     ids=str,
 )
 def test_the_settings_of_a_report_are_of_another_form(change, tmp_path):

@@ -12,7 +12,7 @@ from negot_jax.game.money import dollars
 from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
 
 _MOVES = {"deal": Kind.DEAL, "reject": Kind.REJECT, "quit": Kind.QUIT}
-_OFFER = re.compile(r"(?:offer\s+)?\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d{1,2}))?", re.ASCII)
+_OFFER = re.compile(r"(?:offer\s+)?\$?\s*(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.(\d{1,2}))?", re.ASCII)
 _SIDES = ("buyer", "seller")
 
 

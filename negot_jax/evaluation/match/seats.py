@@ -162,4 +162,4 @@ class TextSeat(Protocol):
     """A player that answers in text."""
 
     def speak(self, views: Sequence[View]) -> list[Reply]:
-        """A reply to each view. It never raises for what a server does."""
+        """A reply to each view. Raises StopMatch where a server refuses every request."""
