@@ -9,17 +9,19 @@ collectives, and a lower bound on time. A program that does not fit a chip is an
 compiled with every mesh, each in a process of its own, and the result is a table.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
+from concurrent.futures import process
 import dataclasses
+import functools
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import re
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -212,29 +214,38 @@ on the network at least {report["network"]:.1f} s
 {estimate.text(report["estimate"])}"""
 
 
-def matrix(given: list[str], names: list[str], meshes: list[str], say: Callable[[str], None]) -> tuple[str, list[dict]]:
+def compiled(config: Config, topology: str, mesh: str | None, prompt: int | None) -> tuple[dict[str, Any], str]:
+    """The report of a configuration on one topology and mesh, and the program's HLO. InputError: it cannot be."""
+    with cli.checking_input():
+        if mesh:
+            config = dataclasses.replace(config, mesh=parse_mesh(mesh))
+        built = build(config, chips(topology), prompt)
+    report, text = measure(*built)
+    return dict(topology=topology, **report), text
+
+
+def matrix(
+    compile_pair: Callable[[str, str], tuple[dict, str]], pairs: Iterable[tuple[str, str]], say: Callable[[str], None]
+) -> tuple[str, list[dict]]:
     """A Markdown table of topologies and meshes, and the reports as JSON.
 
-    Each pair is compiled by a command of its own with the `given` arguments; one that fails has a row that says why.
+    Each pair is compiled in a process of its own, which takes its memory with it; one that fails has a row that says
+    why.
     """
     rows, reports = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder, "report.json")
-        for topology, mesh in itertools.product(names, meshes):
-            say(f"compiling for {topology}, {mesh}")
-            command = [sys.executable, "-m", "launch.compile_check", *given]
-            command += [f"--topology={topology}", f"--mesh={mesh}", f"--output={file}"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                *_, last = ["", *done.stderr.strip().splitlines()]
-                told = last.startswith("error: ")  # Else it was ended, for its memory say.
-                rows.append((topology, mesh, last.removeprefix("error: ") if told else f"exit code {done.returncode}"))
-                continue
-            reports.append(report := json.loads(file.read_text()))
-            gib = [f"{report[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
-            times = [report["estimate"][name] for name in estimate.PHASES] + [report["network"], report["seconds"]]
-            whole = [f"{number:.0f}" for number in (100 * report["peak"] / report["limit"], *times)]
-            rows.append((topology, mesh, *gib, *whole, f"{report['host_peak'] / GIB:.1f}"))
+    for topology, mesh in pairs:
+        say(f"compiling for {topology}, {mesh}")
+        try:
+            with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                report, _ = alone.submit(compile_pair, topology, mesh).result()
+        except (cli.InputError, jax.errors.JaxRuntimeError, process.BrokenProcessPool) as error:
+            rows.append((topology, mesh, " ".join(str(error).split())))
+            continue
+        reports.append(report)
+        gib = [f"{report[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
+        times = [report["estimate"][name] for name in estimate.PHASES] + [report["network"], report["seconds"]]
+        whole = [f"{number:.0f}" for number in (100 * report["peak"] / report["limit"], *times)]
+        rows.append((topology, mesh, *gib, *whole, f"{report['host_peak'] / GIB:.1f}"))
     headers = ["topology", "mesh", "arguments, GiB", "temporaries, GiB", "peak, GiB", "% of the limit"]
     headers += [*(f"{name}, s" for name in (*estimate.PHASES, "network")), "compiled in, s", "host, GiB"]
     return tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True), reports
@@ -257,26 +268,20 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
                 raise ValueError(f"--{flag.name}={flag.value}: there is no such folder to write to. Create it.")
         if not all(_TOPOLOGY.value or [""]):
             raise ValueError("--topology is empty. Name a kind and its shape in chips, such as v5p:4x4x4.")
-        if _MATRIX.value:
-            if not _MESH.value:
-                raise ValueError("--matrix needs meshes: --mesh=fsdp=4,expert=16 --mesh=fsdp=64")
-            if _HLO.value:
-                raise ValueError(f"--hlo={_HLO.value} is of one program: leave it out, or leave --matrix out.")
-            own = ("--matrix", "--topology", "--mesh", "--output")
-            return matrix([x for x in sys.argv[1:] if not x.startswith(own)], _TOPOLOGY.value, meshes, say)
-        if len(_TOPOLOGY.value) * len(meshes) > 1:
+        if _MATRIX.value and not _MESH.value:
+            raise ValueError("--matrix needs meshes: --mesh=fsdp=4,expert=16 --mesh=fsdp=64")
+        if _MATRIX.value and _HLO.value:
+            raise ValueError(f"--hlo={_HLO.value} is of one program: leave it out, or leave --matrix out.")
+        if len(_TOPOLOGY.value) * len(meshes) > 1 and not _MATRIX.value:
             raise ValueError("several topologies or meshes make a table: add --matrix.")
         config = schema.replace(Config(), _CONFIG.value)
-        if meshes[0]:
-            config = dataclasses.replace(config, mesh=parse_mesh(meshes[0]))
-        say("building the program")
-        (topology,) = _TOPOLOGY.value
-        built = build(config, chips(topology), _PROMPT.value)
-    say(f"compiling for {topology}")
-    report, text = measure(*built)
+    compile_pair = functools.partial(compiled, config, prompt=_PROMPT.value)
+    if _MATRIX.value:
+        return matrix(compile_pair, itertools.product(_TOPOLOGY.value, meshes), say)
+    say(f"compiling for {_TOPOLOGY.value[0]}")
+    report, text = compile_pair(_TOPOLOGY.value[0], meshes[0])
     if _HLO.value:
         pathlib.Path(_HLO.value).write_text(text)
-    report = dict(topology=topology, **report)
     return printed(report), report
 
 

@@ -145,7 +145,9 @@ def _check_training(command: list[str], devices: int, local: bool) -> dict[str, 
     line, module = " ".join(command), _module(command)
     if module and not _exists(module):
         raise LaunchError(f"there is no module {module}: training is `python -m experiments.train`")
-    if "experiments.train" in command and not re.search(r" --?distributed\b", line):
+    if re.search(r" --?flagfile\b", line):
+        raise LaunchError("--flagfile in the training command would be read on the workers: write out what it holds")
+    if "experiments.train" in command and not re.search(r" --?distributed(=true)?( |$)", line):
         raise LaunchError("every worker would run this training command for itself: add --distributed to it")
     for workdir in re.findall(r" --?workdir[= ](\S*)", line)[-1:]:  # The last counts.
         if not workdir.startswith("gs://") and not local:

@@ -89,21 +89,15 @@ def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _S
     return sources, found
 
 
-def load(
-    folder: str | pathlib.Path, config: ModelConfig, shardings: object = None, dtype: str | None = None
-) -> transformer.Weights:
-    """The weights of the checkpoint in a folder, without adapters. Raises as `check` does.
+def load(folder: str | pathlib.Path, config: ModelConfig, dtype: str | None = None) -> transformer.Weights:
+    """The weights of the checkpoint in a folder, without adapters, sharded over the current mesh if there is one.
 
     config: the folder's, by `hf_config.read`; dtype, remat and lora may be changed, and with fewer layers only the
-    first ones are read. shardings: a pytree like the weights; None takes those of `sharding` on the current mesh, or
-    the default device without a mesh; the layer axis is never sharded. dtype: of the weights; None keeps the stored
-    one.
+    first ones are read. dtype: of the weights; None keeps the stored one. Raises as `check` does.
     """
     sources, found = check(folder, config)
-    if shardings is None:
-        mesh, default = sharding.current_mesh(), SingleDeviceSharding(jax.local_devices()[0])
-        shapes = _shapes(config)
-        shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
+    mesh, shapes, default = sharding.current_mesh(), _shapes(config), SingleDeviceSharding(jax.local_devices()[0])
+    shardings = jax.tree.map(lambda _: default, shapes) if mesh.empty else sharding.shardings(shapes, mesh)
 
     def read(path, shape, laid_out):
         source = sources[sharding.leaf_name(path)]
@@ -124,7 +118,7 @@ def load(
             whole = jax.block_until_ready(insert(whole, piece, layer))  # Else the pieces of many layers wait in memory.
         return whole
 
-    return jax.tree_util.tree_map_with_path(read, _shapes(config), shardings)
+    return jax.tree_util.tree_map_with_path(read, shapes, shardings)
 
 
 def save(

@@ -9,7 +9,7 @@ import math
 import typing
 from typing import Literal
 
-from negot_jax.config import field, require_known
+from negot_jax.config import field, require, require_known
 
 LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 
@@ -92,9 +92,8 @@ class ModelConfig:
     lora: LoraConfig = field(LoraConfig(), "low-rank adapters")
 
     def __post_init__(self):
-        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "dense_mlp", "window"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1.")
+        sizes = "vocab_size layers width heads kv_heads head_dim mlp dense_mlp window"
+        require("model", self, sizes, lambda size: size is None or size >= 1, "must be at least 1.")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"model.kv_heads={self.kv_heads} does not divide model.heads={self.heads}: each key-value head serves "
@@ -116,11 +115,13 @@ class ModelConfig:
                 f"model.active_experts={self.active_experts}, model.experts={self.experts}: a token passes through at "
                 "least one expert and at most all. Set both to 0 for a dense MLP."
             )
-        if any(self.dense_layers) != (self.dense_mlp is not None) or (any(self.dense_layers) and not self.mixtures):
+        if any(self.dense_layers) != (self.dense_mlp is not None) or (any(self.dense_layers) and not self.experts):
             raise ValueError(
                 f"model.dense_layers={self.dense_layers}, model.dense_mlp={self.dense_mlp}, model.experts="
                 f"{self.experts}: a mixture may have dense layers among those with experts. Set both, or neither."
             )
+        if self.experts and not self.mixtures:
+            raise ValueError(f"model.layers={self.layers} leaves a mixture its dense layers alone. Take more layers.")
         if any(self.dense_layers) and self.lora.rank and set(self.lora.targets) & {"gate", "up", "down"}:
             raise ValueError(
                 f"model.lora.targets={self.lora.targets}: a mixture with dense layers takes adapters on attention "

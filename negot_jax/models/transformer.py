@@ -63,7 +63,7 @@ def init(key: jax.Array, config: ModelConfig) -> Weights:
     weights_of = lambda module, key, **kind: nnx.split(module(config, nnx.Rngs(key), **kind))[1]
     stack = lambda dense: jax.vmap(functools.partial(weights_of, Block, dense=dense))(keys)
     stacked = stack(dense=not config.mixtures)
-    if any(config.dense_layers):
+    if 0 < config.mixtures < config.layers:
         chosen = lambda part, whole: jax.tree.map(lambda x: x[np.array(config.layers_with(part))], whole["mlp"])
         stacked = nnx.State({**stacked, "mlp": chosen("mlp", stacked), "dense": chosen("dense", stack(dense=True))})
     return with_adapters(key, config, {"ends": weights_of(Ends, key_ends), "blocks": stacked})

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from negot_jax.game import bargaining, play
 from negot_jax.game.buyers import Buyer
 from negot_jax.game.sellers import Seller
-from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Observation
+from negot_jax.game.types import NONE, SELLER, Action, End, GameParams, GameState, Kind, Observation
 from negot_jax.solvers import market
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import of_each
@@ -23,7 +23,8 @@ from negot_jax.solvers.utilities import of_each
 class Ladders:
     """A buyer that follows a ladder of offers, which the first ask selects; it reads no other ask.
 
-    offers: int32[C, T], prices in `unit`; the first one, made before any ask, is the same in all ladders.
+    offers: int32[C, T], prices in `unit`, 0 for a turn without an offer; the first one, made before any ask, is the
+    same in all ladders.
     cuts: int32[C - 1], prices in `unit`, rising: ladder c is for first asks in [cuts[c - 1], cuts[c]).
     """
 
@@ -35,7 +36,7 @@ class Ladders:
         del key, turns
         ask = self.unit.heard(obs.prices[0, SELLER], obs)
         chosen = jnp.sum((self.cuts <= ask) & (obs.turn > 0))
-        return self.unit.propose(self.offers[chosen, obs.turn], obs)
+        return self.unit.propose_or_wait(self.offers[chosen, obs.turn], obs)
 
 
 def single(offers_T: ArrayLike, unit: market.Unit) -> Ladders:
@@ -109,8 +110,10 @@ def tune_by_first_ask(
 
 @functools.partial(jax.jit, static_argnames="draws")
 def _first_asks(key: Array, buyer: Buyer, problem: Problem, draws: int) -> Array:
-    """int32[draws, N] cents, NONE where the game ended first."""
-    return episodes(key, buyer, problem.seller, problem.params, draws).prices[:, 0, SELLER].reshape(draws, -1)
+    """int32[draws, N] cents, NONE where the seller answered otherwise: a deal's price is no ask."""
+    states = episodes(key, buyer, problem.seller, problem.params, draws)
+    asks = jnp.where(states.kinds[:, 0, SELLER] == Kind.OFFER, states.prices[:, 0, SELLER], NONE)
+    return asks.reshape(draws, -1)
 
 
 @functools.partial(jax.jit, static_argnames="draws")

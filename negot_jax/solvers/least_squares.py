@@ -20,7 +20,7 @@ from jax import Array
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from negot_jax.game.types import NONE, Action, Kind, Observation
+from negot_jax.game.types import NONE, Action, Observation
 from negot_jax.solvers import belief
 from negot_jax.solvers.belief import History, Types
 from negot_jax.solvers.problem import Problem
@@ -153,11 +153,7 @@ class ReadingBuyer:
         if turns != self.types.turns:
             raise ValueError(f"a buyer solved for {self.types.turns} turns cannot play {turns}: solve for {turns}")
         _, offer = _best(self.types, self.weights, obs.turn, self.recall(obs))
-        action = self.types.unit.propose(offer.astype(jnp.int32), obs)
-        silent = offer == 0
-        return action.replace(
-            kind=jnp.where(silent, Kind.REJECT, action.kind), price=jnp.where(silent, NONE, action.price)
-        )
+        return self.types.unit.propose_or_wait(offer.astype(jnp.int32), obs)
 
     def recall(self, obs: Observation) -> History:
         """The history, in prices of the market."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from negot_jax.game import buyers
 from negot_jax.game.history import offers_made
-from negot_jax.game.types import BUYER, NONE, SELLER, Action, Observation, Products
+from negot_jax.game.types import BUYER, NONE, SELLER, Action, Kind, Observation, Products
 
 MAX_LIST_PRICE = 46_340  # Its square is the largest that int32 holds.
 
@@ -38,6 +38,13 @@ class Unit:
         The price is spoken at the scale of the list price in `obs`: rounded up, and within the budget.
         """
         return buyers.propose(jnp.minimum(self._spoken(price, obs), obs.private), obs)
+
+    def propose_or_wait(self, price: Array, obs: Observation) -> Action:
+        """As `propose`; at a price of 0 it makes no offer, since a seller may walk away from one of nothing."""
+        action, silent = self.propose(price, obs), price == 0
+        return action.replace(
+            kind=jnp.where(silent, Kind.REJECT, action.kind), price=jnp.where(silent, NONE, action.price)
+        )
 
     def _spoken(self, price: Array, obs: Observation) -> Array:
         """A price of the market at the scale of the list price in `obs`, rounded up."""

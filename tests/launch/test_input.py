@@ -49,6 +49,8 @@ BAD = {
         "there is no module experiment.train: ",
     ),
     "each worker for itself": (["up", *V5P, *TRAIN[:-1], "--workdir=gs://b/r"], ".* add --distributed to it"),
+    "not distributed": (["up", *V5P, *TRAIN[:-1], "--distributed=false"], ".* add --distributed to it"),
+    "flags in a file": (["up", *V5P, *BUCKET, "--flagfile=my.flags"], "--flagfile .*: write out what it holds"),
 }
 
 

@@ -70,7 +70,8 @@ _MIXTURE = {"experts": 4, "active_experts": 2}
         (_MIXTURE | {"activation": "gelu"}, r"model\.experts=.* activation 'gelu': experts apply SiLU alone"),
         ({"dense_mlp": 8}, r"model\.dense_layers=\(False,\), model\.dense_mlp=8.*Set both"),
         (_MIXTURE | {"dense_layers": (True, False)}, r"model\.dense_mlp=None.*Set both"),
-        (_MIXTURE | {"dense_layers": (True,), "dense_mlp": 8}, r"model\.dense_layers=\(True,\)"),
+        ({"dense_layers": (True,), "dense_mlp": 8}, r"model\.dense_layers=\(True,\).*Set both"),
+        (_MIXTURE | {"dense_layers": (True,), "dense_mlp": 8}, r"model\.layers=2 leaves .*Take more layers"),
         (
             _MIXTURE | {"dense_layers": (True, False), "dense_mlp": 8, "lora": LoraConfig(rank=2)},
             r"model\.lora\.targets=.*Use query, key, value and out",

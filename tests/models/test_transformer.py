@@ -24,6 +24,9 @@ OTHERS = {
     "dense layers": dataclasses.replace(
         CONFIG, layers=4, experts=5, active_experts=2, dense_layers=(True, False, False), dense_mlp=16
     ),
+    "dense layers cut off": dataclasses.replace(
+        CONFIG, layers=2, experts=5, active_experts=2, dense_layers=(False, False, False, True), dense_mlp=16
+    ),
 }
 TOLERANCE = dict(atol=1e-5, rtol=1e-5)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from negot_jax.game import sellers
-from negot_jax.game.types import SELLER, Kind, Observation
+from negot_jax.game.types import NONE, SELLER, Kind, Observation
 from negot_jax.solvers import backward_induction, ladders, market
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import UTILITIES
@@ -61,9 +61,17 @@ def test_it_reads_the_first_ask_and_no_other():
         numbers = map(jnp.int32, (0, turn, 20_000, 16_000))
         obs = Observation(*numbers, offers=standing, kinds=nothing, prices=prices, acts=0 * nothing)
         action = buyer.act(KEY, obs, 3)
-        assert action.kind == Kind.OFFER
+        assert action.kind == (Kind.REJECT if action.price == NONE else Kind.OFFER)
         return int(action.price)
 
     assert offer(0, []) == 6_000
     assert offer(1, [17_998]) == 8_000 and offer(1, [18_000]) == 12_000
     assert offer(2, [17_998, 19_000]) == 10_000 and offer(2, [18_000, 15_000]) == 14_000
+    buyer = buyer.replace(offers=buyer.offers.at[0, 1].set(0))
+    assert offer(1, [17_998]) == NONE and offer(1, [18_000]) == 12_000
+
+
+def test_the_price_of_a_first_deal_is_no_ask(problem):
+    asks = np.asarray(ladders._first_asks(KEY, ladders.single([5_000, 6_000, 7_000], problem.unit), problem, 1))[0]
+    floors_above = np.asarray(problem.products.cost) > 5_000
+    assert (asks[floors_above] > 5_000).all() and 0 < (asks == NONE).sum() <= (~floors_above).sum()
