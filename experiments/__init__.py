@@ -7,7 +7,7 @@ import sys
 
 
 def _leave(signum: int, frame: object) -> None:
-    os.write(2, b"\ninterrupted while starting: give the same command again\n")
+    os.write(2, b"\ninterrupted while starting: run the same command again\n")
     os._exit(os.EX_TEMPFAIL)
 
 

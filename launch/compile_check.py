@@ -39,6 +39,7 @@ import tabulate
 from experiments import cli
 from negot_jax import config as schema
 from negot_jax import progress
+from negot_jax.game.types import SIDES
 from negot_jax.models import presets, sharding, transformer
 from negot_jax.models.sharding import MeshConfig
 from negot_jax.rl.configs import LearnerConfig
@@ -167,7 +168,7 @@ def measure(mesh: Mesh, arguments: Arguments) -> tuple[dict[str, Any], str]:
     memory, text, sizes = binary.memory_analysis(), binary.as_text(), dict(mesh.shape)
     chip = CHIPS[mesh.devices.flat[0].device_kind]
     whole = state.weights if not own.model.lora.rank else (state.weights, frozen.base)
-    sides = {name: side for name in ("buyer", "seller") if (side := getattr(tables, name))}
+    sides = {name: side for name in SIDES if (side := getattr(tables, name))}
     models = {own.role: own.model} | ({} if own.scripted else {1 - own.role: own.opponent.model})
     players = [(model, tables.side(role).layout) for role, model in models.items()]
     collectives = hlo.tally(text, sizes)
@@ -266,6 +267,8 @@ def check(say: Callable[[str], None]) -> tuple[str, dict | list[dict]]:
         for flag in (_HLO, _OUTPUT):
             if flag.value is not None and not pathlib.Path(flag.value).absolute().parent.is_dir():
                 raise ValueError(f"--{flag.name}={flag.value}: there is no such folder to write to. Create it.")
+            if flag.value is not None and pathlib.Path(flag.value).is_dir():
+                raise ValueError(f"--{flag.name}={flag.value} is a folder. Name a file in it.")
         if not all(_TOPOLOGY.value or [""]):
             raise ValueError("--topology is empty. Name a kind and its shape in chips, such as v5p:4x4x4.")
         if _MATRIX.value and not _MESH.value:

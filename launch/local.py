@@ -113,10 +113,14 @@ def _send(started: list[subprocess.Popen], signum: int) -> None:
 
 
 def _forward(process: subprocess.Popen) -> None:
+    """Prints its output, and reads it to the end even when nobody listens: a full pipe would stop the process."""
     for line in process.stdout:
         if not line.startswith(_NOISE):
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
+            try:
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ flags.DEFINE_string("project", None, "Google Cloud project.")
 flags.DEFINE_string("zone", None, "Zone where the project has quota for the type, such as us-east5-a.")
 flags.DEFINE_string("accelerator_type", None, "Type and size, such as v5p-128. For up.")
 flags.DEFINE_string("runtime_version", None, "Software of the TPU VM; by default the usual one of its type.")
-flags.DEFINE_bool("spot", None, "Capacity that costs less and can be taken away.")
+flags.DEFINE_bool("spot", None, "Spot capacity: cheaper, but preemptible.")
 flags.DEFINE_bool("reserved", None, "Capacity that the project has reserved.")
 flags.DEFINE_string("reservation", None, "Capacity of the calendar-mode reservation of this name.")
 flags.DEFINE_integer("flex_start", None, "Capacity for this many hours, at most 168.")
@@ -57,7 +57,7 @@ flags.DEFINE_integer("max_restarts", 20, "How many times a preempted run is rest
 flags.DEFINE_integer("worker", 0, "Worker that `logs` follows.", lower_bound=0)
 flags.DEFINE_string("image", None, "Container image with the code in its working folder. For gke.")
 flags.DEFINE_string("topology", None, "Chips of TPU7x along three axes, such as 4x4x4. For gke.")
-flags.DEFINE_float("poll_seconds", 30, "Seconds between two looks at the slice.", lower_bound=0)
+flags.DEFINE_float("poll_seconds", 30, "Seconds between looks at the state of the slice.", lower_bound=0)
 flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
 flags.register_validator("flex_start", lambda hours: hours is None or 0 < hours <= 168, "give 1 to 168 hours (7 days)")
 flags.mark_flags_as_mutual_exclusive(["spot", "reserved", "reservation", "flex_start"])
@@ -110,7 +110,11 @@ def _check(subcommand: str, command: list[str]) -> None:
             raise LaunchError(f"--env={name} comes with its value, which would show in commands: give its name alone")
         if subcommand == "up" and name not in os.environ:
             raise LaunchError(f"--env={name} is not set here: export it")
-    if subcommand == "gke":  # Where variables come from a secret, a chip is two devices, and the image holds files.
+    if subcommand == "gke":
+        for name in ("spot", "reserved", "reservation", "flex_start"):
+            if FLAGS[name].value:
+                raise LaunchError(f"--{name} is not for gke: the cluster's node pool decides it. Leave it out")
+        # Where variables come from a secret, a chip is two devices, and the image holds files.
         _check_training(command, devices=2 * _chips(), local=False)
         return
     if subcommand == "up":
@@ -147,7 +151,7 @@ def _check_training(command: list[str], devices: int, local: bool) -> dict[str, 
         raise LaunchError(f"there is no module {module}: training is `python -m experiments.train`")
     if re.search(r" --?flagfile\b", line):
         raise LaunchError("--flagfile in the training command would be read on the workers: write out what it holds")
-    if "experiments.train" in command and not re.search(r" --?distributed(=true)?( |$)", line):
+    if "experiments.train" in command and not re.search(r"(?i) --?distributed(=(true|t|yes|y|1))?( |$)", line):
         raise LaunchError("every worker would run this training command for itself: add --distributed to it")
     for workdir in re.findall(r" --?workdir[= ](\S*)", line)[-1:]:  # The last counts.
         if not workdir.startswith("gs://") and not local:
@@ -192,7 +196,7 @@ def inputs(command: list[str], devices: int) -> dict[str, str]:
         *_, last = ["", *done.stderr.strip().splitlines()]
         raise LaunchError(last.removeprefix("error: ") or f"{shlex.join(check)} ended with {done.returncode}")
     named = re.findall(r" --?config[= ](\S+)", " ".join(command))[-1:]
-    read = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    read = dict(re.findall(r"^(config\.[\w.]+)=(.*)$", done.stdout, re.MULTILINE))  # The configuration may print, too.
     return {"config": named[0].split(":")[0], **read}
 
 

@@ -1,5 +1,9 @@
 """A bucket, played by files in memory: import the fixture `bucket`, and gs:// is there for every test of the module."""
 
+from importlib import machinery
+import sys
+import types
+
 from etils import epath
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
@@ -24,6 +28,9 @@ class Bucket(MemoryFileSystem):
 def bucket(monkeypatch):
     files = Bucket()
     files.mkdir("bucket")
+    installed = types.ModuleType("gcsfs")
+    installed.__spec__ = machinery.ModuleSpec("gcsfs", None)
+    monkeypatch.setitem(sys.modules, "gcsfs", installed)
     monkeypatch.setattr(backend._FileSystemSpecBackend, "fs", lambda self, path: files)
     yield
     Bucket.store.clear()

@@ -76,6 +76,8 @@ REFUSED = {
     "no such scripted seller": ("game --seller=neutrl", "--seller: .*did you mean 'neutral'"),
     "a field without a value": ("iteration --set=learner.scenarios", "--set=learner.scenarios is not FIELD=VALUE"),
     "devices that are not there": ("iteration --set=mesh.fsdp=7", "mesh.fsdp=7"),
+    "work of a seller": ('iteration --set=learner.role="seller"', "the work is a buyer's"),
+    "a peer of another model": ("gpu --model=qwen3-8b --peer=x", "--model=qwen3-8b: a peer makes dense, tied Qwen3"),
     "a peer without a name": ("iteration --peer=", "--peer is empty"),
     "more than the whole": ("quickstart --share=51", "--share=51: .*50"),
     "a checkpoint without a name": ("load_checkpoint --checkpoint=", "empty name"),

@@ -165,7 +165,7 @@ TRAINING = {
     "config without a function": (
         write("config.py", "x = 1"),
         ["--config={folder}/config.py"],
-        "KeyError: 'get_config'",
+        r"config.py has no get_config\(\)",
     ),
     "config that returns nothing": (
         config_file("pass"),
@@ -240,7 +240,7 @@ def damaged(folder: pathlib.Path, language__message_tokens: int = 32, **values) 
 
 EVALUATION = {
     "no run": (nothing, [], "--workdir=.*/run holds no run: no manifest.json. Train one with experiments.train"),
-    "workdir is a file": (write("run", ""), [], "--workdir=.*/run cannot be written to: it is not a folder"),
+    "workdir is a file": (write("run", ""), [], "--workdir=.*/run holds no run: no manifest.json"),
     "manifest damaged": (write("run/manifest.json", "\0" * 99), [], "manifest.json is damaged: .* Put a copy back"),
     "unknown field in the manifest": (
         functools.partial(damaged, config={"lerner.group": 3}),
@@ -314,7 +314,7 @@ def test_an_export_goes_to_a_disk(tmp_path):
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "x"),
-            "No space left on device: 'x'. Make room, then the same",
+            "No space left on device: 'x'. Make room, and run the same",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), r"No such file: 'x'$"),
         (ConnectionError("no network\nhere"), "error: no network here$"),

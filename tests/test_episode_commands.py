@@ -32,11 +32,11 @@ REPRODUCING = {
 }
 
 PAGES = {
-    "no file": (nothing, ["--episodes={folder}/none.jsonl"], "none.jsonl is no file. Name those"),
+    "no file": (nothing, ["--episodes={folder}/none.jsonl"], "none.jsonl is not a file. Name those"),
     "a folder to read": (
         nothing,
         ["--episodes={folder}"],
-        "is no file. Name those of reports, RUN/report/episodes.jsonl",
+        "is not a file. Name those of reports, RUN/report/episodes.jsonl",
     ),
     "no episode": (write("e.jsonl", ""), ["--episodes={folder}/e.jsonl"], "holds no episode. Name a file with some"),
     "a folder to write": (nothing, ["--episodes=x", "--output={folder}"], "--output=.* is a folder. Name a file"),

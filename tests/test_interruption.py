@@ -166,7 +166,7 @@ def test_a_signal_while_python_imports_is_answered_in_one_line(what):
         process.send_signal(what)
         said = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
     assert process.returncode == cli.PREEMPTED
-    assert said == ["", "interrupted while starting: give the same command again"]
+    assert said == ["", "interrupted while starting: run the same command again"]
 
 
 @pytest.mark.slow

@@ -73,14 +73,15 @@ def test_a_killed_match_against_a_real_server_goes_on(tmp_path):
 def test_a_person_plays_in_a_terminal(tmp_path):
     parent, child = pty.openpty()
     played = match_of("--buyer=person", "--products=1", "--config.evaluation.episodes=1", f"--output={tmp_path}")
-    shown = ""
+    shown = unread = ""
 
     def wait_for(what: str) -> None:
-        nonlocal shown
-        shown = ""
-        while what not in shown:
-            assert select.select([parent], [], [], 120)[0], shown
-            shown += os.read(parent, 4096).decode(errors="replace")
+        """Reads on until it is shown. What comes at once with it is left for the next call."""
+        nonlocal shown, unread
+        while what not in unread:
+            assert select.select([parent], [], [], 120)[0], unread
+            unread += os.read(parent, 4096).decode(errors="replace")
+        shown, _, unread = unread.partition(what)
 
     def type_line(text: str) -> None:
         os.write(parent, f"{text}\n".encode())
@@ -117,7 +118,7 @@ def test_a_person_plays_in_a_terminal(tmp_path):
     ("buyer", "seller", "told"),
     [
         ("linaer", "neutral", "did you mean 'linear'"),
-        ("run:", "neutral", "names none"),
+        ("run:", "neutral", "names no player"),
         ("linear", "", "--seller is missing"),
         ("linear", "best_response", "--seller=best_response"),
     ],
@@ -125,6 +126,12 @@ def test_a_person_plays_in_a_terminal(tmp_path):
 def test_players_that_cannot_meet_are_refused(buyer, seller, told):
     with pytest.raises(ValueError, match=told):
         match.prepare(buyer, seller, {})
+
+
+@pytest.mark.parametrize("field", ["training.iterations", "model.layers", "buyer.policies", "sampling.temperature"])
+def test_a_field_that_no_match_reads_is_refused(field):
+    with pytest.raises(ValueError, match=f"--config.{field}: no match between these players depends on it"):
+        match.prepare("linear", "floor", {field: ("linear",) if field == "buyer.policies" else 1})
 
 
 def test_a_field_that_contradicts_the_players_is_refused():

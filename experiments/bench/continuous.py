@@ -17,7 +17,7 @@ from negot_jax import run
 from negot_jax.rl import rollout
 from negot_jax.run import weights
 
-_WAITING = 4  # Batches of episodes that are queued, where slots are given on.
+_WAITING = 4  # Batches of episodes that are queued, where slots are reused.
 
 
 def message_lengths(buyer: run.Run, episodes: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def steps(lengths_BxK: np.ndarray, slots: int) -> dict[str, int]:
     for total in lengths_BxK.sum(axis=1):
         busy[busy.argmin()] += total
     apart = int(batches.sum(axis=2).max(axis=1).sum())
-    return {"together": int(batches.max(axis=1).sum()), "each row by itself": apart, "slots given on": int(busy.max())}
+    return {"together": int(batches.max(axis=1).sum()), "each row by itself": apart, "slots reused": int(busy.max())}
 
 
 def main() -> None:

@@ -71,8 +71,9 @@ def main() -> None:
         model = iteration.preset(_MODEL.value)
         if _TOKENS.value > _COLUMNS.value:
             raise ValueError(f"--tokens={_TOKENS.value} do not fit into --columns={_COLUMNS.value}. Take fewer.")
+    machine = timing.machine()  # Before the load that this makes.
     figures = measure(model, _ROWS.value, _COLUMNS.value, _TOKENS.value, _REPEATS.value)
-    timing.show(figures | {"model": _MODEL.value, "machine": timing.machine()}, _JSON.value)
+    timing.show(figures | {"model": _MODEL.value, "machine": machine}, _JSON.value)
 
 
 if __name__ == "__main__":

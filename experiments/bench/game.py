@@ -41,9 +41,10 @@ def main() -> None:
     with cli.checking_input():
         for seller in _SELLERS.value:
             specs.require_named("--seller", sellers.make, seller)
+    machine = timing.machine()  # Before the load that this makes.
     rows = [measure(seller, batch, _REPEATS.value) for seller in _SELLERS.value for batch in _BATCHES.value]
     if _JSON.value:
-        print(json.dumps({"machine": timing.machine(), "rows": rows}))
+        print(json.dumps({"machine": machine, "rows": rows}))
         return
     for row in rows:
         print(f"{row['seller']:20} {row['batch']:6} {timing.spread(row['episodes_per_s'], 0)} episodes/s")

@@ -74,12 +74,12 @@ def markdown(found: dict) -> str:
     many = found["at_once"]
     machine = ", ".join(f"{name} {value}" for name, value in many["machine"].items())
     parts = [
-        f"# One accelerator\n\n{machine}. Medians [least, most].",
+        f"# One accelerator\n\n{machine}. Medians (least-most).",
         "## Decoding",
         table(decoded, "model", "rows", "columns", "tokens/s", "% of the memory's bandwidth"),
         f"## An iteration of {found['episodes']} episodes, seconds",
         table(iterated, "model", "program", "iteration", "rollout", "update", "update's MFU, %", "peak, GiB"),
-        "## A model of 1.05M parameters",
+        "## A model of 1.06M parameters",
         f"{found['many']:,} episodes at once: {spread(many['iteration_s'])} s an iteration, rollout "
         f"{spread(many['rollout_s'])} s, {gib(many):.1f} GiB at most.",
     ]
@@ -91,7 +91,9 @@ def main() -> None:
         output = folder.local_folder(_OUTPUT.value, "--output")
         peer = shlex.split(_PEER.value or "")
         for name in _MODELS.value:
-            presets.preset(name)
+            model = presets.preset(name)
+            if peer and not (name.startswith("qwen3") and model.tied_embedding and not model.experts):
+                raise ValueError(f"--model={name}: a peer makes dense, tied Qwen3 models alone. Leave --peer out.")
         for flag in (_EPISODES, _MANY):
             if flag.value % _GROUP:
                 raise ValueError(f"--{flag.name}={flag.value} do not divide into groups of {_GROUP}. Take a multiple.")

@@ -183,12 +183,15 @@ def main() -> None:
         fields = dict(map(_field, _SET.value))
         config = override(config_of(_SELLER.value, _SMALL.value), fields)
         vocab_size = preset(config.model.preset).vocab_size
+        if config.learner.role != "buyer" or config.algorithm.kl != "none":
+            raise ValueError("--set: the work is a buyer's, without KL. Leave learner.role and algorithm.kl out.")
         parts = assembly.assemble(config, print_line=lambda line: None, vocab_size=vocab_size)
         peer = [] if _PEER.value is None else shlex.split(_PEER.value)
         if peer == [] and _PEER.value is not None:
             raise ValueError("--peer is empty. Name a script and its arguments, or leave it out.")
+    machine = timing.machine()  # Before the load that this makes.
     figures = with_peer(functools.partial(measure, parts, _REPEATS.value, _CONTEXT.value, not _SMALL.value), peer)
-    timing.show(figures | {"seller": _SELLER.value, "machine": timing.machine()}, _JSON.value)
+    timing.show(figures | {"seller": config.seller.model, "machine": machine}, _JSON.value)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,9 @@ def markdown(found: dict) -> str:
         for point in points
     ]
     table = lambda rows, *headers: tabulate.tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
-    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    machine = ", ".join(f"{name} {value}" for name, value in found["game"]["machine"].items())
     parts = [
-        f"# Benchmarks\n\n{machine}. Medians [least, most].",
+        f"# Benchmarks\n\n{machine}. Medians (least-most).",
         "## The game alone",
         table(game, "seller", "episodes a call", "episodes/s", "first call, s"),
         "## One iteration, seconds",
@@ -109,7 +109,6 @@ def main() -> None:
         output = folder.local_folder(_OUTPUT.value, "--output")
     output.mkdir(parents=True, exist_ok=True)
     measurements = {
-        "machine": timing.machine,
         "game": lambda: timing.run_json("-m", "experiments.bench.game", "--json"),
         "iteration": lambda: {seller: iteration(seller) for seller in ("scripted", "lm")},
         "scaling": scaling,

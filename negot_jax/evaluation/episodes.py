@@ -18,11 +18,22 @@ import numpy as np
 
 from negot_jax import cache
 from negot_jax.game import rewards
-from negot_jax.game.types import BUYER, MAX_TURNS, NONE, SELLER, End, GameParams, GameState, Kind, Outcome, Scenario
+from negot_jax.game.types import (
+    BUYER,
+    MAX_TURNS,
+    NONE,
+    SELLER,
+    SIDES,
+    End,
+    GameParams,
+    GameState,
+    Kind,
+    Outcome,
+    Scenario,
+)
 
 FILE = "episodes.jsonl"  # In a report.
 VERSION = 1  # Of the format.
-_SIDES = ("buyer", "seller")
 _PARTS = ("thought", "talk", "action")
 _WHOLE = ("product", "episode", "price", "budget", "cost", "scale", "interventions", "seed")
 _SELDOM = ("tokens", "acts", "replaced", "withdrawn")
@@ -291,7 +302,7 @@ def _message_to_json(message: Message) -> dict[str, Any]:
     """The text in parts; also as a whole where the parts do not add up to it."""
     said = message.parts
     told = {
-        "role": _SIDES[message.role],
+        "role": SIDES[message.role],
         "turn": message.turn,
         "kind": message.kind.name.lower(),
         **said,

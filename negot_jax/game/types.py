@@ -6,6 +6,7 @@ from flax import struct
 import jax
 
 BUYER, SELLER = 0, 1
+SIDES = ("buyer", "seller")  # Their names, by role.
 NONE = -1  # No price: no offer stands, no deal was made, no message was sent.
 MAX_TURNS = 100
 MAX_PRICE = 999_999_999  # $9,999,999.99, the largest readable price.

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from negot_jax import cache
 from negot_jax import catalog as catalogs
 from negot_jax.catalog import Catalog
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.language import grammar, hf_tokenizer, prompts, render
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own, infer_chat
@@ -141,7 +141,7 @@ def assemble(
         known = grammar.load(dialect.tokenizer.token_bytes, cache.folder("grammar"))
     train_tables = build_tables(train, token_grammar=known, **fixed)
     test_tables = build_tables(test, token_grammar=train_tables.grammar, **fixed)
-    learning = {role: dataclasses.replace(config.learner, role=("buyer", "seller")[role]) for role in met}
+    learning = {role: dataclasses.replace(config.learner, role=SIDES[role]) for role in met}
     shared = (config.algorithm, config.sampling, config.optimizer)
     # Over its own iterations, where the sides take turns, a learning rate decays.
     due = [config.self_play.learning(number) for number in range(config.training.iterations)]
@@ -222,6 +222,8 @@ def with_local_checkpoints(config: Config) -> Config:
     """
     copies = {}
     for name, path in checkpoints(config).items():
+        if storage.is_remote(path):
+            storage.require_bucket(path, f"config.{name}")
         if storage.is_remote(path) and (epath.Path(path) / manifest.FILE).exists():
             raise ValueError(
                 f"config.{name}={path} is a run in a bucket. `gcloud storage cp --recursive` it to a local folder, and "

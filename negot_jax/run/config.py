@@ -95,11 +95,14 @@ def read_file(value: str) -> config_dict.ConfigDict:
     if not os.path.isfile(path):
         raise ValueError(f"--config={value}: there is no file {path}")
     try:
-        made = runpy.run_path(path)["get_config"](*argument)
+        get_config = runpy.run_path(path).get("get_config")
+        made = get_config and get_config(*argument)
     except Exception as error:  # The file is the user's program and may raise anything.
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         where = f" in line {lines[-1]}" if lines else ""
         raise ValueError(f"--config={value}: {type(error).__name__}{where}: {error}") from error
+    if get_config is None:
+        raise ValueError(f"--config={value} has no get_config(). Define it, as experiments/configs/quickstart.py does.")
     if not isinstance(made, config_dict.ConfigDict):
         raise ValueError(f"--config={value}: get_config() returned a {type(made).__name__}, not a ConfigDict")
     return made

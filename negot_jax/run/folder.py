@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import contextlib
 import fcntl
-import importlib.util
 import os
 import pathlib
 
@@ -20,40 +19,42 @@ class FolderError(ValueError):
 
 
 def workdir(value: str | os.PathLike, name: str = "--workdir") -> epath.Path:
-    """A run's folder from its name, local or gs://.
+    """A run's folder from its name, local, with `~` expanded, or gs://. It need not exist yet.
 
-    Raises ValueError as `local_folder`, or if it is in a bucket of another kind, or gcsfs is not installed.
+    Raises ValueError if the name is empty, or one of a bucket that cannot be read.
     """
     value = os.fspath(value)
-    if not storage.is_remote(value):
-        return epath.Path(local_folder(value, name))
-    if not value.startswith("gs://"):
-        raise ValueError(f"{name}={value} is neither a local folder nor one of a bucket, gs://bucket/run.")
-    if importlib.util.find_spec("gcsfs") is None:
-        raise ValueError(f"{name}={value}: a bucket is reached by gcsfs, which is missing: `pip install gcsfs`.")
-    return epath.Path(value)
+    if storage.is_remote(value):
+        storage.require_bucket(value, name)
+        return epath.Path(value)
+    if not value:
+        raise ValueError(f"{name} is empty. Name a folder.")
+    try:
+        return epath.Path(pathlib.Path(value).expanduser().absolute())
+    except RuntimeError as error:
+        raise ValueError(f"{name}={value}: there is no such user. Name another folder.") from error
 
 
 def local_folder(value: str | os.PathLike, name: str) -> pathlib.Path:
-    """A local folder from its name, `~` expanded. It need not exist yet.
-
-    Raises ValueError if the name is empty or a bucket's, or no folder can be made or written to there.
-    """
-    if not os.fspath(value):
-        raise ValueError(f"{name} is empty. Name a folder.")
+    """A local folder to write to, from its name. Raises ValueError as `workdir` and `require_writable` do."""
     if storage.is_remote(value):
         raise ValueError(
             f"{name}={value} is in a bucket. Name a local folder; `gcloud storage cp --recursive` copies it there."
         )
-    try:
-        path = pathlib.Path(value).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{name}={value}: there is no such user. Name another folder.") from error
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    path = workdir(value, name)
+    require_writable(path, name)
+    return pathlib.Path(path)
+
+
+def require_writable(path: epath.Path, name: str) -> None:
+    """Raises ValueError, which calls the folder by `name`, if none can be made or written to there, on a local disk."""
+    if storage.is_remote(path):
+        return
+    local = pathlib.Path(path)
+    there = next(parent for parent in (local, *local.parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission" if there.is_dir() else "it is not a folder"
-        raise ValueError(f"{name}={value} cannot be written to: {reason} ({there}). Name another folder.")
-    return path
+        raise ValueError(f"{name}={path} cannot be written to: {reason} ({there}). Name another folder.")
 
 
 @contextlib.contextmanager
@@ -81,7 +82,7 @@ def sole_use(path: epath.Path) -> Iterator[None]:
         except OSError as error:
             print(f"{path} cannot be locked ({error.strerror}): make sure that no other process trains there.")
         if not file.exists() or not os.path.samestat(os.fstat(lock.fileno()), os.stat(file)):
-            raise FolderError(f"--workdir={path}: another process was just there. Give the same command again.")
+            raise FolderError(f"--workdir={path}: another process was just there. Run the same command again.")
         try:
             yield
         finally:

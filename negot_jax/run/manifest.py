@@ -42,7 +42,7 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
         override(Config(), manifest["config"])
     except (ValueError, TypeError, IsADirectoryError) as error:
         raise ValueError(
-            f"{path} is damaged: {error}. Put a copy back, or delete it and give the same training command as before: "
+            f"{path} is damaged: {error}. Put a copy back, or delete it and run the same training command as before: "
             "the run resumes from its checkpoints."
         ) from error
     return manifest

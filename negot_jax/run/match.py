@@ -19,12 +19,12 @@ from negot_jax.evaluation.match.play import Seated, Table
 from negot_jax.evaluation.match.play import play as play_match
 from negot_jax.evaluation.tables import Settings, TrainedRun
 from negot_jax.game import buyers, sellers
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.models import sharding
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, folder, reporting, weights
 from negot_jax.run.assembly import Parts
-from negot_jax.run.config import Config, override
+from negot_jax.run.config import EVALUATED, Config, override, within
 from negot_jax.run.run import Run
 from negot_jax.run.run import open as open_run
 
@@ -46,7 +46,7 @@ def parse_name(spec: str, role: int) -> Name:
     forms = f"run:DIR, checkpoint:FOLDER, api:MODEL, person, or a scripted {side} such as {example}"
     if match := re.fullmatch(r"(run|checkpoint|api):(.*)", spec):
         if not match[2]:
-            raise ValueError(f"--{side}={spec} names none. Write {forms}.")
+            raise ValueError(f"--{side}={spec} names no player. Write {forms}.")
         return Name(*match.groups())
     if spec == "person" or (spec == "best_response" and role == BUYER):
         return Name(spec)
@@ -158,7 +158,7 @@ class Match:
         config, parts = self.parts.config, self.parts
         people = any(name.kind == "person" for name in self.names)
         trained = reporting.version(self.run, iterations) if self.run else ""
-        sides = enumerate(zip(("buyer", "seller"), self.names, strict=True))
+        sides = enumerate(zip(SIDES, self.names, strict=True))
         return Table(
             tables=parts.test_tables,
             catalog=parts.test,
@@ -259,6 +259,9 @@ def prepare(
     if run:
         parts = reporting.parts_of(run, *reporting.changes(run, fields))
     else:
+        for name in overrides:
+            if name != "language.vocab_size" and (not within(name, EVALUATED) or within(name, ("buyer",))):
+                raise ValueError(f"--config.{name}: no match between these players depends on it. Leave it out.")
         parts = assembly.assemble(assembly.with_absolute_paths(config))
     if names[SELLER].kind == "checkpoint" and BUYER not in parts.programs:
         raise ValueError(f"--buyer={buyer} has trained a seller alone, which meets no other model. Name another buyer.")

@@ -131,8 +131,9 @@ def check(folder: pathlib.Path, question: str, tokens: int = 32) -> Agreement:
     import torch
     import transformers
 
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     config = hf_config.read(folder)
+    hf_checkpoint.check(folder, config)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     tokenizer = hf_tokenizer.load(folder, config.vocab_size)
     chat = dialect.infer_chat(folder, tokenizer)
     prompt = chat.encode(*chat.start, RULES, *chat.opening, question, chat.ends, *chat.reply)

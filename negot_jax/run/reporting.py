@@ -9,6 +9,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
+from flax import traverse_util
 import jax
 
 from negot_jax.catalog.types import normalize, products
@@ -16,7 +17,7 @@ from negot_jax.evaluation import recording, statistics, tables
 from negot_jax.evaluation import report as reports
 from negot_jax.evaluation.arena import Arena
 from negot_jax.evaluation.episodes import TRAINED, Episode, Row, Rules, checkpoint_row
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.rl.configs import BuyerConfig, SellerConfig
 from negot_jax.rl.train_step import NOTHING_FROZEN, Frozen
 from negot_jax.run import assembly, manifest, weights
@@ -76,7 +77,7 @@ class Evaluation:
         if a checkpoint that it needs is missing, damaged, or of another model or run.
         """
         changed, roles = {name.split(".")[0] for name in self.overrides}, list(self.parts.programs)
-        asked = [role for role in roles if ("seller", "buyer")[role] in changed]
+        asked = [role for role in roles if SIDES[1 - role] in changed]
         return Report(self.folder, "\n".join(_report(self, role) for role in asked or roles))
 
     def folder_of(self, role: int) -> epath.Path:
@@ -112,8 +113,8 @@ def prepare(
     played = config.seller.model != "scripted" and not any(within(name, ("seller",)) for name in overrides)
     if played and "game.seller" in overrides and persona == run.config.game.persona.name:
         raise ValueError(
-            f"config.game.seller={config.game.seller}: a language model sells, and takes no more of it than its "
-            f"persona, {persona} as before. Set config.seller.model=scripted to meet the script, or name a persona."
+            f"config.game.seller={config.game.seller}: the seller is a language model and reads only the persona of "
+            f"it, which is still {persona}. Set config.seller.model=scripted to meet the script, or name a persona."
         )
     given = None if output is None else folders.workdir(output, "--output")
     parts = parts_of(run, config, overrides)
@@ -122,13 +123,14 @@ def prepare(
         print(f"no best response in the report: {reason}")
     command = ["python", "-m", "experiments.evaluate", f"--workdir={run.workdir}"]
     flag = lambda value: tuple(value) if isinstance(value, list) else value  # As ml_collections reads it.
-    command += [f"--config.{name}={flag(value)}" for name, value in overrides.items()]
+    command += [f"--config.{name}={flag(value)}" for name, value in overrides.items() if value is not None]
     command += ["--every_checkpoint"] * every_checkpoint + ([f"--output={output}"] if output else [])
     inputs = parts.inputs()
     saved = run.saved["inputs"] if run.saved else inputs
     others = {name: digest for name, digest in inputs.items() if digest != saved.get(name)}
     name = _folder_name(overrides, others, every_checkpoint)
     folder = given or run.workdir / name
+    folders.require_writable(folder, "--output" if given else "--workdir")
     evaluation = Evaluation(run, parts, overrides, every_checkpoint, folder, shlex.join(command))
     if given is not None:
         # Unlike in a match, the run's start is a row.
@@ -158,7 +160,7 @@ def _report(evaluation: Evaluation, role: int) -> str:
     for row, trajectory in played.trajectories.items():
         own = common(run, config, inputs, role, row)
         if row in iterations:
-            own["versions"] |= {("buyer", "seller")[role]: version(run, iterations[row])}
+            own["versions"] |= {SIDES[role]: version(run, iterations[row])}
         episodes += recording.record(trajectory, parts.test_tables, parts.test, parts.dialect.tokenizer, own)
     note, planned = "", config.training.iterations
     if saved.latest < planned:
@@ -225,6 +227,10 @@ def changes(run: "Run", overrides: Mapping[str, Any]) -> tuple[Config, dict[str,
 
     Raises ValueError for a field that does not fit, or that evaluation does not read.
     """
+    overrides = traverse_util.flatten_dict(dict(overrides), sep=".")
+    for side in SIDES:
+        if overrides.get(f"{side}.model", "own") != "own":  # Which reads no checkpoint.
+            overrides.setdefault(f"{side}.checkpoint", None)
     config = assembly.with_absolute_paths(override(run.config, overrides))
     before, after = flat(run.config), flat(config)
     changed = {name: value for name, value in after.items() if json.dumps(value) != json.dumps(before[name])}
@@ -251,7 +257,7 @@ def parts_of(run: "Run", config: Config, changed: Mapping[str, Any]) -> Parts:
         )
     if {"catalog.name", "catalog.data_dir"} & set(changed):
         del inputs["catalog"]  # Other products.
-    for side in ("buyer", "seller"):
+    for side in SIDES:
         if {f"{side}.checkpoint", f"{side}.model"} & set(changed):
             inputs.pop(f"{side}.checkpoint", None)  # Another opponent.
     manifest.require_inputs(run.workdir, run.saved, inputs, some=True)
@@ -264,7 +270,7 @@ def _require_evaluated(name: str, config: Config) -> None:
     reason = next(known, "it only matters in training")
     if name == "language.vocab_size" or not within(name, EVALUATED):
         raise ValueError(f"config.{name} cannot be changed for an evaluation: {reason}. Leave it out.")
-    for side in ("buyer", "seller"):
+    for side in SIDES:
         own = getattr(config, side)
         if own.model == "own" and own.checkpoint is None and name in (f"{side}.model", f"{side}.checkpoint"):
             raise ValueError(

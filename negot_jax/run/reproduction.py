@@ -96,7 +96,7 @@ def _require_alike(first: Run, other: Run) -> None:
         if within(name, ("training.iterations", "evaluation")) and value != ours[name]:
             raise ValueError(
                 f"--workdirs: {other.workdir} has {name}={value!r}, {first.workdir} {ours[name]!r}, and their seeds "
-                "are to be pooled. Set both to the same value and give their training commands again, which resume."
+                "are to be pooled. Set both to the same value and run their training commands again, which resume."
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 import jax
 
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Dialect, Own
 from negot_jax.models import hf_checkpoint, hf_config
@@ -85,10 +85,9 @@ class Run:
         is in a bucket or not empty; what is returned raises CheckpointError if no checkpoint is whole.
         """
         own = self.config.learner.role
-        learned = ("buyer", "seller") if own == "both" else (own,)
+        learned = SIDES if own == "both" else (own,)
         if role not in (None, *learned):
-            told = " and the ".join(learned)
-            raise ValueError(f"--role={role}: {self.workdir} has trained the {told} alone. Leave --role out.")
+            raise ValueError(f"--role={role}: {self.workdir} has trained the {own} alone. Leave --role out.")
         target = folder.local_folder(output, "--output")
         if self.config.model.checkpoint is None:
             raise ValueError(
@@ -149,6 +148,7 @@ def build(config: Any, workdir: str | os.PathLike) -> Run:
     folder; or a damaged file of the folder.
     """
     workdir = folder.workdir(workdir)
+    folder.require_writable(workdir, "--workdir")
     config = assembly.with_absolute_paths(configs.load(config))
     opponents.require_seats(config)
     saved = _read_manifest(workdir, config)
@@ -202,5 +202,5 @@ def _read_manifest(workdir: epath.Path, config: Config) -> dict[str, Any] | None
         return None
     raise ValueError(
         f"{workdir / manifest.FILE} belongs to another run, which differs in {'; '.join(changed)}. Resume with the "
-        "saved values, or start anew with another --workdir."
+        "saved values, or start over with another --workdir."
     )

@@ -8,7 +8,7 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 
-from negot_jax.game.types import BUYER, SELLER
+from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.language import tokenizer as tokenizers
 from negot_jax.language.dialect import Own
 from negot_jax.models import hf_checkpoint, lora, sharding, transformer
@@ -161,11 +161,11 @@ def _of_run(folder: str, role: int) -> Weights:
     config = dataclasses.replace(override(Config(), saved["config"]), mesh=MeshConfig())
     path = os.path.join(folder, opponents.TOKENIZER)
     dialect = Own(tokenizers.load(path)) if config.model.checkpoint is None else None
-    parts = assembly.assemble(config, dialect, print_line=lambda line: None, devices=1)
     try:
+        parts = assembly.assemble(config, dialect, print_line=lambda line: None, devices=1)
         manifest.require_inputs(folder, saved, parts.inputs())
     except ValueError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{SIDES[role]}.checkpoint={folder} cannot be rebuilt: {error}") from error
     found = restore(parts, epath.Path(folder), saved["run_id"])
     if role not in parts.programs:
         return parts.program.opponent.weights(found.frozen)

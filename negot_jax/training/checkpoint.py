@@ -91,7 +91,7 @@ def survey(directory: str | os.PathLike) -> tuple[list[int], dict[int, str]]:
     if not whole and (damaged or aside):
         told = [f"{iteration} ({reason})" for iteration, reason in damaged.items()] + sorted(aside)
         raise CheckpointError(
-            f"no checkpoint in {directory} can be read: {', '.join(told)}. Put a copy back, or start anew with another "
+            f"no checkpoint in {directory} can be read: {', '.join(told)}. Put a copy back, or start over with another "
             "--workdir."
         )
     return whole, damaged

@@ -25,12 +25,17 @@ def start(detect: bool) -> None:
         JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0) take precedence.
 
     Raises:
-      ValueError: only some of the variables are set, or no cluster is known.
+      ValueError: only some of the variables are set, or they are no such numbers, or no cluster is known.
     """
     given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     if missing := [name for name in _VARIABLES if given and name not in given]:
         raise ValueError(f"{', '.join(given)} set, but not {', '.join(missing)}. Set all three, or none of them.")
     if given:
+        number, total = given[PROCESS], given[PROCESSES]
+        if not (number.isdecimal() and total.isdecimal() and int(number) < int(total)):
+            raise ValueError(
+                f"{PROCESSES}={total}, {PROCESS}={number}: give the number of processes, and one counted from 0."
+            )
         jax.distributed.initialize(given[ADDRESS], int(given[PROCESSES]), int(given[PROCESS]))
     elif detect:
         try:

@@ -90,7 +90,9 @@ def train(
             print(f"Nothing is traced: iterations {watched.profile[0]} to {watched.profile[1]} are trained already.")
         with (
             MetricWriter(folder.path, config.iterations, done, _SHOWN) if first else contextlib.nullcontext() as writer,
-            _Profiler(os.path.join(folder.path, "profile"), watched.profile if first else None) as profiler,
+            contextlib.closing(
+                _Profiler(os.path.join(folder.path, "profile"), watched.profile if first else None)
+            ) as profiler,
         ):
             job = _Training(config, program, tables, frozen, saved, writer, profiler, watched.keep)
             return steps.run(job, state, range(done, config.iterations), config.checkpoint_every, came)
@@ -153,7 +155,7 @@ class _Training:
             )
 
 
-class _Profiler(contextlib.AbstractContextManager):
+class _Profiler:
     """Traces iterations from dispatch to completion. window: first and last, None for none."""
 
     def __init__(self, folder: str, window: tuple[int, int] | None):
@@ -170,9 +172,9 @@ class _Profiler(contextlib.AbstractContextManager):
             self._running = True
         elif self._running and iteration > self._window[1]:
             jax.block_until_ready(state)
-            self.__exit__()
+            self.close()
 
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
         self._trace.close()
         self._running = False
 

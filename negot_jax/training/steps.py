@@ -1,7 +1,6 @@
 """Drives training steps: dispatches one, looks at the metrics of the previous one, saves regularly, stops when asked.
 
-The device waits for the host only where a step is saved. At most one step is queued ahead, so a signal takes effect
-within one step.
+The device waits for the host only where a step is saved. At most one step is queued ahead.
 """
 
 from collections.abc import Callable, Iterator

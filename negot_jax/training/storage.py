@@ -6,6 +6,7 @@ Orbax writes checkpoints to either. Small files go to a local disk first, since 
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -18,6 +19,14 @@ from negot_jax import cache
 
 def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
+
+
+def require_bucket(path: str, name: str) -> None:
+    """Raises ValueError, which calls the path by `name`, if it is in a bucket that cannot be read."""
+    if not path.startswith("gs://"):
+        raise ValueError(f"{name}={path} is neither a local folder nor one in a bucket, gs://BUCKET/FOLDER.")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise ValueError(f"{name}={path}: reading a bucket needs gcsfs: `pip install gcsfs`.")
 
 
 @contextlib.contextmanager
@@ -53,7 +62,7 @@ def size(path: epath.Path) -> int:
 
 def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> pathlib.Path:
     """This folder; of one in a bucket, a local copy in `copies`, by default the user's cache. A file is copied again
-    where its size is another, or it was written later than the copy.
+    where its size is another, or it was written later than the copy, and removed where the bucket has it no longer.
     FileNotFoundError: the bucket has no files there.
     """
     if not is_remote(folder):
@@ -74,6 +83,9 @@ def local(folder: str | os.PathLike, copies: pathlib.Path | None = None) -> path
 
     with futures.ThreadPoolExecutor(16) as threads:  # One connection does not saturate the network.
         list(threads.map(download, found))
+    for path in copy.iterdir():
+        if path.name not in {kept.name for kept in found} and path.is_file() and not path.name.startswith("."):
+            path.unlink(missing_ok=True)  # An index that was left here would name the weights of before.
     return copy
 
 

@@ -38,7 +38,7 @@ _NAMES = {BUYER: "warm start", SELLER: "warm start of the seller"}
 class WarmStartConfig:
     """What is cloned, and for how long."""
 
-    steps: int = field(300, "updates; 0 starts from random weights")
+    steps: int = field(300, "updates; 0 for no warm start")
     episodes: int = field(256, "dialogues per update, each on a scenario of its own")
     micro_batches: int = field(1, "parts of an update whose gradients are accumulated, to save memory")
     widths: int = field(1, "how many lengths an update is compiled for, see learner.widths")
@@ -58,7 +58,7 @@ class WarmStartConfig:
                 f"warm_start.episodes={self.episodes} do not divide into warm_start.micro_batches="
                 f"{self.micro_batches} equal parts. Change one of them."
             )
-        if not self.buyers:
+        if self.steps and not self.buyers:
             raise ValueError("warm_start.buyers is empty: name a scripted buyer, or set warm_start.steps=0.")
         for spec in self.buyers:
             specs.require_named("warm_start.buyers", buyers.make, spec)
@@ -192,7 +192,7 @@ def _finished(folder: Folder, target: Weights) -> Weights | None:
     try:
         return checkpoint.read(folder.path, target, folder.run_id)
     except DamagedError as error:
-        print(f"{error} It is made again, which gives the same.")
+        print(f"{error} It is made again, with the same result.")
         return None
 
 

@@ -118,6 +118,7 @@ BOTH = [f"--config.{side}.model=own" for side in ("buyer", "seller")]
         (["--mesh=fsdp=3"], "error: mesh.data=-1, mesh.fsdp=3, .* cannot be laid over 4 devices"),
         (["--mesh=fsdp=2", "--mesh=fsdp=4"], "error: several topologies or meshes make a table: add --matrix"),
         (["--hlo=no/such/folder"], "error: --hlo=no/such/folder: there is no such folder"),
+        (["--output=tests"], "error: --output=tests is a folder. Name a file in it"),
         (["--config.learner.role=both", *BOTH], "error: learner.role='both': a check is of one learner"),
         (["--matrix", "--mesh=fsdp=2", "--hlo=x"], "error: --hlo=x .*leave --matrix out"),
     ],

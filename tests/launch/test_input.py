@@ -50,6 +50,7 @@ BAD = {
     ),
     "each worker for itself": (["up", *V5P, *TRAIN[:-1], "--workdir=gs://b/r"], ".* add --distributed to it"),
     "not distributed": (["up", *V5P, *TRAIN[:-1], "--distributed=false"], ".* add --distributed to it"),
+    "capacity in a cluster": ([*GKE, "--spot", *BUCKET], "--spot is not for gke: the cluster's node pool decides it"),
     "flags in a file": (["up", *V5P, *BUCKET, "--flagfile=my.flags"], "--flagfile .*: write out what it holds"),
 }
 
@@ -88,11 +89,14 @@ def test_a_command_that_training_refuses(cloud, arguments, message):
     assert cloud.calls() == []
 
 
-def test_what_a_command_reads_must_reach_the_workers(cloud):
+def test_what_a_command_reads_must_reach_the_workers(cloud, tmp_path):
     config, own = "experiments/configs/quickstart.py", "config.model.checkpoint"
     assert tpu.inputs([*BUCKET[1:], f"--config={config}:ppo"], devices=4) == {"config": config}
     command = [*BUCKET[1:], "--config", config, f"--{own}=checkpoints/m", "--config.model.preset=qwen3-4b"]
     assert tpu.inputs(command, devices=4) == {"config": config, own: "checkpoints/m"}
+    told = tmp_path / "told.py"
+    told.write_text("from experiments.configs.quickstart import get_config\nprint('a = b\\nc')")
+    assert tpu.inputs([*BUCKET[1:], f"--config={told}"], devices=4) == {"config": str(told)}
     ended = cloud.launch("up", *V5P, BUCKET[0], *command)
     assert ended.code == 1 and f"--{own}=checkpoints/m would not be on the workers" in ended.err
     assert cloud.calls() == []

@@ -155,6 +155,12 @@ def test_the_first_failure_ends_all_and_its_code_is_passed_on(then, code, told, 
     assert re.sub("{.*}\n", "", err) == f"why 0\n{told}"
 
 
+def test_a_run_goes_on_when_nobody_reads_its_output():
+    process = launch(1, 1, [sys.executable, "-c", "for number in range(100_000): print(number)"])
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+
+
 def test_each_process_has_a_number():
     environments = [local.environment({"HOME": "/"}, number, 2, 4, 99) for number in range(2)]
     assert [own[distributed.PROCESS] for own in environments] == ["0", "1"]

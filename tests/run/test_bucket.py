@@ -35,3 +35,6 @@ def test_a_workdir_is_a_folder_or_gs(tmp_path, monkeypatch):
     assert folder.workdir("runs/1") == epath.Path(tmp_path / "runs/1") == folder.workdir("~/runs/1")
     with pytest.raises(ValueError, match="--workdir=s3://bucket/run is neither .* gs://"):
         folder.workdir("s3://bucket/run")
+    for name in ("s3://bucket/model", "https://huggingface.co/Qwen/Qwen3-0.6B"):
+        with pytest.raises(ValueError, match=f"config.model.checkpoint={name} is neither .* gs://"):
+            assembly.with_local_checkpoints(override(Config(), {"model.checkpoint": name}))

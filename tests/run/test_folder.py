@@ -12,7 +12,7 @@ from tests.bucket import WORKDIR, bucket  # noqa: F401, a fixture
 
 def test_a_bucket_needs_a_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="--workdir=gs://bucket/run: a bucket is reached by gcsfs, .* `pip install"):
+    with pytest.raises(ValueError, match="--workdir=gs://bucket/run: reading a bucket needs gcsfs: `pip install"):
         folder.workdir("gs://bucket/run")
 
 

@@ -81,6 +81,8 @@ def test_a_buyer_is_trained_against_the_seller_of_another_run(seller, tmp_path):
     for ours, theirs in zip(*map(jax.tree.leaves, (frozen, learned)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert set(buyer.parts.inputs()) > {"seller.checkpoint"}
+    config, changed = reporting.changes(buyer, {"seller.model": "scripted"})
+    assert config.seller.checkpoint is None and set(changed) == {"seller.model", "seller.checkpoint"}
     with pytest.raises(ValueError, match="another tokenizer"):
         run.build(tiny_run.overridden({**settings, "language.vocab_size": 520}), tmp_path / "other")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 
@@ -217,6 +218,14 @@ def test_another_report_is_not_overwritten(finished, tmp_path):
     (folder / episodes.FILE).unlink()  # As where reports were pooled.
     with refused:
         finished.prepare_evaluation(output=folder)
+
+
+def test_a_run_is_read_where_nothing_can_be_written(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(finished.workdir)))
+    run.open(finished.workdir).prepare_evaluation(output=tmp_path)
+    for write in (finished.prepare_evaluation, lambda: run.build(finished.config, finished.workdir)):
+        with pytest.raises(ValueError, match=f"--workdir={finished.workdir}.* cannot be written to: no permission"):
+            write()
 
 
 def test_a_match_names_who_sells(finished):

@@ -53,6 +53,9 @@ def test_a_checkpoint_of_a_model_is_copied_once(tmp_path):
     os.utime(copy / "config.json", (0, 0))  # Older than what is in the bucket.
     storage.local(WORKDIR, tmp_path / "cache")
     assert (copy / "config.json").read_text() == "config.json"
+    (WORKDIR / "config.json").unlink()
+    storage.local(WORKDIR, tmp_path / "cache")
+    assert [path.name for path in copy.iterdir()] == ["model.safetensors"]
     with pytest.raises(FileNotFoundError, match="there are no files in gs://bucket/nothing"):
         storage.local("gs://bucket/nothing", tmp_path / "cache")
 

@@ -9,11 +9,10 @@ import rich.text
 
 from negot_jax.evaluation.match.seats import Reply, View
 from negot_jax.game.money import dollars
-from negot_jax.game.types import BUYER, MAX_PRICE, NONE, Kind
+from negot_jax.game.types import BUYER, MAX_PRICE, NONE, SIDES, Kind
 
 _MOVES = {"deal": Kind.DEAL, "reject": Kind.REJECT, "quit": Kind.QUIT}
 _OFFER = re.compile(r"(?:offer\s+)?\$?\s*(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.(\d{1,2}))?", re.ASCII)
-_SIDES = ("buyer", "seller")
 
 
 class Person:
@@ -53,7 +52,7 @@ class Person:
 
     def _show(self, view: View) -> None:
         """The product, once; the other side's message; what is known; and the legal moves."""
-        own, other = _SIDES[view.role], _SIDES[1 - view.role]
+        own, other = SIDES[view.role], SIDES[1 - view.role]
         if view.turn == 0:
             self.console.print(rich.panel.Panel(rich.text.Text(view.about[:600]), title=f"You are the {own}"))
         if view.said:
