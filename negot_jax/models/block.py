@@ -18,7 +18,7 @@ _NEVER = -1e30  # Finite, so that a row that sees nothing stays finite.
 
 
 class Norm(nnx.RMSNorm):
-    """RMSNorm over the last axis, in float32. Some families store its scale less 1."""
+    """RMSNorm over the last axis, in float32. Some families store its scale minus 1."""
 
     def __init__(self, size: int, config: ModelConfig, rngs: nnx.Rngs):
         self.offset = config.norm_offset

@@ -58,7 +58,7 @@ class _Source(NamedTuple):
 
 
 def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _Source], dict[str, Stored]]:
-    """The source of each weight, and the stored tensors. Reads headers only, which takes no time.
+    """The source of each weight, and the stored tensors. Reads headers only, and a head that is tied all the same.
 
     Raises ValueError for missing or damaged files, and names tensors that are missing, unknown, or of another shape or
     type.
@@ -86,6 +86,13 @@ def check(folder: str | pathlib.Path, config: ModelConfig) -> tuple[dict[str, _S
             f"{folder} does not hold the tensors that its model has. {'. '.join(said)}. "
             "Use a checkpoint that fits its config.json, or the config read from it."
         )
+    if config.tied_embedding and "lm_head.weight" in found:
+        head, embedding = (found[name].read() for name in ("lm_head.weight", "model.embed_tokens.weight"))
+        if head.dtype != embedding.dtype or not np.array_equal(head, embedding):
+            raise ValueError(
+                f"{folder}: config.json ties lm_head.weight to model.embed_tokens.weight, but they differ. Set "
+                "tie_word_embeddings to false, or leave lm_head.weight out."
+            )
     return sources, found
 
 

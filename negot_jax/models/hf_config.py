@@ -66,6 +66,9 @@ def _parts(folder: str | pathlib.Path) -> tuple[Family, dict[str, Any], dict[str
             f"{path}: model_type={kind!r} needs {family.nested}, an object, and has {text!r}. "
             f"Use the file that came with the checkpoint, or model_type={f'{kind}_text'!r} for a model of text alone."
         )
+    text = {name: value for name, value in text.items() if value is not None}
+    if whole.get("tie_word_embeddings") is False:  # transformers 5 ties by the outer setting.
+        text["tie_word_embeddings"] = False
     inherited = {name: whole[name] for name in ("dtype", "torch_dtype", "tie_word_embeddings") if name in whole}
     return family, whole, inherited | {"model_type": f"{kind}_text"} | text
 

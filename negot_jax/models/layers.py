@@ -55,7 +55,8 @@ _product.defvjp(lambda x, weight: (_product(x, weight), (x, weight)), _product_g
 def angles(positions_BxT: jax.Array, columns: int, head_dim: int, rope: RopeConfig) -> tuple[jax.Array, jax.Array]:
     """Sine and cosine of the angles of rotary embedding (Su et al. 2021), float32 [B, T, 1, H/2].
 
-    Looked up in tables of all positions below `columns`: computed in place, XLA would repeat them for each head.
+    Looked up in tables of all positions below `columns`: if they were computed in place, XLA would repeat them for each
+    head.
     """
     angles = jnp.arange(columns, dtype=jnp.float32)[:, None] * _frequencies(head_dim, rope)
     table = lambda x: (x * rope.attention_factor)[jnp.maximum(positions_BxT, 0)][..., None, :]
@@ -79,12 +80,15 @@ def _frequencies(head_dim: int, rope: RopeConfig) -> jax.Array:
     if rope.kind == "llama3":
         turns = rope.original_length * own / (2 * math.pi)
         kept = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
-    else:
+    elif rope.kind == "yarn":
         # The index of the frequency that turns so many times in the original length.
         index = lambda turns: (
             head_dim * math.log(rope.original_length / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
         )
-        low, high = max(math.floor(index(rope.beta_fast)), 0), min(math.ceil(index(rope.beta_slow)), head_dim - 1)
+        low, high = index(rope.beta_fast), index(rope.beta_slow)
+        if rope.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, head_dim - 1)
         span = high - low or 0.001
         kept = 1 - (jnp.arange(head_dim // 2) - low) / span
     kept = jnp.clip(kept, 0, 1)

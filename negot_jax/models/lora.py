@@ -73,7 +73,8 @@ def merge(config: LoraConfig, weights: dict) -> dict:
             matrix, a, b = inputs
             experts = matrix.shape[: matrix.ndim - sum(AXES[_name(path)])]
             rank = a.shape[-1]
-            product = a.reshape(*experts, -1, rank) @ b.reshape(*experts, rank, -1)
+            whole = a.reshape(*experts, -1, rank), b.reshape(*experts, rank, -1)
+            product = jnp.matmul(*whole, precision=jax.lax.Precision.HIGHEST)
             added = (config.alpha / rank) * product.reshape(matrix.shape)
             return (matrix.astype(jnp.float32) + added).astype(matrix.dtype)
 

@@ -63,7 +63,7 @@ def mix(
     model a layer's experts are 1.2 GB; a decoding step's tokens of 512 episodes are 2 MB. Weights that `fsdp` shards
     are gathered. Large batches are read in pieces, since a token is held once for each of its active experts.
     """
-    adapters = {name: adapters[name] for name in experts if name in adapters}  # Others are of attention.
+    adapters = {name: adapters[name] for name in experts if name in adapters}  # The others belong to attention.
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         routes, picked_NxK = route(x_NxD, router_DxE, active, normalized, given_NxK)

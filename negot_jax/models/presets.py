@@ -18,8 +18,8 @@ LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 class LoraConfig:
     """Low-rank adapters (Hu et al. 2021); see `negot_jax.models.lora`."""
 
-    rank: int = field(0, "rank of the adapters, of an expert's over active_experts; 0 for none")
-    alpha: float = field(32.0, "adapters are scaled by alpha / rank")
+    rank: int = field(0, "rank of the adapters, for an expert divided by active_experts; 0 for none")
+    alpha: float = field(32.0, "adapters are scaled by alpha over their rank")
     targets: tuple[str, ...] = field(LORA_TARGETS, "matrices of attention and MLP that get an adapter")
 
     def __post_init__(self):
@@ -50,6 +50,7 @@ class RopeConfig:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     attention_factor: float = 1.0  # Sine and cosine are multiplied by it.
+    truncate: bool = True  # Whether yarn's ramp begins and ends at whole indices.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ModelConfig:
     `negot_jax.models.families` says which features each published family has.
     """
 
-    vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, and no other will do")
+    vocab_size: int | None = field(None, "tokens in the vocabulary; None takes the tokenizer's, the only size allowed")
     layers: int = field(2, "transformer layers")
     width: int = field(64, "residual stream width")
     heads: int = field(2, "query heads")
@@ -94,6 +95,8 @@ class ModelConfig:
     def __post_init__(self):
         sizes = "vocab_size layers width heads kv_heads head_dim mlp dense_mlp window"
         require("model", self, sizes, lambda size: size is None or size >= 1, "must be at least 1.")
+        require("model", self, "norm_eps query_scalar", lambda value: value is None or value > 0, "must be above 0.")
+        require("model", self, "local_layers dense_layers", bool, "is empty: name one layer or more.")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"model.kv_heads={self.kv_heads} does not divide model.heads={self.heads}: each key-value head serves "
@@ -104,7 +107,7 @@ class ModelConfig:
         if self.window is None and any(self.local_layers):
             raise ValueError(f"model.local_layers={self.local_layers} need model.window, how many tokens they see.")
         if self.window is not None and not any(self.local_layers):
-            raise ValueError(f"model.window={self.window}: this model has no local layers to see so few. Leave it out.")
+            raise ValueError(f"model.window={self.window}: this model has no local layers. Leave it out.")
         if self.experts and self.activation != "silu":
             raise ValueError(
                 f"model.experts={self.experts} with the activation {self.activation!r}: experts apply SiLU alone. "
@@ -121,7 +124,7 @@ class ModelConfig:
                 f"{self.experts}: a mixture may have dense layers among those with experts. Set both, or neither."
             )
         if self.experts and not self.mixtures:
-            raise ValueError(f"model.layers={self.layers} leaves a mixture its dense layers alone. Take more layers.")
+            raise ValueError(f"model.layers={self.layers} keeps only the dense layers of a mixture. Take more.")
         if any(self.dense_layers) and self.lora.rank and set(self.lora.targets) & {"gate", "up", "down"}:
             raise ValueError(
                 f"model.lora.targets={self.lora.targets}: a mixture with dense layers takes adapters on attention "

@@ -16,7 +16,7 @@ class SamplingConfig:
     """How tokens are drawn. Training allows a temperature alone; see `require_full_support`."""
 
     temperature: float = field(1.0, "divides the logits; 0 takes the most likely token")
-    top_k: int = field(0, "keep only the k most likely tokens; 0 keeps all (evaluation only)")
+    top_k: int = field(0, "keep only the k most likely tokens and ties; 0 keeps all (evaluation only)")
     top_p: float = field(1.0, "keep the smallest set of tokens of at least this mass; 1 keeps all (evaluation only)")
 
     def __post_init__(self):

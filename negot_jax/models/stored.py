@@ -79,7 +79,8 @@ def digest(folder: str | pathlib.Path) -> str:
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     hub.require_folder(folder)
     names = ["model.safetensors"]
-    if (index := folder / INDEX).exists():
+    index = folder / INDEX
+    if index.exists() and not (folder / names[0]).is_file():  # Which an older index may lie beside.
         weight_map = hub.read_json(index).get("weight_map")
         here = lambda name: isinstance(name, str) and pathlib.Path(name).name == name and name.endswith(".safetensors")
         if not isinstance(weight_map, dict) or not weight_map or not all(map(here, weight_map.values())):
@@ -89,7 +90,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
         others = sorted(path.name for pattern in ("*.bin", "*.pth", "*.gguf") for path in folder.glob(pattern))
         parts = sorted(path.name for path in folder.glob("*.safetensors"))
         if others:
-            way_out = f"Of {others[0]} nothing is read: convert it to safetensors, or download the model in that form."
+            way_out = f"{others[0]} cannot be read: convert it to safetensors, or download the model in that form."
         elif parts and not index.exists():
             way_out = f"There is {parts[0]}, but no {INDEX} to say what else there should be: download it."
         else:

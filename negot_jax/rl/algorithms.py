@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 from negot_jax.config import field, nearest, require, require_known
 from negot_jax.rl.advantages import ADVANTAGES, SCALES
@@ -49,10 +50,11 @@ class AlgorithmConfig:
             if (value := getattr(self, name)) not in table:
                 near = nearest(value, table)
                 raise ValueError(f"algorithm.{name}={value!r} is not {_one_of(table)}. Did you mean {near!r}?")
-        if len(self.clip) != 2 or min(self.clip) <= 0 or self.clip[0] > 1:
+        if len(self.clip) != 2 or not (0 < self.clip[0] <= 1 and 0 < self.clip[1] < math.inf):
             raise ValueError(f"algorithm.clip={self.clip}: two positive numbers, the first at most 1.")
-        check, off = functools.partial(require, "algorithm", self), "is negative. Use 0 (off) or more."
-        check("entropy kl_coefficient importance_cap value_coefficient", lambda value: value >= 0, off)
+        check, off = functools.partial(require, "algorithm", self), "must be 0 (off) or a positive number."
+        check("entropy kl_coefficient value_coefficient", lambda value: 0 <= value < math.inf, off)
+        check("importance_cap", lambda cap: cap == 0 or 1 <= cap < math.inf, "must be 0 (off), or 1 or more.")
         check("gamma gae_lambda", lambda value: 0 <= value <= 1, "is not in [0, 1].")
         check("value_clip", lambda value: value > 0, "must be above 0.")
         if (self.kl == "none") != (self.kl_coefficient == 0):

@@ -78,7 +78,7 @@ def make_targets(
 
 
 def loss(algorithm: AlgorithmConfig, scores: scoring.TokenScores, targets: Targets) -> tuple[Pair, Metrics]:
-    """The loss of some episodes as (sum, weight), and its metrics; no term looks from one episode to another."""
+    """The loss of some episodes as (sum, weight), and its metrics; no term mixes episodes."""
     mask = targets.mask
     log_ratio = losses.RATIOS[algorithm.ratio](scores.log_probs, targets.old_log_probs, mask)
     terms, clipped = losses.SURROGATES[algorithm.surrogate](log_ratio, targets.advantages, algorithm.clip)

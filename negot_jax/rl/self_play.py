@@ -50,7 +50,7 @@ class Pool:
     """Past selves of one side, S of them, kept on the device.
 
     weights: what is trained, stacked [S, ...]. strengths_S: float32, minus what was earned against each, a running
-    mean; 0 for a new one. count: int32, how many were ever added.
+    mean; a new one begins with the largest. count: int32, how many were ever added.
     """
 
     weights: Weights
@@ -78,7 +78,7 @@ class SelfPlay:
     settings: SelfPlayConfig
 
     def init_state(self, key: jax.Array, weights: tuple[Weights, Weights]) -> SelfPlayState:
-        """The state before the first update, from all weights of the buyer and of the seller, who are their pasts."""
+        """The state before the first update, from all weights of both sides, which are the first of their pasts."""
         keys = [jax.random.fold_in(key, role) for role in (BUYER, SELLER)]
         learners = tuple(program.init_state(*own) for program, *own in zip(self.programs, keys, weights, strict=True))
         size = self.settings.pool
@@ -141,5 +141,6 @@ def _add(pool: Pool, weights: Weights, due: jax.Array) -> Pool:
     size = pool.strengths_S.size
     here_S = due & (jnp.arange(size) == pool.count % size)
     put = lambda past, new: jnp.where(here_S.reshape(-1, *(1,) * new.ndim), new, past)
-    strengths_S = jnp.where(here_S, 0.0, pool.strengths_S)
+    hardest = jnp.max(pool.strengths_S, where=jnp.arange(size) < pool.count, initial=-jnp.inf)
+    strengths_S = jnp.where(here_S, jnp.where(pool.count > 0, hardest, 0.0), pool.strengths_S)
     return Pool(jax.tree.map(put, pool.weights, weights), strengths_S, pool.count + due)

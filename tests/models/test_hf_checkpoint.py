@@ -93,7 +93,18 @@ def test_weights_do_not_follow_their_file(folder, weights):
 
 
 def test_a_second_copy_of_a_tied_embedding_is_passed_over(folder, weights):
-    _change(folder, **{"lm_head.weight": np.ones((20, 8), np.float32)})
+    copy = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+    _change(folder, **{"lm_head.weight": copy})
+    _assert_equal(hf_checkpoint.load(folder, CONFIG), weights)
+    for other in (copy + 1, copy[:1], copy.astype(np.float16)):
+        _change(folder, **{"lm_head.weight": other})
+        with pytest.raises(ValueError, match="ties lm_head.weight .*, but they differ. Set tie_word_embeddings"):
+            hf_checkpoint.load(folder, CONFIG)
+
+
+def test_an_older_index_beside_a_single_file_is_not_read(folder, weights):
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     _assert_equal(hf_checkpoint.load(folder, CONFIG), weights)
 
 

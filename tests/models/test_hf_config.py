@@ -143,6 +143,7 @@ HARMLESS = {
     "max_position_embeddings": 8192,
     "mlp_bias": False,
     "num_beam_groups": 1,
+    "original_max_position_embeddings": 4096,
     "output_hidden_states": True,
     "pretraining_tp": 1,
     "resid_pdrop": 0.1,
@@ -182,16 +183,40 @@ def test_published_settings_are_the_preset(tmp_path, settings, name):
         ({"torch_dtype": None}, {"dtype": "float32"}),
         ({"torch_dtype": "float16"}, {"dtype": "float32"}),
         ({"torch_dtype": "torch.bfloat16"}, {}),
-        ({"_sliding_window_pattern": 3, "layer_types": None}, {"local_layers": (True, True, False)}),
+        ({"sliding_window_pattern": 3, "layer_types": None}, {"local_layers": (True, True, False)}),
+        ({"hidden_act": "gelu"}, {}),
         ({"layer_types": ["full_attention"] * 18}, {"local_layers": (False,), "window": None, "local_rope": None}),
         ({"layer_types": ["sliding_attention"] * 18}, {"local_layers": (True,)}),
         ({"layer_types": ["full_attention"] + ["sliding_attention"] * 17}, {"local_layers": (False,) + (True,) * 17}),
         ({"rope_scaling": {"type": "linear", "factor": 4}}, {"rope": RopeConfig(1e6, "linear", 4.0)}),
-        ({"hidden_act": "gelu_pytorch_tanh"}, {}),
     ],
 )
 def test_other_settings(tmp_path, changes, fields):
     assert _read(tmp_path, GEMMA3 | changes) == dataclasses.replace(preset("gemma3-270m"), **fields)
+
+
+@pytest.mark.parametrize(
+    "settings, changes, fields",
+    [
+        (QWEN3, {"use_sliding_window": True, "sliding_window": None}, {}),
+        (QWEN3, {"use_sliding_window": False, "sliding_window": 0}, {}),
+        (QWEN3, {"layer_types": ["full_attention"] * 28}, {}),
+        (QWEN3_MOE, {"use_qk_norm": True, "qkv_bias": False, "shared_expert_intermediate_size": 0}, {}),
+        (QWEN3_MOE, {"num_experts": None, "num_local_experts": 128, "layer_types": ["full_attention"] * 48}, {}),
+        (QWEN3_MOE, {"use_sliding_window": True, "sliding_window": 64}, {"window": 64, "local_layers": (True,)}),
+        (QWEN3_MOE, {"use_sliding_window": True, "sliding_window": None}, {}),
+    ],
+)
+def test_other_settings_of_qwen(tmp_path, settings, changes, fields):
+    assert _read(tmp_path, settings | changes) == dataclasses.replace(_read(tmp_path, settings), **fields)
+
+
+def test_the_outer_settings_of_a_multimodal_model(tmp_path):
+    """transformers 5 ties by the outer one, and writes an inner default beside it."""
+    text = GEMMA3_27B["text_config"] | {"tie_word_embeddings": True, "dtype": None}
+    config = _read(tmp_path, GEMMA3_27B | {"text_config": text, "dtype": "float32", "tie_word_embeddings": False})
+    assert not config.tied_embedding and config.dtype == "float32"
+    assert not hf_config.text_settings(tmp_path, 2, "float32")["tie_word_embeddings"]
 
 
 @pytest.mark.parametrize("name", HARMLESS)
@@ -235,7 +260,8 @@ def test_what_is_left_out_is_named(tmp_path, settings, name):
         (QWEN3 | {"rope_scaling": {"rope_type": "longrope", "type": "linear"}}, "rope_type='longrope'"),
         (QWEN3 | {"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "rope_scaling.factor='2'.*positive number"),
         (QWEN3 | {"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling lacks factor"),
-        (QWEN3 | {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": False}}, "rope_scaling.truncate"),
+        (QWEN3 | {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": 0}}, "rope_scaling.truncate=0"),
+        (QWEN3 | {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "mscale": 2}}, "rope_scaling.mscale=2"),
         (QWEN3 | {"rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters.partial_rotary_factor=0.5"),
         (QWEN3 | {"vocab_size": "151936"}, "vocab_size='151936'.*whole number"),
         (QWEN3 | {"rms_norm_eps": "1e-6"}, "rms_norm_eps='1e-6'.*positive number"),
@@ -243,6 +269,8 @@ def test_what_is_left_out_is_named(tmp_path, settings, name):
         (QWEN3 | {"num_key_value_heads": 5}, "kv_heads=5 does not divide"),
         (QWEN3_MOE | {"mlp_only_layers": 3}, "mlp_only_layers=3"),
         (QWEN3_MOE | {"num_experts": None}, "lacks num_experts"),
+        (QWEN3_MOE | {"num_local_experts": 64}, "num_local_experts=64 .*num_experts=128"),
+        (QWEN3_MOE | {"layer_types": ["sliding_attention"] * 48}, "layer_types=.*full_attention"),
         (QWEN3_MOE | {"decoder_sparse_step": 49}, "decoder_sparse_step=49"),
         (QWEN3_MOE | {"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size=64"),
         (GEMMA3 | {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),

@@ -59,6 +59,9 @@ _MIXTURE = {"experts": 4, "active_experts": 2}
     [
         ({"heads": 4, "kv_heads": 3}, r"model\.kv_heads=3 does not divide model\.heads=4.*divisor of 4"),
         ({"head_dim": 15}, r"model\.head_dim=15 is odd"),
+        ({"norm_eps": -1.0}, r"model\.norm_eps=-1\.0 must be above 0"),
+        ({"query_scalar": 0.0}, r"model\.query_scalar=0\.0 must be above 0"),
+        ({"local_layers": ()}, r"model\.local_layers=\(\) is empty"),
         ({"dtype": "float16"}, r"model\.dtype='float16'.*'bfloat16'"),
         ({"matmul": "float16"}, r"model\.matmul='float16'.*'bfloat16'"),
         ({"remat": "all"}, r"model\.remat='all'.*'full'"),
@@ -71,7 +74,7 @@ _MIXTURE = {"experts": 4, "active_experts": 2}
         ({"dense_mlp": 8}, r"model\.dense_layers=\(False,\), model\.dense_mlp=8.*Set both"),
         (_MIXTURE | {"dense_layers": (True, False)}, r"model\.dense_mlp=None.*Set both"),
         ({"dense_layers": (True,), "dense_mlp": 8}, r"model\.dense_layers=\(True,\).*Set both"),
-        (_MIXTURE | {"dense_layers": (True,), "dense_mlp": 8}, r"model\.layers=2 leaves .*Take more layers"),
+        (_MIXTURE | {"dense_layers": (True,), "dense_mlp": 8}, r"model\.layers=2 keeps only .*Take more"),
         (
             _MIXTURE | {"dense_layers": (True, False), "dense_mlp": 8, "lora": LoraConfig(rank=2)},
             r"model\.lora\.targets=.*Use query, key, value and out",

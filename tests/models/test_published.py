@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.models import hf_checkpoint, hf_config, kv_cache, transformer
+from negot_jax.models import hf_checkpoint, hf_config, kv_cache, layers, transformer
 from negot_jax.models.sharding import leaf_name
 from tests.models import published
 from tests.models.published import CASES, VOCAB, torch
+
+ROPE_INIT_FUNCTIONS = pytest.importorskip("transformers.modeling_rope_utils").ROPE_INIT_FUNCTIONS
 
 T, NEW = 40, 32
 LENGTHS = (5, 12, 9)  # Of the prompts, in rows of 12 columns.
@@ -32,6 +34,28 @@ def model(reference, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokens():
     return np.random.default_rng(0).integers(VOCAB, size=(3, T), dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"truncate": False},
+        {"beta_fast": 20.0, "beta_slow": 2.0, "truncate": True},
+        {"mscale": 1.0},
+        {"mscale": 0.7, "mscale_all_dim": 1.2},
+        {"mscale": 1.0, "mscale_all_dim": 1.0, "attention_factor": 1.3},
+        {"attn_factor": 0.878},
+    ],
+)
+def test_yarn_turns_as_far(more, tmp_path):
+    case = CASES["qwen2-irregular-window-yarn"]
+    scaling = case.settings["rope_parameters"] | {"original_max_position_embeddings": 512} | more
+    theirs = published.transformers.Qwen2Config(**case.settings | {"rope_parameters": scaling})
+    theirs.save_pretrained(tmp_path)
+    frequencies, factor = ROPE_INIT_FUNCTIONS["yarn"](theirs, "cpu")
+    config = hf_config.read(tmp_path)
+    assert config.rope.attention_factor == pytest.approx(factor)
+    np.testing.assert_allclose(layers._frequencies(config.head_dim, config.rope), frequencies, rtol=1e-5)
 
 
 def _logits(config, weights, tokens_BxT):

@@ -110,7 +110,9 @@ def test_what_earned_little_makes_a_strong_opponent_and_the_oldest_gives_way():
     np.testing.assert_array_equal(self_play._remember(pool, jnp.int32(-1), (1.0, 1.0)).strengths_S, pool.strengths_S)
     added = self_play._add(pool, {"x": jnp.float32(9)}, jnp.bool(True))
     np.testing.assert_array_equal(added.weights["x"], [9, 1])
-    assert added.count == 3 and added.strengths_S[1] > 0
+    assert added.count == 3 and added.strengths_S[0] == added.strengths_S[1] > 0  # As hard as the hardest.
+    first = self_play._add(_pool([0.0, 0.0], 0), {"x": jnp.float32(9)}, jnp.bool(True))
+    assert first.strengths_S.tolist() == [0, 0]
     kept = self_play._add(pool, {"x": jnp.float32(9)}, jnp.bool(False))
     np.testing.assert_array_equal(kept.weights["x"], [0, 1])
 

@@ -46,7 +46,7 @@ _OF_THE_FORWARD_PASS = re.compile(
 )
 _HARMLESS = re.compile(
     r"drop|initializer|_init|loss|coef|noise|jitter|^output_|implementation|flash|sdpa|cache|checkpoint|label|version"
-    r"|beam|token|_ids?$|_index$|dtype|^(max_position_embeddings|n_positions)$"
+    r"|beam|token|_ids?$|_index$|dtype|^((original_)?max_position_embeddings|n_positions)$"
 )
 _MULTIPLIER = re.compile("scal|multiplier|factor|ratio")  # Neutral at 1.
 
@@ -204,10 +204,18 @@ def rope_of(settings: Settings, where: str, given: Any, theta_name: str, theta: 
         fields["original_length"] = settings.positive(f"{where}.original_max_position_embeddings", length)
     if kind == "yarn":
         fields |= {name: number(name) for name in ("beta_fast", "beta_slow") if given.get(name)}
-        grown = 0.1 * math.log(max(fields["factor"], 1.0)) + 1.0  # Peng et al. 2023, arXiv 2309.00071.
-        fields["attention_factor"] = number("attention_factor") if "attention_factor" in given else grown
+        fields["truncate"] = given.pop("truncate", True)
+        if not isinstance(fields["truncate"], bool):
+            settings.refuse(f"{where}.truncate", fields["truncate"], "It must be true or false.")
+        # Peng et al. 2023, arXiv 2309.00071; DeepSeek-V2's two scales count together alone. `attn_factor` is read by
+        # other engines, not by transformers.
+        grown = lambda scale: 0.1 * scale * math.log(max(fields["factor"], 1.0)) + 1.0
+        own, all_dims, _ = (given.pop(name, 0) for name in ("mscale", "mscale_all_dim", "attn_factor"))
+        own, all_dims = (value and settings.positive(f"{where}.mscale", value) for value in (own, all_dims))
+        scale = grown(own) / grown(all_dims) if own and all_dims else grown(1.0)
+        fields["attention_factor"] = number("attention_factor") if "attention_factor" in given else scale
     for name, value in given.items():
         neutral = name in ("factor", "partial_rotary_factor", "attention_factor", "truncate") and value == 1
-        if (value or name == "truncate") and not neutral and name != "original_max_position_embeddings":
-            settings.refuse(f"{where}.{name}", value, f"{kind!r} has no such setting here.")
+        if value and not neutral and name != "original_max_position_embeddings":
+            settings.refuse(f"{where}.{name}", value, f"This setting is not supported for {kind!r}.")
     return RopeConfig(**fields)

@@ -1,6 +1,6 @@
 """Gemma 3 (Gemma Team 2025, arXiv 2503.19786): text models, and of multimodal ones the language model.
 
-Norms on both sides of attention and MLP, stored less 1; GeGLU; scaled embeddings; local layers with a rotary base of
+Norms on both sides of attention and MLP, stored minus 1; GeGLU; scaled embeddings; local layers with a rotary base of
 their own. Published files name only what differs from the defaults.
 """
 
@@ -16,11 +16,11 @@ _VISION = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "mo
 
 
 def _features(settings):
-    for name in ("hidden_activation", "hidden_act"):  # The second is of older files, and read by nobody.
-        settings.only(name, "gelu_pytorch_tanh")
+    settings.only("hidden_activation", "gelu_pytorch_tanh")
+    settings.pass_over("hidden_act", "_sliding_window_pattern")  # transformers reads neither.
     settings.fill(_DEFAULTS)
     layers = settings.whole("num_hidden_layers", most=family.MANY)
-    every = settings.whole("_sliding_window_pattern", settings.whole("sliding_window_pattern", 6))
+    every = settings.whole("sliding_window_pattern", 6)
     local = family.layer_types(settings, tuple((layer + 1) % every != 0 for layer in range(layers)))
     window = settings.whole("sliding_window", 4096)
     full, sliding = _ropes(settings)
@@ -44,7 +44,7 @@ def _ropes(settings):
     if not isinstance(given, dict) or not isinstance(older, dict):
         settings.refuse("rope_parameters", given or older, "It must be an object.")
     if unknown := sorted(set(given) - {"full_attention", "sliding_attention"}):
-        settings.refuse(f"rope_parameters.{unknown[0]}", given[unknown[0]], "Give full_attention, sliding_attention.")
+        settings.refuse(f"rope_parameters.{unknown[0]}", given[unknown[0]], "Use full_attention and sliding_attention.")
     of = lambda kind: given.get(kind) if given.get(kind) is not None else {}
     full, sliding = of("full_attention"), of("sliding_attention")
     if older and isinstance(full, dict):
