@@ -2,10 +2,10 @@
 
   python -m experiments.evaluate --workdir=DIR [--config.x.y=v] [--seller=SELLER ...] [--every_checkpoint]
 
-Any field of catalog, game, language, buyer, seller, evaluation and mesh can be set: another seller, other products or
-prices, more episodes, other devices; experiments.train --help lists them. The report goes to DIR/report, or to a folder
-beside it that is named after what differs. With --every_checkpoint the earlier checkpoints are rows as well, and points
-of the learning curves.
+Any field of catalog, game, language, evaluation, mesh and the learner's opponent can be set: another seller, other
+products or prices, more episodes, other devices; experiments.train --help lists them. The report goes to DIR/report, or
+to a folder beside it that is named after what differs. With --every_checkpoint the earlier checkpoints are rows as
+well, and points of the learning curves.
 """
 
 from absl import flags

@@ -109,8 +109,8 @@ def load(size: int = PRODUCTS, seed: int = 0) -> Catalog:
 def uniform(size: int = PRODUCTS, seed: int = 0) -> Catalog:
     """The generated products at one list price, $100, budgets and costs independent and uniform up to it.
 
-    The setting of Chatterjee & Samuelson (1983), in which no equilibrium of two sides that know only their own value
-    realizes more than 27/32 of the gains from trade (Myerson & Satterthwaite 1983).
+    The setting of Chatterjee & Samuelson (1983), in which no equilibrium of two sides that know only their own value,
+    and are paid the surplus itself, realizes more than 27/32 of the gains from trade (Myerson & Satterthwaite 1983).
     """
     rng = np.random.default_rng(seed)
     price = np.full(size, 10_000)

@@ -183,14 +183,17 @@ def _report(evaluation: Evaluation, role: int) -> str:
 
 
 def _beyond_equilibrium(episodes: list[Episode]) -> str:
-    """A warning where two sides that have learned realize more of the gains than any equilibrium does."""
+    """A warning where two sides that have learned realize more of the gains from trade than an equilibrium can.
+
+    The bound is of players paid the surplus itself, not a share of it as here: see `catalog.synthetic.uniform`.
+    """
     realized = statistics.totals([own for own in episodes if own.row == TRAINED])[TRAINED]["efficiency"]
     share = realized[0].sum() / realized[1].sum()
-    if share <= 27 / 32:  # Of the gains from trade: see `catalog.synthetic.uniform`.
+    if share <= 27 / 32:
         return ""
     return (
-        f"\nWarning: the trained pair realizes {share:.3f} of the gains from trade, above 27/32, the most that an "
-        "equilibrium can where values are uniform: what one side knows leaks to the other, or they are in none.\n"
+        f"\nWarning: the trained pair realizes {share:.3f} of the gains from trade. Where values are uniform, no "
+        "equilibrium between players paid the surplus itself realizes more than 27/32: what one side knows may leak.\n"
     )
 
 
