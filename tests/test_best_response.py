@@ -30,7 +30,7 @@ REFUSED = {
     "grid of nothing": ("--grid=0", "--grid=0: '0' is no number of cents from 1"),
     "text for a margin": ("--seller=floor(margin='a')", "floor.margin='a': must have the type of its default, 0.0"),
     "a number for a range": ("--seller=neutral(beta=3)", "neutral.beta=3: must have the type of its default, .0.4, 2"),
-    "output is a file": ("--output=README.md", "--output=README.md cannot be written to: it is not a folder"),
+    "output is a file": ("--output=README.md", "--output=.*README.md cannot be written to: it is not a folder"),
     "no such seller": ("--seller=nobody", "policy 'nobody' is unknown"),
     "no such utility": ("--utility=joy", "--utility=joy.*should be one of"),
     "no distribution": ("--cost=uniform", "--cost='uniform' cannot be read; write uniform"),

@@ -102,7 +102,7 @@ def compare(
         "optimal buyer, played" if best.exact else "optimum (achieved)": found,
         _FIRST: dataclasses.replace(first, offers=None),
         "best ladder": fixed,
-        f"tuned linear({linear.start:g}, {linear.end:g})": earned(linear),
+        f"tuned linear(start={linear.start:g}, end={linear.end:g})": earned(linear),
     }, solutions
 
 
