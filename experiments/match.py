@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import cli
 from negot_jax import run
-from negot_jax.evaluation.match.api import Budget, Endpoint, ServedPlayer, StopMatch
+from negot_jax.evaluation.match.api import ANSWERS, Budget, Endpoint, ServedPlayer, StopMatch, charge_kept
 from negot_jax.game.types import BUYER, SELLER, SIDES
 from negot_jax.run import folder, match
 
@@ -33,12 +33,13 @@ def main() -> None:
                 if "://" in found[1]:
                     raise ValueError(f"--{side}={specs[role]}: write api:MODEL@URL, the URL with http:// or https://.")
                 specs[role] = f"api:{found[1]}"
-                served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / "answers", budget)
+                served[role] = ServedPlayer(_endpoint(found[1], found[2] or _URL.value), output / ANSWERS, budget)
         if not served and (given := [flag.name for flag in _OF_SERVERS if flag.present]):
             raise ValueError(f"--{given[0]} is for a player api:MODEL, and there is none. Leave it out.")
         planned = match.prepare(*specs, _overrides(), count=_PRODUCTS.value)
         planned.require_own(output)
         output.mkdir(parents=True, exist_ok=True)
+        charge_kept(output / ANSWERS, budget)
     try:
         played = planned.play(served)
     except StopMatch as error:
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def _endpoint(model: str, url: str) -> Endpoint:
-    key = os.environ.get(_KEY.value, "")
+    key = os.environ.get(_KEY.value, "").strip()
     if not key and "api.openai.com" in url:
         raise ValueError(f"{_KEY.value} is not set: the key of {url} is read from the environment. Set it.")
     try:

@@ -165,8 +165,9 @@ class Arena:
         """
         if self.program.role == SELLER or not self.program.scripted:
             return {}
-        rules, drawn = self.train.params, scenarios(self.train.params, 1, key)
-        outcomes = play.play_each(key, tuple(policies.values()), self.train.script, drawn, rules)[1]
+        key_scenarios, key_buyers = jax.random.split(key)  # A buyer must not draw what its seller draws.
+        rules, drawn = self.train.params, scenarios(self.train.params, 1, key_scenarios)
+        outcomes = play.play_each(key_buyers, tuple(policies.values()), self.train.script, drawn, rules)[1]
         return {row: jax.tree.map(lambda x, i=i: x[i], outcomes) for i, row in enumerate(policies)}
 
     def play_language_model(self, weights: Weights, drawn: Scenario, key: jax.Array) -> Trajectory:

@@ -67,7 +67,7 @@ def compare(
 
     All is solved for the problem's products, at one list price; `played` are the same ones, as they are played.
     """
-    keys, turns = jax.random.split(jax.random.key(0), 3), problem.turns
+    keys, turns = jax.random.split(jax.random.key(0), 4), problem.turns
     say_of = lambda what: say(f"{turns} turn{'s' * (turns > 1)}: {what}")
 
     solutions = []
@@ -88,20 +88,20 @@ def compare(
         reading = ladders.tune_by_first_ask(keys[1], ladder, problem)
 
     say_of("playing the buyers")
-    earned = lambda buyer: Row(*ladders.mean_utility(keys[2], buyer, problem.replace(products=played)))
-    shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
-    fixed = dataclasses.replace(earned(ladder), offers=shares)
+    of_each = lambda key, buyer: ladders.mean_utility(key, buyer, problem.replace(products=played))
+    earned = lambda buyer: Row(*of_each(keys[2], buyer))
     # Classes of first asks may have been tuned on too few episodes, and the fitted buyer is not always the best one.
-    first = max(earned(reading), fixed, key=lambda row: row.value)
-    found = earned(best.buyer)
-    if not best.exact:
-        found = max(found, first, key=lambda row: row.value)
+    chosen = lambda *found: max(found, key=lambda buyer: of_each(keys[3], buyer)[0])
+    reading = chosen(reading, ladder)
+    shares = tuple((np.asarray(rungs) / ladder.unit.price).tolist())
     return {
         "clairvoyant": Row(best.clairvoyant),
         "optimum" if best.exact else "upper bound": Row(best.upper, best.upper_error),
-        "optimal buyer, played" if best.exact else "optimum (achieved)": found,
-        _FIRST: dataclasses.replace(first, offers=None),
-        "best ladder": fixed,
+        "optimal buyer, played" if best.exact else "optimum (achieved)": earned(
+            best.buyer if best.exact else chosen(best.buyer, reading)
+        ),
+        _FIRST: earned(reading),
+        "best ladder": dataclasses.replace(earned(ladder), offers=shares),
         f"tuned linear(start={linear.start:g}, end={linear.end:g})": earned(linear),
     }, solutions
 

@@ -41,7 +41,8 @@ def find(opening_T: np.ndarray, deal_rate_T: np.ndarray, share_T: np.ndarray) ->
         return found
     found.append(Phase("deadlock", _first(deals <= deals[top] - dip / 2, top)))
     recovered = deals[bottom:] - deals[bottom]
-    kept = _least(share[bottom:]) >= share[bottom] - drops
+    known = share[: bottom + 1][np.isfinite(share[: bottom + 1])]  # Where nobody deals, the last share counts.
+    kept = known.size and _least(share[bottom:]) >= known[-1] - drops
     if not np.nanmax(recovered) > max(dips, dip / 2) or not kept:
         return found
     return [*found, Phase("persuasion", _first(deals >= deals[bottom] + np.nanmax(recovered) / 2, bottom))]

@@ -215,7 +215,7 @@ def caption(summary: Summary, settings: Settings) -> str:
         f"prices {_PRICES[settings.prices]}{decoding}{trained}. "
         f"Δ: minus the row '{summary.reference.label}', paired by product. "
         f"In brackets: 95 % intervals of a bootstrap over {drawn} (for rates of 0 or 100 %: Wilson's). "
-        "MI / CI: products whose budget is above / below the cost."
+        "MI / CI: products whose budget is / is not above the cost."
     )
     if settings.buyer and summary.gaps:
         told += (

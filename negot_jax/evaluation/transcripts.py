@@ -59,7 +59,8 @@ def escape(text: str) -> list[str]:
     lines = []
     for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
         plain = "".join(character if character.isprintable() else "\ufffd" for character in line)
-        plain = re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", plain)
+        plain = re.sub(r"([\\`*_\[\]<>#|~$&@]|:(?=\S))", r"\\\1", plain)
+        plain = re.sub(r"\b(?i:www)(?=\.)", r"\g<0>\\", plain)  # As an address, it would become a link.
         lines.append(re.sub(r"^([-+=])|^(\d+)(?=[.)])", lambda m: "\\" + m[1] if m[1] else m[2] + "\\", plain))
     return lines
 

@@ -63,13 +63,13 @@ def regulate(action: Action, state: GameState, params: GameParams) -> tuple[Acti
     sell (OFFER, or DEAL at the standing price) below cost. `params.regulation` says what follows: 'repair' replaces
     it, 'end' leaves it to `bargaining.step`, which ends the game, 'none' lets it pass; another one is a ValueError.
 
-    Returns the action to play, and whether regulation stepped in (bool; always False under 'none').
+    The action is as `read` gives it. Returns the one to play, and whether regulation stepped in (bool; always False
+    under 'none').
     """
     if params.regulation not in MODES:
         raise ValueError(f"params.regulation={params.regulation!r} is unknown; use one of {', '.join(MODES)}")
     if params.regulation == "none":
         return action, jnp.zeros_like(state.player, bool)
-    action = read(action)
     sale = jnp.where(action.kind == Kind.DEAL, state.offers[BUYER], action.price)
     sells = (action.kind == Kind.OFFER) | (action.kind == Kind.DEAL)
     illegal = (fault(action, state) != End.ONGOING) | (sells & (sale < state.scenario.cost))

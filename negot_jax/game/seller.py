@@ -134,7 +134,7 @@ class Stochastic(Seller):
 
     def __post_init__(self):
         specs.require(self, "margin", 0 <= self.margin[0] <= self.margin[1] <= 1, "0 <= low <= high <= 1")
-        specs.require(self, "beta", 0 < self.beta[0] <= self.beta[1], "0 < low <= high")
+        specs.require(self, "beta", 1e-6 <= self.beta[0] <= self.beta[1], "1e-6 <= low <= high")
         low, high = self.reciprocity
         specs.require(self, "reciprocity", 0 <= low <= high <= 1, "0 <= low <= high <= 1")
         specs.require(self, "k", 0 <= self.k <= 1, "in [0, 1]")

@@ -69,6 +69,8 @@ def _require_like(value: Any, default: Any, field: str) -> None:
     like = lambda x, kind: isinstance(x, kind) and isinstance(x, bool) == (kind is bool)
     if not fits or not all(map(like, values, kinds)):
         raise ValueError(f"{field}={value!r}: must have the type of its default, {default!r}")
+    if any(isinstance(x, (int, float)) and not abs(x) <= MAX_PRICE for x in values):
+        raise ValueError(f"{field}={value!r}: must be a number of at most {MAX_PRICE}")
 
 
 def require_named(field: str, make: Callable[[str], Policy], spec: str) -> Policy:

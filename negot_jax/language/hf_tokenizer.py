@@ -44,9 +44,12 @@ def load(folder: str | pathlib.Path, vocab_size: int) -> Tokenizer:
 
 
 def from_json(path: pathlib.Path, vocab_size: int) -> Tokenizer:
-    """Reads a `tokenizer.json`. Tokens marked as special are control tokens; other added ones are text."""
+    """Reads a `tokenizer.json`. Control tokens are those marked as special and those that stand around messages, such
+    as "<|im_start|>"; other added ones are text.
+    """
     settings = hub.read_json(path)
     added = _added_tokens(settings, path)
+    added = [token | {"special": token["special"] or bool(_TURN.fullmatch(token["content"]))} for token in added]
     bytes_of = _decoder(settings.get("decoder"), path)
     library = _attempt(path, lambda: tokenizers.Tokenizer.from_str(json.dumps(_plain(settings, added, bytes_of))))
     library.encode_special_tokens = True  # What a text spells is text.
@@ -111,7 +114,7 @@ def _attempt(path: pathlib.Path, read: Callable[[], Any]) -> Any:
 
 
 def _probed(path: pathlib.Path, tokenizer: Tokenizer) -> Tokenizer:
-    """Returns the tokenizer if it leaves a text unchanged; raises ValueError otherwise."""
+    """Returns the tokenizer. Raises ValueError if it changes a text, or reads one as a control token."""
     ids = _attempt(path, lambda: tokenizer.encode(_PROBE))
     if (read := tokenizer.decode(ids)) != _PROBE:
         at = len(os.path.commonprefix([read, _PROBE]))
@@ -119,6 +122,9 @@ def _probed(path: pathlib.Path, tokenizer: Tokenizer) -> Tokenizer:
             f"{path} changes texts: {_PROBE[at : at + 8]!r} is read as {read[at : at + 8]!r}. Its normalizer, "
             f"pre-tokenizer or vocabulary loses something. {_OWN}"
         )
+    for name, control in tokenizer.controls.items():
+        if control in _attempt(path, lambda name=name: tokenizer.encode(name)):
+            raise ValueError(f"{path}: a text that spells its control token {name!r} is read as that token. {_OWN}")
     return tokenizer
 
 

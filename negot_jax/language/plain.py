@@ -13,8 +13,6 @@ _ARGUMENTS = re.compile(
     rb"[ \t\r]*\(1x[ \t\r]+(?P<codename>[A-Za-z0-9_-]+)[ \t\r]*\)"
 )
 
-_THOUGHT = re.compile(r"^Thought:.*?(?=^(?:Thought|Talk|Action):|\Z)", re.MULTILINE | re.DOTALL)
-
 # What chat models wrap a message in.
 _REASONING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _REASONED = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
@@ -75,21 +73,18 @@ def heard(message: str) -> str:
     return b"\n".join(written).decode(errors="replace")
 
 
-def without_thoughts(message: str) -> str:
-    """The message but for its Thoughts."""
-    return _THOUGHT.sub("", message)
-
-
 def unwrap(reply: str) -> str:
     """The message in a chat model's reply. In this order:
 
     1. Reasoning is removed: from <think> (or thinking, thought, reasoning) to its end tag or, without one, to the end
        of the reply; and all before an end tag that nothing opens.
     2. Lines that open or close a code fence are removed; what they enclose stays.
-    3. Markdown around the name of a part, such as **Talk:**, - Talk: or ## Talk:, is removed.
+    3. Markdown around the name of a part, such as **Talk:**, - Talk: or ## Talk:, is removed, unless that part is
+       also named without any: then such a line belongs to the part that it stands in.
     4. In Action lines, asterisks, backquotes and backslashes are removed.
     """
     reply = reply.replace("\r\n", "\n")
-    reply = _REASONED.sub("", _REASONING.sub("", reply))
-    reply = _HEADER.sub(r"\1:", _FENCE.sub("", reply))
+    reply = _FENCE.sub("", _REASONED.sub("", _REASONING.sub("", reply)))
+    named = set(re.findall(r"^(Talk|Action):", reply, re.MULTILINE))
+    reply = _HEADER.sub(lambda line: line[0] if line[1] in named else f"{line[1]}:", reply)
     return _ACTION_LINE.sub(lambda line: re.sub(r"[*`\\]", "", line[0]), reply).strip()

@@ -78,5 +78,6 @@ def solve(key: Array, problem: Problem, *, step: int | None = None) -> Solution:
     key_fit, key_play, key_bound = jax.random.split(key, 3)
     buyer = least_squares.solve(key_fit, problem, step or READING_STEP)
     lower = ladders.mean_utility(key_play, buyer, problem)
-    upper = information_relaxation.told_asks(key_bound, problem, step or BOUND_STEP)
-    return Solution(*lower, *upper, information_relaxation.clairvoyant(problem), False, buyer)
+    clairvoyant = information_relaxation.clairvoyant(problem)
+    upper = min(information_relaxation.told_asks(key_bound, problem, step or BOUND_STEP), (clairvoyant, 0.0))
+    return Solution(*lower, *upper, clairvoyant, False, buyer)

@@ -30,7 +30,9 @@ from negot_jax.solvers.belief import History, Types
 from negot_jax.solvers.problem import Problem
 from negot_jax.solvers.utilities import of_each
 
-LOWEST = (0.5, 0.75, 1.0)  # The lowest offer, as a share of the insult threshold; the risk of a walk is charged.
+# The lowest offer, as a share of the insult threshold; the risk of a walk is charged. The first is next to nothing: a
+# seller that hardly walks away is pressed the more, but an offer of 0 is none.
+LOWEST = (1e-4, 0.25, 0.5, 0.75, 1.0)
 
 
 def clairvoyant(problem: Problem) -> float:
@@ -63,8 +65,8 @@ def _told(key: Array, types: Types, reciprocity: Array, samples: int) -> Array:
     covered_JxK = types.covered(types.worth_JxK)
     if turns == 1:
         return jnp.full(samples, jnp.max(covered_JxK @ jnp.sum(belief.prior(types), axis=1)))
-    # A deal at the floor itself, which lies anywhere in its cell.
-    at_floor_K = (jnp.diagonal(types.worth_JxK) + jnp.diagonal(types.worth_JxK[1:])) / 2
+    # A deal at the floor itself, which lies anywhere in its cell: at the cell's lower price, to be on the safe side.
+    at_floor_K = jnp.diagonal(types.worth_JxK)
     at_floor_JxK = types.covered(at_floor_K)
     asks_A = jnp.arange(0, types.price + types.tick, types.tick, jnp.float32)
     penultimate = turns - 2
@@ -107,7 +109,7 @@ def _told(key: Array, types: Types, reciprocity: Array, samples: int) -> Array:
             at_floor = floors_J[-1] - jnp.interp(cap, prices_J, floors_J)
             left_KxR = jnp.where(types.top_K[:, None] <= cap, belief_KxR, 0)
             going_on = types.discount**penultimate * last_two(known, History(left_KxR, cap, last))
-            value = types.discount * at_floor + jnp.maximum(jnp.interp(cap, prices_J, deal_J), going_on)
+            value = at_floor + jnp.maximum(jnp.interp(cap, prices_J, deal_J), going_on)
             return belief.stays(types, last) * value
 
         # Before the second turn there is no offer to raise.

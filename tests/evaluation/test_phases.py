@@ -51,6 +51,13 @@ def test_a_deal_rate_bought_by_giving_in_is_no_persuasion():
     assert len(phases.find(opening, deals, np.where(T > 130, 0.2, share))) == 3
 
 
+def test_deals_may_cease_altogether():
+    opening, deals, share = curves()
+    none = (T > 100) & (T < 140)
+    found = phases.find(opening, np.where(none, 0.0, deals), np.where(none, np.nan, share))
+    assert [phase.name for phase in found][-1] == "persuasion" and abs(found[-1].start - 145) < 15
+
+
 @pytest.mark.filterwarnings("error")
 def test_missing_values_are_left_out():
     opening, deals, share = curves()

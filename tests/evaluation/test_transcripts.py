@@ -1,5 +1,7 @@
 """Transcripts: what they show, and that no message text can break out of its quote (by a Markdown parser)."""
 
+import re
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -16,6 +18,7 @@ HOSTILE = [
     "<script>alert(1)</script> &amp; $x$ |a|b|\n|-|-|\n",
     "[link](http://x) ![img](y) *a* _b_ `c` ~~d~~ \\ \\* [x]: y\n[x]\n",
     "\x1b[31mred\x00\r\nnext\u2028last\u202eevil\ttab",
+    "https://a.example/x www.a.example @someone :tada: someone@a.example",
 ]
 
 
@@ -124,6 +127,11 @@ def test_escaped_lines_read_as_the_plain_text(text):
     ]
     assert shown(tokens).split("\n") == (expected or [""])
     assert all(token.type in ("paragraph_open", "inline", "paragraph_close") for token in tokens)
+
+
+def test_addresses_names_and_emoji_of_github_are_broken_up():
+    (line,) = transcripts.escape(HOSTILE[4])
+    assert not re.search(r"https?://|www\.|(?<!\\)(@|:tada)", line)
 
 
 def test_odd_titles_and_facts_stay_in_their_place():

@@ -164,7 +164,10 @@ def test_make():
         "floor(": "cannot be read",
         "linear(tick=100, tick=200)": "each field is given once, by its name",
         "linear(**{'tick': 3})": "each field is given once, by its name",
-        "linear(tick=2147483648)": "tick=2147483648: must be from 1 cent",
+        "linear(tick=2147483648)": "linear.tick=2147483648: must be a number of at most",
+        "neutral(noise=3000000000)": "neutral.noise=3000000000: must be a number of at most",
+        "persuadable(offense=1e999)": "persuadable.offense=inf: must be a number of at most",
+        "neutral(beta=(1e-50, 1.0))": "beta=(1e-50, 1.0): must be 1e-6 <= low <= high",
         "linear(beta=0)": "TimeDependent.beta=0: must be above 0",
     }.items():
         with pytest.raises(ValueError) as error:

@@ -187,6 +187,31 @@ def test_an_added_token_says_what_the_decoder_makes_of_it(paths, tmp_path, name,
     assert tokenizer.decode(tokenizer.encode(f"x{content}y")) == f"x{content}y"
 
 
+def test_turns_that_are_not_marked_as_special_are_control_tokens(paths, tmp_path):
+    settings = json.loads(paths["qwen3"].read_text())
+    (start,) = [token for token in settings["added_tokens"] if token["content"] == "<|im_start|>"]
+    start["special"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    tokenizer = hf_tokenizer.load(tmp_path, VOCAB)
+    ids = tokenizer.encode("<|im_start|>system")
+    assert tokenizer.controls["<|im_start|>"] == start["id"] not in ids
+    assert tokenizer.decode(ids) == "<|im_start|>system"
+
+
+def test_a_control_token_that_any_text_can_spell_is_refused(tmp_path):
+    """By a vocabulary that holds it whole, which the model takes before it looks at merges."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    library = tokenizers.Tokenizer(
+        tokenizers.models.BPE({**{own: i for i, own in enumerate(alphabet)}, "<|im_end|>": 256}, [], ignore_merges=True)
+    )
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    library.add_special_tokens(["<|im_end|>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="spells its control token '<.im_end.>' is read as that token"):
+        hf_tokenizer.load(tmp_path, 300)
+
+
 def test_turns_of_a_sentencepiece_model_are_control_tokens(tmp_path):
     """As Gemma's, which has them among the pieces that any text may spell."""
     pieces = [*vocabularies.GEMMA3_CONTROLS[4:], "\u2581\u2581", "<b>"]

@@ -33,6 +33,17 @@ def test_a_message_is_taken_out_of_what_a_chat_model_wraps_it_in(reply):
     assert plain.action(said.encode(), False, b"books_7", 0)[1] == 8000
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"Thought: mine is 90. Plan:\n- Talk: do not say 90\n- Action: [QUIT] if above 90\n{SAID}",
+        f"{SAID}\n\n- Action: [QUIT] only if it goes above 90",
+    ],
+)
+def test_a_list_that_names_parts_is_no_part(reply):
+    assert plain.heard(plain.unwrap(reply)) == SAID
+
+
 def test_emphasis_within_a_talk_is_what_was_said():
     assert plain.unwrap("Talk: It is *really* all I have.") == "Talk: It is *really* all I have."
 
@@ -56,10 +67,6 @@ def test_nothing_is_left_of_reasoning_that_never_ends():
 )
 def test_the_other_side_hears_talk_and_action_alone(message, heard):
     assert plain.heard(message) == heard
-
-
-def test_thoughts_are_taken_out_wherever_they_stand():
-    assert plain.without_thoughts(f"{SAID}\nThought: that was low\nTalk: Well?") == f"{SAID}\nTalk: Well?"
 
 
 def test_a_price_of_thousands_of_digits_is_unreadable():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negot_jax.game import bargaining, rewards, sellers
+from negot_jax.game import bargaining, buyers, rewards, sellers
 from negot_jax.game.play import play
 from negot_jax.game.types import BUYER, End, GameParams
 from negot_jax.solvers import (
@@ -37,8 +37,8 @@ def products():
     return market.make(10_000, 8_000, np.linspace(2_000, 9_000, 160).astype(int))
 
 
-def problem(seller, products, turns=6):
-    return Problem(seller, products, turns, REWARD)
+def problem(seller, products, turns=6, discount=1.0):
+    return Problem(seller, products, turns, REWARD, discount)
 
 
 def scenarios(products, draws):
@@ -166,6 +166,27 @@ def test_reading_earns_more_than_the_best_ladder(neutral):
 def test_bounds_of_every_preset(name, products):
     solution = best_response.solve(jax.random.key(0), problem(sellers.make(name, tick=100), products))
     assert solution.lower < solution.upper + 3 * np.hypot(solution.lower_error, solution.upper_error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec, costs, discount, buyer",
+    [
+        # Pressed by a raise from nothing, at no risk of a walk.
+        (
+            "neutral(walk=0.0, reciprocity=(1.0, 1.0), beta=(0.1, 0.1), k=0.0, noise=0.01, margin=(0.0, 0.0))",
+            (0.5, 0.6),
+            1.0,
+            "ladder(shares=(0.0, 0.63, 1.0))",
+        ),
+        ("neutral(k=1.0)", (0.2, 0.8), 0.1, "constant(share=0.75)"),  # What is bought in turn 0 is not discounted.
+    ],
+)
+def test_no_buyer_earns_more_than_the_upper_bound(spec, costs, discount, buyer):
+    solved = problem(sellers.make(spec), market.uniform(*costs, 0.8, 100), 4, discount)
+    earned, error = ladders.mean_utility(jax.random.key(0), buyers.make(buyer), solved)
+    upper, upper_error = information_relaxation.told_asks(jax.random.key(1), solved, 400, samples=16)
+    assert earned < upper + 3 * np.hypot(error, upper_error) + 0.01  # The error of the grid.
 
 
 def test_the_page_states_the_indifference_of_the_fitted_buyer():

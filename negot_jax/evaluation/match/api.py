@@ -29,11 +29,14 @@ from negot_jax.game.types import BUYER, Kind
 from negot_jax.language import plain
 from negot_jax.language.dialect import LEFT, OPENING
 
+ANSWERS = "answers"  # In the folder of a match.
+
 _WAITS = (0.5, 30.0)  # Seconds: the first wait before another try, which doubles, and the longest.
 _LONGEST_WISH = 120.0  # Seconds: the longest Retry-After that is honored.
 _MOST_TOKENS = 10**9  # Of a prompt or an answer.
+_SECRET = 16  # Characters from which a key is no placeholder such as "none", which messages may hold as a word.
 _AGAIN = {408, 409, 425, 429}  # Retried, as is every status from 500.
-_HOPELESS = {401, 403, 404}  # Every request would fail alike.
+_HOPELESS = {401, 402, 403, 404}  # Every request would fail alike.
 _WRONG = {Kind.MISSING: "It has no Action line", Kind.CUT: "It is too long and was cut before its action was complete"}
 _REPROMPT = (
     "Your message could not be read. {why}. Write the whole message again: optional Thought and Talk lines, then one "
@@ -81,6 +84,8 @@ class Endpoint:
         if not good or re.search(r"\s", self.base_url):
             example = "http://127.0.0.1:8000/v1 (without a password)"
             raise ValueError(f"base_url={self.base_url} is no address such as {example}.")
+        if not re.fullmatch("[!-~]+", self.key):
+            raise ValueError("the API key holds white space or a character that is not ASCII. Set its variable anew.")
         if not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout={self.timeout}: give a number of seconds above 0.")
 
@@ -136,14 +141,19 @@ class ServedPlayer:
     counts: Counter = dataclasses.field(default_factory=Counter)
 
     def speak(self, views: Sequence[View]) -> list[Reply]:
-        """A reply to each view, asked for at once. Raises `StopMatch` if the server refuses every request alike."""
+        """A reply to each view, asked for at once. Raises `StopMatch` if the server refuses every request alike: then
+        no more are sent, and the answers under way are kept.
+        """
 
         async def ask_all():
-            own, free = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency)
+            own, free, stopped = self.endpoint, asyncio.Semaphore(self.endpoint.concurrency), []
             options = {"base_url": own.base_url, "api_key": own.key, "max_retries": 0, "timeout": own.timeout}
             async with openai.AsyncOpenAI(**options) as client:
-                ask = functools.partial(self._ask, client, free)
-                return list(await asyncio.gather(*(self._reply(ask, view) for view in views)))
+                ask = functools.partial(self._ask, client, free, stopped)
+                replies = await asyncio.gather(*(self._reply(ask, view) for view in views), return_exceptions=True)
+            for failed in [*stopped, *(reply for reply in replies if isinstance(reply, BaseException))]:
+                raise failed
+            return replies
 
         self.folder.mkdir(parents=True, exist_ok=True)
         return asyncio.run(ask_all())
@@ -171,8 +181,15 @@ class ServedPlayer:
             told = {"assistant": answer.text or "(nothing)", "user": _REPROMPT.format(why=why)}
             dialogue = [*dialogue, *({"role": role, "content": content} for role, content in told.items())]
 
-    async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, dialogue: list, where: tuple) -> Answer:
-        """The kept answer to a request, or the server's."""
+    async def _ask(
+        self,
+        client: openai.AsyncOpenAI,
+        free: asyncio.Semaphore,
+        stopped: list[StopMatch],
+        dialogue: list,
+        where: tuple,
+    ) -> Answer:
+        """The kept answer to a request, or the server's. stopped: why no more are sent; empty as long as they are."""
         body = {"model": self.endpoint.model, "messages": dialogue, **dict(self.endpoint.request)}
         # Equal requests of different episodes are different draws.
         asked = {"base_url": self.endpoint.base_url, "where": where, "request": body}
@@ -181,10 +198,16 @@ class ServedPlayer:
             self.counts["kept answers"] += 1
         else:
             async with free:
-                answer = await self._patiently(client, body)
+                if stopped:
+                    raise stopped[0]
+                try:
+                    answer = await self._patiently(client, body)
+                except StopMatch as error:
+                    stopped.append(error)
+                    raise
+            self.budget.charge(*answer.tokens)
             with cache.replacing(path) as part:
                 part.write_text(json.dumps({**asked, "answer": dataclasses.asdict(answer)}, indent=1), encoding="utf-8")
-        self.budget.charge(*answer.tokens)
         return answer
 
     async def _patiently(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> Answer:
@@ -237,7 +260,13 @@ class ServedPlayer:
 
     def _clean(self, text: str) -> str:
         """The text without the key, which a server may echo."""
-        return text.replace(self.endpoint.key, "[key]") if len(self.endpoint.key) > 1 else text
+        return text.replace(self.endpoint.key, "[key]") if len(self.endpoint.key) >= _SECRET else text
+
+
+def charge_kept(folder: pathlib.Path, budget: Budget) -> None:
+    """Charges the answers of earlier starts, before anything is asked for."""
+    for answer in filter(None, map(_kept, folder.glob("*.json"))):
+        budget.charge(*answer.tokens)
 
 
 def _kept(path: pathlib.Path) -> Answer | None:

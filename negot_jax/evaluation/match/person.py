@@ -54,10 +54,10 @@ class Person:
         """The product, once; the other side's message; what is known; and the legal moves."""
         own, other = SIDES[view.role], SIDES[1 - view.role]
         if view.turn == 0:
-            self.console.print(rich.panel.Panel(rich.text.Text(view.about[:600]), title=f"You are the {own}"))
+            self.console.print(rich.panel.Panel(_harmless(view.about[:600]), title=f"You are the {own}"))
         if view.said:
             said = view.said[-1].text or "(nothing)"
-            self.console.print(rich.panel.Panel(rich.text.Text(said), title=f"the {other} says", border_style="cyan"))
+            self.console.print(rich.panel.Panel(_harmless(said), title=f"the {other} says", border_style="cyan"))
         secret = "budget" if view.role == BUYER else "cost"
         facts = f"list price {dollars(view.price)}, your {secret} {dollars(view.private)} (only you know it)"
         left = view.turns - view.turn
@@ -69,6 +69,11 @@ class Person:
 
     def _say(self, told: str) -> None:
         self.console.print(rich.text.Text(told))
+
+
+def _harmless(text: str) -> rich.text.Text:
+    """A text of others, without the escape sequences by which it could clear or forge what the terminal shows."""
+    return rich.text.Text("".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text))
 
 
 def parse(line: str, view: View) -> tuple[Kind, int] | str:

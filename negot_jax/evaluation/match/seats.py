@@ -135,8 +135,8 @@ class View:
     cap: int
 
     def read(self, text: str, cut: bool = False) -> Read:
-        """Reads its message by `plain`; one that is longer than the cap is cut there."""
-        tokens = self.tokenizer.encode(plain.without_thoughts(text))
+        """Reads its message by `plain`; one of which the other side would hear more than the cap is cut there."""
+        tokens = self.tokenizer.encode(plain.heard(text))
         if len(tokens) > self.cap:
             text, cut = self.tokenizer.decode(tokens[: self.cap]), True
         said = text.encode()

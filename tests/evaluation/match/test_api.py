@@ -91,7 +91,7 @@ def test_a_server_that_is_too_slow_is_left(tmp_path):
     assert reply.failure.startswith("timeout") and player.counts["requests"] == 2
 
 
-@pytest.mark.parametrize(("status", "stops"), [(400, False), (401, True), (403, True), (404, True)])
+@pytest.mark.parametrize(("status", "stops"), [(400, False), (401, True), (402, True), (403, True), (404, True)])
 def test_what_will_not_pass_is_asked_once(tmp_path, status, stops):
     server = Server(always(json.dumps({"error": {"message": f"no: {KEY}"}}), status))
     if stops:
@@ -130,9 +130,20 @@ def test_an_unreadable_message_is_asked_for_once_more(tmp_path, text, counted):
     assert not reply.read.readable and len(server.bodies) == 1 and not player.counts["asked again"]
 
 
-def test_a_thought_is_no_part_of_the_cap(tmp_path):
-    (reply,), player = ask(tmp_path, Server(always(completion("Thought: " + "deep " * 100 + "\n" + BUY))))
+@pytest.mark.parametrize("begins", ["Thought: ", ""])
+def test_what_nobody_hears_is_no_part_of_the_cap(tmp_path, begins):
+    (reply,), player = ask(tmp_path, Server(always(completion(begins + "deep " * 100 + "\n" + BUY))))
     assert reply.read.kind == Kind.OFFER and not player.counts["cut"]
+
+
+def test_a_match_that_stops_keeps_what_is_under_way_and_sends_no_more(tmp_path):
+    views = [dataclasses.replace(VIEW, episode=i) for i in range(8)]
+    refused = first((200, {}, completion(BUY)), (401, {}, "{}"))
+    server = Server(refused, seconds=0.05)
+    with pytest.raises(StopMatch, match="status 401"):
+        ask(tmp_path, server, views, concurrency=3)
+    kept = list((tmp_path / "answers").iterdir())
+    assert len(server.bodies) < len(views) and len(kept) == len(server.bodies) - 1
 
 
 def test_an_answer_in_parts_without_usage(tmp_path):
@@ -169,6 +180,8 @@ def test_nothing_is_asked_for_twice(tmp_path):
     assert player.counts["requests"] == 3 and player.budget.tokens == 30
     # The address is part of a request, so the second start is by hand on the same folder and address.
     again = ServedPlayer(player.endpoint, player.folder, Budget())
+    api.charge_kept(again.folder, again.budget)
+    assert again.budget.tokens == 30  # Before anything is asked for.
     replies = again.speak(views[:3])  # The server is gone.
     assert all(reply.read.kind == Kind.OFFER for reply in replies)
     assert again.counts["kept answers"] == 3 and not again.counts["requests"] and again.budget.tokens == 30
@@ -197,6 +210,20 @@ def test_fields_of_a_server_s_own_are_sent(tmp_path):
 def test_an_address_of_no_server_is_refused(url):
     with pytest.raises(ValueError, match="base_url=.* is no address such as"):
         Endpoint("m", url, KEY)
+
+
+@pytest.mark.parametrize("key", ["", "sk-secretsecret\n", "sk-secret\u200bsecret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key):
+    with pytest.raises(ValueError, match="the API key holds") as raised:
+        Endpoint("m", "http://h/v1", key)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_placeholder_for_a_key_is_a_word_like_any_other(tmp_path):
+    said = completion("Talk: none of my business\nAction: [BUY] $10 (1x toys_1)")
+    with serving(Server(always(said))) as url:
+        (reply,) = ServedPlayer(Endpoint("m", url, "none"), tmp_path / "answers", Budget()).speak([VIEW])
+    assert reply.read.text.startswith("Talk: none of my business")
 
 
 def test_limits_are_numbers():
