@@ -94,6 +94,7 @@ def test_a_file_was_cut_off(folder, name, share):
     ],
 )
 def test_an_index_is_of_no_use(folder, index, message):
+    (folder / "model.safetensors").rename(folder / "model-00002-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=message):
         _door(folder)
